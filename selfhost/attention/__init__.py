@@ -1,0 +1,1 @@
+"""What one layer keeps per sequence, one class per kind."""

@@ -1,0 +1,87 @@
+"""Every error a user can meet, in one tree. `cli/_errors.py` is the one place that prints them."""
+
+from __future__ import annotations
+
+
+class SelfhostError(Exception):
+    """Something a user can act on.
+
+    Args:
+        message: one sentence that says what is wrong.
+        hint: one sentence that says what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SelfhostError):
+    """Options that contradict each other or are out of range."""
+
+    exit_code = 2
+
+
+class ModelReferenceError(SelfhostError):
+    """A model reference that is not one of the four forms, or that climbs out of its directory."""
+
+
+class ModelNotFoundError(SelfhostError):
+    """No such repository, revision, directory, file or bundled model."""
+
+
+class GatedModelError(SelfhostError):
+    """The repository exists and asks for a token or for its terms to be accepted."""
+
+
+class RenamedModelError(SelfhostError):
+    """The repository moved; the error names where to."""
+
+
+class OfflineError(SelfhostError):
+    """The Hub cannot be reached, or offline mode forbids asking it."""
+
+
+class RateLimitedError(SelfhostError):
+    """The Hub answered 429."""
+
+
+class MalformedAnswerError(SelfhostError):
+    """A file or an answer that is truncated, lies about its length, or is not what it claims to be."""
+
+
+class ConfigError(SelfhostError):
+    """A model configuration that selfhost does not understand.
+
+    Args:
+        field: dotted name of the field that stopped it.
+    """
+
+    def __init__(self, message: str, *, field: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class UnsupportedError(SelfhostError):
+    """A combination that the engine or the GPU cannot run; the hint names what can."""
+
+
+class UnknownGpuError(SelfhostError):
+    """A GPU name that the catalogue does not have."""
+
+
+class PlanFormatError(SelfhostError):
+    """A plan.json of another version, or with unknown or missing fields."""
+
+
+class OutputError(SelfhostError):
+    """A file or directory that cannot be written."""
+
+
+class DoesNotFitError(SelfhostError):
+    """No placement holds the model; the message carries the least-missing refusals."""
+
+    exit_code = 4
