@@ -1,0 +1,40 @@
+"""One file per family of architectures; each declares ARCHITECTURES: name in config.json -> builder.
+
+Modules are imported one after the other until one knows the name, the commonest first, because a command reads one
+model and should not pay for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from selfhost.model.families.common import Builder
+
+_COMMON_FIRST = ("llama", "qwen", "moe", "deepseek")
+
+
+@cache
+def module_names() -> tuple[str, ...]:
+    """Family modules, the commonest first."""
+    names = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "common" and not m.name.startswith("_")]
+    return tuple(sorted(names, key=lambda n: (_COMMON_FIRST.index(n) if n in _COMMON_FIRST else 99, n)))
+
+
+@cache
+def builder(architecture: str) -> Builder | None:
+    """The builder of an architecture, None when no family knows it."""
+    for name in module_names():
+        found: dict[str, Builder] = importlib.import_module(f"{__name__}.{name}").ARCHITECTURES
+        if architecture in found:
+            return found[architecture]
+    return None
+
+
+def architectures() -> tuple[str, ...]:
+    """Every architecture that some family knows."""
+    names: set[str] = set()
+    for name in module_names():
+        names.update(importlib.import_module(f"{__name__}.{name}").ARCHITECTURES)
+    return tuple(sorted(names))

@@ -1,0 +1,274 @@
+"""Pieces that most architectures share: attention projections, MLPs, experts, norms, rotary tables, the draft of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from selfhost.attention import Attention, FullAttention, SlidingWindow
+from selfhost.errors import ConfigError
+from selfhost.model.config import Config
+from selfhost.model.modules import Block, Buffer, Embedding, Experts, Item, Matrix, Part, Vector
+from selfhost.model.spec import ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draught:
+    """What a family builds from a configuration; `parse.py` makes a ModelSpec of it.
+
+    Args:
+        tied: the output head is the input embedding, so it is counted once.
+        prefix_map: pairs (checkpoint prefix, engine prefix) by which exclusion patterns may name modules.
+        dtype_section: where the model's dtype stands when not at the top.
+    """
+
+    facts: ModelFacts
+    first: Block
+    layers: tuple[Block, ...]
+    last: Block
+    towers: tuple[Block, ...] = ()
+    draft: tuple[Block, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    tied: bool = False
+    dtype: str | None = None
+
+
+Builder = Callable[[Config], Draught]
+
+
+def norm(name: str, size: int, *, bias: bool = False, copies: int = 1, dtype: str | None = None) -> Vector:
+    """An RMS norm, or a layer norm with `bias`: replicated on every rank."""
+    return Vector(name=name, units=size, unit=2 if bias else 1, copies=copies, dtype=dtype)
+
+
+def column(
+    name: str, outputs: int, inputs: int, *, bias: bool = False, quantizable: bool = True, units: int | None = None
+) -> Matrix:
+    """A column-parallel linear layer; `units` heads or the like when outputs divide by them only."""
+    parts = (Part(name=name, units=units or outputs, unit=outputs // units if units else 1),)
+    return Matrix(name=name, parts=parts, inputs=inputs, division="column", bias=bias, quantizable=quantizable)
+
+
+def row(name: str, outputs: int, inputs: int, *, bias: bool = False, quantizable: bool = True) -> Matrix:
+    """A row-parallel linear layer: inputs divided, bias whole."""
+    parts = (Part(name=name, units=outputs),)
+    return Matrix(name=name, parts=parts, inputs=inputs, division="row", bias=bias, quantizable=quantizable)
+
+
+def whole(
+    name: str,
+    outputs: int,
+    inputs: int,
+    *,
+    bias: bool = False,
+    quantizable: bool = True,
+    dtype: str | None = None,
+    copies: int = 1,
+) -> Matrix:
+    """A linear layer that every rank holds whole."""
+    parts = (Part(name=name, units=outputs),)
+    return Matrix(
+        name=name, parts=parts, inputs=inputs, division="none", bias=bias, quantizable=quantizable, dtype=dtype,
+        copies=copies,
+    )  # fmt: skip
+
+
+def sibling(name: str, child: str) -> str:
+    """`self_attn.qkv_proj`, `q_proj` -> `self_attn.q_proj`."""
+    head, dot, _ = name.rpartition(".")
+    return head + dot + child
+
+
+def qkv(
+    name: str,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    *,
+    bias: bool = False,
+    value_dim: int | None = None,
+    names: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj"),
+) -> Matrix:
+    """The fused QKV projection: K and V are replicated when TP exceeds the KV heads (layers/linear.py:1053)."""
+    parts = (
+        Part(name=sibling(name, names[0]), units=heads, unit=head_dim),
+        Part(name=sibling(name, names[1]), units=kv_heads, unit=head_dim),
+        Part(name=sibling(name, names[2]), units=kv_heads, unit=value_dim or head_dim),
+    )
+    return Matrix(name=name, parts=parts, inputs=hidden, division="column", bias=bias)
+
+
+def gated_mlp(
+    prefix: str,
+    hidden: int,
+    intermediate: int,
+    *,
+    bias: bool = False,
+    names: tuple[str, str, str, str] = ("gate_up_proj", "gate_proj", "up_proj", "down_proj"),
+    quantizable: bool = True,
+) -> tuple[Matrix, Matrix]:
+    """gate and up fused, then down."""
+    fused = f"{prefix}.{names[0]}" if prefix else names[0]
+    parts = (
+        Part(name=sibling(fused, names[1]), units=intermediate),
+        Part(name=sibling(fused, names[2]), units=intermediate),
+    )
+    up = Matrix(
+        name=fused, parts=parts, inputs=hidden, division="column", bias=bias, quantizable=quantizable
+    )
+    return up, row(sibling(fused, names[3]), hidden, intermediate, bias=bias, quantizable=quantizable)
+
+
+def plain_mlp(
+    prefix: str, hidden: int, intermediate: int, *, bias: bool, names: tuple[str, str] = ("up_proj", "down_proj")
+) -> tuple[Matrix, Matrix]:
+    """up, then down, without a gate."""
+    return (
+        column(f"{prefix}.{names[0]}", intermediate, hidden, bias=bias),
+        row(f"{prefix}.{names[1]}", hidden, intermediate, bias=bias),
+    )
+
+
+def router(name: str, experts: int, hidden: int, *, dtype: str | None = None, bias: bool = False) -> Matrix:
+    """The gate: whole on each rank and never quantized."""
+    return whole(name, experts, hidden, quantizable=False, dtype=dtype, bias=bias)
+
+
+def embedding(name: str, vocab: int, hidden: int) -> Embedding:
+    """The input embedding."""
+    return Embedding(name=name, rows=vocab, width=hidden)
+
+
+def head(name: str, vocab: int, hidden: int, *, bias: bool = False) -> Embedding:
+    """The output head; some ModelOpt checkpoints quantize it."""
+    return Embedding(name=name, rows=vocab, width=hidden, head=True, bias=bias, quantizable=True)
+
+
+def rope_buffer(
+    max_positions: int, rotary_dim: int, *, name: str = "rotary cos/sin", dtype: str | None = None
+) -> Buffer:
+    """One cos/sin table: max positions x rotary dim, in the model's dtype, shared by all layers
+    (layers/rotary_embedding/base.py `_compute_cos_sin_cache`)."""
+    return Buffer(name=name, elements=max_positions * rotary_dim, dtype=dtype or "model")
+
+
+def layer_types(config: Config, layers: int) -> tuple[str, ...] | None:
+    """`layer_types` as transformers writes it, checked against the number of layers."""
+    if not config.has("layer_types"):
+        return None
+    types = config.strings("layer_types")
+    if len(types) < layers:
+        raise config.error("layer_types", f"names {len(types)} layers, but there are {layers}")
+    return types[:layers]
+
+
+def grouped(
+    kv_heads: int, head_dim: int, *, window: int | None = None, value_dim: int | None = None
+) -> FullAttention | SlidingWindow:
+    """Grouped-query attention, over everything or over a window."""
+    if window:
+        return SlidingWindow(kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim, window=window)
+    return FullAttention(kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """Attention sizes that most configurations state in the same fields."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    positions: int
+
+
+def read_heads(config: Config, *, head_dim: int | None = None) -> Heads:
+    """The usual fields under their usual aliases.
+
+    Raises:
+        ConfigError: a field is missing, or heads do not divide the hidden size where `head_dim` is not given.
+    """
+    hidden = config.int("hidden_size", "n_embd", "d_model")
+    heads = config.int("num_attention_heads", "n_head", "n_heads", "num_heads", maximum=1 << 16)
+    kv_heads = config.int("num_key_value_heads", "num_kv_heads", "n_head_kv", default=heads, maximum=1 << 16)
+    if heads % kv_heads:
+        raise config.error("num_key_value_heads", f"is {kv_heads}, which does not divide {heads} heads")
+    dim = config.int("head_dim", "attention_head_dim", default=head_dim, minimum=1)
+    if dim is None:
+        if hidden % heads:
+            raise config.error("hidden_size", f"is {hidden}, which {heads} attention heads do not divide")
+        dim = hidden // heads
+    return Heads(
+        hidden=hidden,
+        layers=config.layers(),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=dim,
+        vocab=config.int("vocab_size", "padded_vocab_size"),
+        positions=config.int("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "n_ctx",
+                             "max_sequence_length", default=2048),
+    )  # fmt: skip
+
+
+def facts(config: Config, heads: Heads, *, intermediate: int | None = None, **more: object) -> ModelFacts:
+    """ModelFacts from the usual fields plus what the family knows."""
+    size = intermediate if intermediate is not None else config.int("intermediate_size", default=4 * heads.hidden)
+    return ModelFacts(
+        hidden_size=heads.hidden,
+        vocab_size=heads.vocab,
+        num_layers=heads.layers,
+        heads=heads.heads,
+        kv_heads=heads.kv_heads,
+        head_dim=heads.head_dim,
+        intermediate_size=size,
+        max_context_tokens=heads.positions,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+class Layers:
+    """Collects decoder layers; equal ones become the same Block, so that sums over them are computed once.
+
+    Each distinct layer keeps its own prefixes only where exclusion patterns need them, so a Block is made per layer
+    and interned later by `parse.py`.
+    """
+
+    def __init__(self, *prefixes: str) -> None:
+        self._prefixes = prefixes
+        self._blocks: list[Block] = []
+
+    def add(self, items: tuple[Item, ...], *keeps: Attention) -> None:
+        """Append one layer."""
+        index = len(self._blocks)
+        prefixes = tuple(f"{prefix}.{index}" for prefix in self._prefixes)
+        self._blocks.append(Block(prefixes=prefixes, items=items, keeps=keeps))
+
+    def done(self) -> tuple[Block, ...]:
+        """All layers in order."""
+        return tuple(self._blocks)
+
+
+def refuse(config: Config, field: str, problem: str) -> ConfigError:
+    """A refusal that names the field."""
+    return config.error(field, problem)
+
+
+def experts_item(
+    name: str,
+    config_count: int,
+    hidden: int,
+    intermediate: int,
+    *,
+    gated: bool = True,
+    bias: bool = False,
+    names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj"),
+    activation: str = "silu",
+) -> Experts:
+    """The routed experts of one layer."""
+    return Experts(
+        name=name, count=config_count, hidden=hidden, intermediate=intermediate, gated=gated, bias=bias, names=names,
+        activation=activation,
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""ModelSpec: everything the rest of selfhost knows about a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from selfhost.model.modules import Block, Buffer
+from selfhost.quantization.schemes import Scheme
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """Plain numbers of the language model that estimates need; None where the architecture has no such thing."""
+
+    hidden_size: int
+    vocab_size: int
+    num_layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    max_context_tokens: int
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_intermediate_size: int = 0
+    sliding_window: int | None = None
+    modality: str = "text"
+    pooling: bool = False
+    encoder_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelSpec:
+    """A model, parsed once.
+
+    Args:
+        first: what the first pipeline stage holds beside layers (embeddings, towers).
+        layers: decoder layers in order; equal layers are the same object.
+        last: what the last stage holds (final norm, output head).
+        tied: the output head is the input embedding.
+        draft: layers that only speculative decoding loads.
+        towers: vision and audio towers.
+        scheme: the quantization most of the weights have, None when unquantized.
+        kv_dtype: KV-cache dtype the checkpoint declares (`fp8`), None when it declares none.
+        parameters: whole-model count without draft layers.
+    """
+
+    id: str
+    revision: str | None
+    architecture: str
+    origin: str
+    source: str
+    dtype: str
+    facts: ModelFacts
+    first: Block
+    layers: tuple[Block, ...]
+    last: Block
+    towers: tuple[Block, ...] = ()
+    tied: bool = False
+    draft: tuple[Block, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    scheme: Scheme | None = None
+    quantization: str | None = None
+    kv_dtype: str | None = None
+    model_type: str = ""
+    parameters: int = 0
+    licence: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def with_blocks(
+        self,
+        *,
+        first: Block,
+        layers: tuple[Block, ...],
+        last: Block,
+        towers: tuple[Block, ...],
+        draft: tuple[Block, ...],
+    ) -> ModelSpec:
+        """A copy with other blocks."""
+        return replace(self, first=first, layers=layers, last=last, towers=towers, draft=draft)

@@ -1,0 +1,394 @@
+"""Weight formats as vLLM allocates them on one rank: values, scales, zero points and the padding of their kernels.
+
+Each class answers two questions in bytes: one linear layer (`matrix`), and the routed experts of one layer (`experts`).
+Sources are files of vLLM 0.32.0 under model_executor/layers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from selfhost.units import ceil_div, round_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertShape:
+    """The routed experts of one layer as one rank holds them.
+
+    Args:
+        local: experts on the rank.
+        total: experts of the layer.
+        hidden: hidden size.
+        intermediate: intermediate size of one expert on the rank, before padding.
+        shards: 2 for gated MLPs (w1 and w3), 1 otherwise.
+        divided: whether TP divides the intermediate size.
+        biased: experts carry biases.
+        itemsize: bytes of one element of the model's dtype.
+        compute_capability: e.g. 90; None off NVIDIA.
+        activation: name of the activation, as some kernels exist for some only.
+    """
+
+    local: int
+    total: int
+    hidden: int
+    intermediate: int
+    shards: int
+    divided: bool
+    biased: bool
+    itemsize: int
+    compute_capability: int | None
+    activation: str = "silu"
+
+    @property
+    def blackwell(self) -> bool:
+        """Data-centre Blackwell (SM 100/103), where vLLM prefers FlashInfer's TRTLLM kernels."""
+        return self.compute_capability is not None and 100 <= self.compute_capability < 110
+
+    def biases(self, hidden: int, intermediate: int) -> int:
+        """Bytes of the biases, if any, at padded sizes."""
+        return self.local * (self.shards * intermediate + hidden) * self.itemsize if self.biased else 0
+
+
+class Scheme(Protocol):
+    """One weight format."""
+
+    @property
+    def id(self) -> str:
+        """Name for people and for `--quant`."""
+
+    @property
+    def bits(self) -> float:
+        """Bits of one weight without its scales."""
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """Bytes of one linear layer on a rank: `parts` output rows of each fused part, `inputs` columns."""
+
+    def experts(self, shape: ExpertShape) -> int:
+        """Bytes of the routed experts of one layer on a rank."""
+
+
+def unquantized_experts(shape: ExpertShape, itemsize: int) -> int:
+    """Experts in a plain dtype.
+
+    On SM 100 the TRTLLM kernel rounds the intermediate size up to 128 (fused_moe/oracle/unquantized.py:384); Hopper
+    prefers Triton, which does not (same file :76).
+    """
+    intermediate = shape.intermediate
+    if shape.blackwell and not shape.biased and shape.activation in ("silu", "relu2"):
+        intermediate = round_up(intermediate, 128)
+    weights = shape.local * (shape.shards + 1) * shape.hidden * intermediate * itemsize
+    return weights + shape.biases(shape.hidden, intermediate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fp8:
+    """8-bit floats with fp32 scales per tensor, per output channel, or per block.
+
+    Args:
+        granularity: "tensor", "channel" or "block".
+        block: rows and columns of a block.
+        static_inputs: activation scales are stored.
+        fused_scale: True where one scale serves the fused matrix (after loading or online quantization).
+        expert_input_shards: input scales per fused part of w13 (ModelOpt) rather than one.
+    """
+
+    granularity: str = "tensor"
+    block: tuple[int, int] = (128, 128)
+    static_inputs: bool = False
+    expert_input_shards: bool = False
+
+    @property
+    def id(self) -> str:
+        """`fp8`, or `fp8-block` for block scales."""
+        return "fp8-block" if self.granularity == "block" else "fp8"
+
+    @property
+    def bits(self) -> float:
+        """8."""
+        return 8
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """quantization/utils/fp8_utils.py:1412 (block), modelopt.py:2110 (tensor)."""
+        rows = sum(parts)
+        total = rows * inputs
+        if self.granularity == "block":
+            total += 4 * ceil_div(rows, self.block[0]) * ceil_div(inputs, self.block[1])
+        elif self.granularity == "channel":
+            total += 4 * rows
+        else:
+            total += 4 * len(parts)
+        if self.static_inputs:
+            total += 4 * len(parts)
+        return total
+
+    def experts(self, shape: ExpertShape) -> int:
+        """quantization/fp8.py:540-628; blocks that TP cannot divide are refined or the shard is padded
+        (fused_moe/oracle/fp8.py:290-345)."""
+        intermediate, hidden = shape.intermediate, shape.hidden
+        if self.granularity == "block":
+            rows, columns = self.block
+            if intermediate % rows or (shape.divided and intermediate % columns):
+                refined = math.gcd(rows, columns, intermediate, hidden)
+                if refined >= 32:
+                    rows = columns = refined
+                elif shape.divided and rows == columns:
+                    intermediate = round_up(intermediate, rows)
+            weights = (shape.shards + 1) * hidden * intermediate
+            scales = shape.shards * ceil_div(intermediate, rows) * ceil_div(hidden, columns)
+            scales += ceil_div(hidden, rows) * ceil_div(intermediate, columns)
+        else:
+            weights = (shape.shards + 1) * hidden * intermediate
+            if self.granularity == "channel":
+                scales = shape.shards * intermediate + hidden
+            else:
+                scales = shape.shards + 1
+        if self.static_inputs:
+            scales += (shape.shards if self.expert_input_shards else 1) + 1
+        return shape.local * (weights + 4 * scales) + shape.biases(hidden, intermediate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8:
+    """W8A8 integers with fp32 scales per output channel (or per tensor)."""
+
+    per_channel: bool = True
+    static_inputs: bool = False
+
+    @property
+    def id(self) -> str:
+        """`int8`."""
+        return "int8"
+
+    @property
+    def bits(self) -> float:
+        """8."""
+        return 8
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """compressed_tensors/schemes/compressed_tensors_w8a8_int8.py."""
+        rows = sum(parts)
+        return rows * inputs + 4 * (rows if self.per_channel else len(parts)) + (8 if self.static_inputs else 0)
+
+    def experts(self, shape: ExpertShape) -> int:
+        """compressed_tensors_moe: int8 weights, fp32 scale per output channel."""
+        weights = (shape.shards + 1) * shape.hidden * shape.intermediate
+        scales = 4 * (shape.shards * shape.intermediate + shape.hidden)
+        return shape.local * (weights + scales) + shape.biases(shape.hidden, shape.intermediate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedInt:
+    """Weight-only integers packed in int32 with a scale (and perhaps a zero point) per group of inputs.
+
+    Args:
+        name: `awq-int4`, `gptq-int4`, `w4a16`, ...
+        width: bits of one weight.
+        group: inputs that share a scale; 0 means one scale per output channel.
+        zero_points: packed zero points are stored.
+        scale_bytes: bytes of one scale; None means the model's dtype.
+        order_bytes: bytes per input of an activation-order index (GPTQ's g_idx is allocated always).
+        keep_group_scales: activation order with TP keeps the scales of all groups on each rank.
+        shape_bytes: fixed bytes a matrix (compressed-tensors stores the original shape).
+    """
+
+    name: str = "w4a16"
+    width: int = 4
+    group: int = 128
+    zero_points: bool = False
+    scale_bytes: int | None = None
+    order_bytes: int = 0
+    keep_group_scales: bool = False
+    shape_bytes: int = 0
+
+    @property
+    def id(self) -> str:
+        """The method's name."""
+        return self.name
+
+    @property
+    def bits(self) -> float:
+        """Bits of one packed weight."""
+        return self.width
+
+    def _groups(self, inputs: int) -> int:
+        return ceil_div(inputs, self.group) if self.group else 1
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """quantization/auto_awq.py, auto_gptq.py, compressed_tensors_wNa16.py `create_weights`."""
+        rows = sum(parts)
+        groups = self._groups(full_inputs if self.keep_group_scales else inputs)
+        total = rows * inputs * self.width // 8 + rows * groups * (self.scale_bytes or itemsize)
+        if self.zero_points:
+            total += rows * groups * self.width // 8
+        return total + inputs * self.order_bytes + self.shape_bytes
+
+    def experts(self, shape: ExpertShape) -> int:
+        """The same per expert for w13 and w2 (quantization/moe_wna16.py, compressed_tensors_moe)."""
+        up, inner = shape.shards * shape.intermediate, shape.intermediate
+        one = (up * shape.hidden + shape.hidden * inner) * self.width // 8
+        cells = up * self._groups(shape.hidden) + shape.hidden * self._groups(inner)
+        one += cells * (self.scale_bytes or shape.itemsize)
+        if self.zero_points:
+            one += cells * self.width // 8
+        one += self.order_bytes * 2 * (shape.hidden + inner) + self.shape_bytes * 2
+        return shape.local * one + shape.biases(shape.hidden, inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nvfp4:
+    """4-bit floats, an e4m3 scale per 16 inputs and fp32 scales per fused part.
+
+    Args:
+        weight_only: no activation scale (W4A16).
+    """
+
+    group: int = 16
+    weight_only: bool = False
+
+    @property
+    def id(self) -> str:
+        """`nvfp4`."""
+        return "nvfp4"
+
+    @property
+    def bits(self) -> float:
+        """4."""
+        return 4
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """quantization/modelopt.py:1992-2035."""
+        rows = sum(parts)
+        scales = 4 * len(parts) * (1 if self.weight_only else 2)
+        return rows * inputs // 2 + rows * ceil_div(inputs, self.group) + scales
+
+    def experts(self, shape: ExpertShape) -> int:
+        """quantization/modelopt.py:892-985; the TRTLLM and FlashInfer kernels keep input scales of all experts."""
+        cells = (shape.shards + 1) * shape.hidden * shape.intermediate
+        one = cells // 2 + shape.shards * shape.intermediate * (shape.hidden // self.group)
+        one += shape.hidden * (shape.intermediate // self.group) + 4 * (shape.shards + 1)
+        total = shape.local * one + shape.total * 4 * (shape.shards + 1)
+        return total + shape.biases(shape.hidden, shape.intermediate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mx:
+    """OCP microscaling floats: an e8m0 scale per 32 inputs (MXFP4, MXFP8).
+
+    Args:
+        width: 4 or 8 bits.
+        rounding: how the expert kernel rounds sizes: "gpt_oss" (MXFP4 oracle) or "none".
+    """
+
+    width: int = 4
+    group: int = 32
+    rounding: str = "gpt_oss"
+
+    @property
+    def id(self) -> str:
+        """`mxfp4` or `mxfp8`."""
+        return f"mxfp{self.width}"
+
+    @property
+    def bits(self) -> float:
+        """4 or 8."""
+        return self.width
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """Values and one scale byte per group."""
+        rows = sum(parts)
+        return rows * inputs * self.width // 8 + rows * ceil_div(inputs, self.group)
+
+    def padded(self, shape: ExpertShape) -> tuple[int, int]:
+        """Hidden and intermediate size after the kernel's rounding (fused_moe/oracle/mxfp4.py:816-885).
+
+        Hopper runs Triton (intermediate to 64), SM 100 TRTLLM (256 and 128), everything else Marlin (256 and 128).
+        """
+        if self.rounding != "gpt_oss" or self.width != 4:
+            return shape.hidden, shape.intermediate
+        capability = shape.compute_capability
+        if capability == 90:
+            return shape.hidden, round_up(shape.intermediate, 64)
+        if capability is None:
+            return round_up(shape.hidden, 256), round_up(shape.intermediate, 256)
+        return round_up(shape.hidden, 256), round_up(shape.intermediate, 128)
+
+    def experts(self, shape: ExpertShape) -> int:
+        """quantization/mxfp4.py:197-260."""
+        hidden, intermediate = self.padded(shape)
+        rows = shape.shards * intermediate
+        one = (rows * hidden + hidden * intermediate) * self.width // 8
+        one += rows * ceil_div(hidden, self.group) + hidden * ceil_div(intermediate, self.group)
+        return shape.local * one + shape.biases(hidden, intermediate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BitsAndBytes:
+    """bitsandbytes: nf4 with an fp32 absolute maximum per 64 weights, or int8 with one per row."""
+
+    width: int = 4
+
+    @property
+    def id(self) -> str:
+        """`bnb-nf4` or `bnb-int8`."""
+        return "bnb-nf4" if self.width == 4 else "bnb-int8"
+
+    @property
+    def bits(self) -> float:
+        """4 or 8."""
+        return self.width
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """vLLM up to 0.31 keeps nested scales expanded to fp32: 4 + 32/64 bits (bitsandbytes.py)."""
+        rows = sum(parts)
+        if self.width == 4:
+            return rows * inputs // 2 + 4 * ceil_div(rows * inputs, 64)
+        return rows * inputs + 4 * rows
+
+    def experts(self, shape: ExpertShape) -> int:
+        """The same, expert by expert."""
+        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.hidden, shape.itemsize)
+        down = self.matrix((shape.hidden,), shape.intermediate, shape.intermediate, shape.itemsize)
+        return shape.local * (up + down) + shape.biases(shape.hidden, shape.intermediate)
+
+
+# Bytes and weights of one block (ggml-common.h, `block_*` structs).
+GGML_BLOCKS = {
+    "f32": (4, 1), "f16": (2, 1), "bf16": (2, 1), "q4_0": (18, 32), "q4_1": (20, 32), "q5_0": (22, 32),
+    "q5_1": (24, 32), "q8_0": (34, 32), "q8_1": (36, 32), "q2_k": (84, 256), "q3_k": (110, 256),
+    "q4_k": (144, 256), "q5_k": (176, 256), "q6_k": (210, 256), "q8_k": (292, 256), "iq4_nl": (18, 32),
+    "iq4_xs": (136, 256), "iq3_s": (110, 256), "iq3_xxs": (98, 256), "iq2_xxs": (66, 256), "iq2_xs": (74, 256),
+    "iq2_s": (82, 256), "iq1_s": (50, 256), "iq1_m": (56, 256), "mxfp4": (17, 32), "tq1_0": (54, 256),
+    "tq2_0": (66, 256),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gguf:
+    """ggml blocks: `block` names the block type of a tensor, `name` the file type the user asked for."""
+
+    name: str = "gguf-q4_k_m"
+    block: str = "q4_k"
+
+    @property
+    def id(self) -> str:
+        """The file type."""
+        return self.name
+
+    @property
+    def bits(self) -> float:
+        """Bits of one weight, its scales included."""
+        size, weights = GGML_BLOCKS[self.block]
+        return 8 * size / weights
+
+    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+        """Whole blocks along the inputs."""
+        size, weights = GGML_BLOCKS[self.block]
+        return sum(parts) * ceil_div(inputs, weights) * size
+
+    def experts(self, shape: ExpertShape) -> int:
+        """The same, expert by expert."""
+        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.hidden, shape.itemsize)
+        down = self.matrix((shape.hidden,), shape.intermediate, shape.intermediate, shape.itemsize)
+        return shape.local * (up + down) + shape.biases(shape.hidden, shape.intermediate)
