@@ -1,0 +1,258 @@
+"""Inference engines: how each is started, what it refuses and what it shows. A module in this folder is an engine.
+
+An engine module holds one value named `ENGINE` that satisfies `Engine`; nothing else has to be registered.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Literal, Protocol, cast
+
+from selfhost.errors import UsageError
+from selfhost.workload import Split, Workload
+
+Vendor = Literal["NVIDIA", "AMD"]
+_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?((?:\.post|rc)\d{1,3})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineVersion:
+    """One release of one engine.
+
+    Args:
+        engine: name of the module in this folder.
+        number: major, minor, patch; what gates compare.
+        text: the release as its tag spells it, without a leading `v`.
+    """
+
+    engine: str
+    number: tuple[int, int, int]
+    text: str
+
+    def at_least(self, major: int, minor: int, patch: int = 0) -> bool:
+        """Whether this release is the given one or newer."""
+        return self.number >= (major, minor, patch)
+
+    def __str__(self) -> str:
+        return f"{self.engine}@{self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image. `digest` (sha256:...) pins the bytes; the tag alone pins the release by trust."""
+
+    repository: str
+    tag: str
+    digest: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What a container runtime is given."""
+        return f"{self.repository}:{self.tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One command-line argument with its reason: a bare word has no flag, a switch no value."""
+
+    flag: str | None = None
+    value: str | None = None
+    because: str
+
+    @property
+    def text(self) -> str:
+        """The argument as one word of an argument vector."""
+        if self.flag is None:
+            return self.value or ""
+        return self.flag if self.value is None else f"{self.flag}={self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvVar:
+    """One environment variable with its reason."""
+
+    name: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """Why something cannot run, and what can."""
+
+    because: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What an engine is asked to start. Facts only; the engine's module knows what they are called.
+
+    Args:
+        version: release of the engine.
+        model: repository id, or a path inside the container.
+        revision: commit of the repository, None for a path or where none is known.
+        served_name: the name clients ask for.
+        model_dtype: dtype the model computes in (`bfloat16`).
+        checkpoint_quantization: scheme of the stored weights, None when unquantized.
+        gguf: the weights are a GGUF file.
+        max_context_tokens: the longest context the model itself declares.
+        vendor: who makes the GPUs.
+        compute_capability: as (9, 0); None off NVIDIA or without a GPU.
+        split: how the model is divided.
+        workload: the load; None in a field leaves the engine's own default.
+        port: TCP port to listen on.
+        drain_seconds: how long running requests may take after SIGTERM.
+        load_seconds: how long loading may take.
+        home_dir: the one writable directory.
+        weights_dir: where the weights volume is mounted.
+    """
+
+    version: EngineVersion
+    model: str
+    revision: str | None = None
+    served_name: str
+    model_dtype: str = "bfloat16"
+    checkpoint_quantization: str | None = None
+    gguf: bool = False
+    max_context_tokens: int | None = None
+    vendor: Vendor = "NVIDIA"
+    compute_capability: tuple[int, int] | None = None
+    split: Split
+    workload: Workload
+    port: int
+    drain_seconds: int
+    load_seconds: int
+    home_dir: str
+    weights_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One command-line flag an engine module may emit.
+
+    Args:
+        name: as typed.
+        since: first release that has it (or the first that was checked).
+        until: first release that lacks it again.
+        source: where that is known from.
+    """
+
+    name: str
+    since: tuple[int, int, int]
+    until: tuple[int, int, int] | None = None
+    source: str
+
+    def known_to(self, version: EngineVersion) -> bool:
+        """Whether the release's parser has the flag."""
+        return self.since <= version.number and (self.until is None or version.number < self.until)
+
+
+class Engine(Protocol):
+    """What selfhost asks of an engine."""
+
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+
+    @property
+    def default_version(self) -> str:
+        """The release that is planned for when none is named: the one this module was checked against."""
+
+    @property
+    def oldest(self) -> tuple[int, int, int]:
+        """First release that this module knows."""
+
+    @property
+    def newest(self) -> tuple[int, int, int]:
+        """Last minor release that this module knows, as (major, minor, 0)."""
+
+    @property
+    def port(self) -> int:
+        """Port the engine listens on by default."""
+
+    @property
+    def health_path(self) -> str:
+        """Cheap path that answers 200 once requests are served, and needs no key."""
+
+    @property
+    def metrics_path(self) -> str:
+        """Path of the Prometheus metrics."""
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Every flag that `args` can emit, for any release."""
+
+    def image(self, version: EngineVersion, vendor: Vendor) -> Image:
+        """The published image of a release for a vendor's GPUs."""
+
+    def command(self, version: EngineVersion) -> tuple[str, ...]:
+        """What starts the server, before the arguments."""
+
+    def args(self, serving: Serving) -> tuple[Argument, ...]:
+        """The whole argument vector, each word with its reason.
+
+        Raises:
+            UnsupportedError: a setting that the release cannot express.
+        """
+
+    def env(self, serving: Serving) -> tuple[EnvVar, ...]:
+        """Environment of the server, without secrets."""
+
+    def object_to(self, serving: Serving) -> Objection | None:
+        """Why the release cannot serve this, None when it can."""
+
+    def drains(self, version: EngineVersion) -> bool:
+        """Whether running requests are finished after SIGTERM rather than cut off."""
+
+    def host_memory_bytes(self, serving: Serving) -> tuple[int, str]:
+        """Main memory the processes need beside shared memory, and why."""
+
+    def metrics(self, version: EngineVersion) -> tuple[str, ...]:
+        """Names of the metrics that the release emits and that operations rely on."""
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names of all engines: the modules of this folder."""
+    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
+
+
+@cache
+def get_engine(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in engine_names():
+        raise UsageError(f"No engine {name!r}.", hint=f"Engines: {', '.join(engine_names())}.")
+    return cast(Engine, import_module(f"selfhost.engines.{name}").ENGINE)
+
+
+def parse_engine(text: str) -> EngineVersion:
+    """Read `vllm` or `vllm@0.19` or `vllm@0.19.1`.
+
+    Raises:
+        UsageError: no such engine, not a version, or a release that the engine's module does not know.
+    """
+    name, at, wanted = text.partition("@")
+    engine = get_engine(name)
+    spelled = wanted if at else engine.default_version
+    match = _VERSION.fullmatch(spelled)
+    known = f"selfhost knows {name} {_dotted(engine.oldest)} to {_dotted(engine.newest)}"
+    if match is None:
+        raise UsageError(
+            f"{spelled!r} is not a version.", hint=f"Write {name}@{engine.default_version}; {known}."
+        )
+    number = (int(match[1]), int(match[2]), int(match[3] or 0))
+    if not engine.oldest <= number or number[:2] > engine.newest[:2]:
+        raise UsageError(f"{name} {spelled} is not known.", hint=f"{known}.")
+    return EngineVersion(engine=name, number=number, text=".".join(map(str, number)) + (match[4] or ""))
+
+
+def _dotted(number: tuple[int, int, int]) -> str:
+    return f"{number[0]}.{number[1]}"
