@@ -187,9 +187,10 @@ class PackedInt:
         width: bits of one weight.
         group: inputs that share a scale; 0 means one scale per output channel.
         zero_points: packed zero points are stored.
-        scale_bytes: bytes of one scale; None means the model's dtype.
-        order_bytes: bytes per input of an activation-order index (GPTQ's g_idx is allocated always).
-        keep_group_scales: activation order with TP keeps the scales of all groups on each rank.
+        zero_points_in_fallback: they are kept where experts fall back from Marlin (AWQ yes, symmetric GPTQ no).
+        refines_groups: experts whose sizes the group does not divide get halved groups (quantization/moe_wna16.py:278).
+        ordered: the checkpoint reorders activations within groups (GPTQ's desc_act); vLLM from 0.32 on refuses it.
+        order_bytes: bytes per input of an activation-order index (compressed-tensors' g_idx).
         shape_bytes: fixed bytes a matrix (compressed-tensors stores the original shape).
     """
 
@@ -197,9 +198,10 @@ class PackedInt:
     width: int = 4
     group: int = 128
     zero_points: bool = False
-    scale_bytes: int | None = None
+    zero_points_in_fallback: bool = True
+    refines_groups: bool = False
+    ordered: bool = False
     order_bytes: int = 0
-    keep_group_scales: bool = False
     shape_bytes: int = 0
 
     @property
@@ -212,28 +214,34 @@ class PackedInt:
         """Bits of one packed weight."""
         return self.width
 
-    def _groups(self, inputs: int) -> int:
-        return ceil_div(inputs, self.group) if self.group else 1
-
     def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
         """quantization/auto_awq.py, auto_gptq.py, compressed_tensors_wNa16.py `create_weights`."""
         rows = sum(parts)
-        groups = self._groups(full_inputs if self.keep_group_scales else inputs)
-        total = rows * inputs * self.width // 8 + rows * groups * (self.scale_bytes or itemsize)
+        groups = ceil_div(inputs, self.group) if self.group else 1
+        total = rows * inputs * self.width // 8 + rows * groups * itemsize
         if self.zero_points:
             total += rows * groups * self.width // 8
         return total + inputs * self.order_bytes + self.shape_bytes
 
     def experts(self, shape: ExpertShape) -> int:
-        """The same per expert for w13 and w2 (quantization/moe_wna16.py, compressed_tensors_moe)."""
-        up, inner = shape.shards * shape.intermediate, shape.intermediate
-        one = (up * shape.hidden + shape.hidden * inner) * self.width // 8
-        cells = up * self._groups(shape.hidden) + shape.hidden * self._groups(inner)
-        one += cells * (self.scale_bytes or shape.itemsize)
-        if self.zero_points:
+        """The same per expert for w13 and w2 (quantization/auto_gptq.py, auto_awq.py, moe_wna16.py).
+
+        GPTQ allocates expert biases and drops them after loading when the checkpoint has none
+        (auto_gptq.py:582-627), so they are not counted.
+        """
+        up, inner, hidden = shape.shards * shape.intermediate, shape.intermediate, shape.hidden
+        group, zero_points = self.group, self.zero_points
+        if self.refines_groups and group and (inner % group or hidden % group):
+            zero_points = zero_points and self.zero_points_in_fallback
+            while group > 1 and (inner % group or hidden % group):
+                group //= 2
+        one = (up * hidden + hidden * inner) * self.width // 8
+        cells = up * (ceil_div(hidden, group) if group else 1) + hidden * (ceil_div(inner, group) if group else 1)
+        one += cells * shape.itemsize
+        if zero_points:
             one += cells * self.width // 8
-        one += self.order_bytes * 2 * (shape.hidden + inner) + self.shape_bytes * 2
-        return shape.local * one + shape.biases(shape.hidden, inner)
+        one += self.order_bytes * 2 * (hidden + inner) + self.shape_bytes * 2
+        return shape.local * one + shape.biases(hidden, inner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,270 @@
+"""Mixture-of-experts decoders with grouped-query attention: Mixtral, Qwen MoE, GLM-4.5, MiniMax-M2, gpt-oss and relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from selfhost.model.config import Config
+from selfhost.model.families.common import (
+    Builder,
+    Draught,
+    Heads,
+    Layers,
+    embedding,
+    experts_item,
+    facts,
+    gated_mlp,
+    grouped,
+    head,
+    layer_types,
+    norm,
+    qkv,
+    read_heads,
+    rope_buffer,
+    router,
+    row,
+)
+from selfhost.model.families.llama import rotary_dim
+from selfhost.model.modules import Block, Buffer, Item, Vector
+
+
+def attention(
+    sizes: Heads, *, bias: bool = False, output_bias: bool = False, qk_norm: str | None = None, name: str = "self_attn"
+) -> tuple[Item, ...]:
+    """QKV and output projection, with norms per head or over all heads."""
+    items: list[Item] = [
+        qkv(f"{name}.qkv_proj", sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim, bias=bias),
+        row(f"{name}.o_proj", sizes.hidden, sizes.heads * sizes.head_dim, bias=output_bias),
+    ]
+    if qk_norm == "head":
+        items.append(norm(f"{name}.qk_norm", sizes.head_dim, copies=2))
+    elif qk_norm == "divided":
+        items.append(Vector(name=f"{name}.q_norm", units=sizes.heads, unit=sizes.head_dim, divided=True))
+        items.append(Vector(name=f"{name}.k_norm", units=sizes.kv_heads, unit=sizes.head_dim, divided=True))
+    elif qk_norm == "whole":
+        items.append(norm(f"{name}.q_norm", sizes.heads * sizes.head_dim))
+        items.append(norm(f"{name}.k_norm", sizes.kv_heads * sizes.head_dim))
+    return tuple(items)
+
+
+def assemble(
+    config: Config,
+    sizes: Heads,
+    layer: Callable[[int], tuple[Item, ...]],
+    *,
+    window: Callable[[int], int | None] = lambda index: None,
+    tied_default: bool = False,
+    buffers: tuple[Buffer, ...] | None = None,
+    prefix: str = "model",
+    intermediate: int | None = None,
+    experts: int = 0,
+    per_token: int = 0,
+    expert_size: int = 0,
+    draft: tuple[Block, ...] = (),
+) -> Draught:
+    """The decoder around layers: embedding, final norm, head. `layer` must return the same tuple for equal layers."""
+    layers = Layers(f"{prefix}.layers")
+    smallest: int | None = None
+    for index in range(sizes.layers):
+        one = window(index)
+        smallest = min(smallest or one, one) if one else smallest
+        layers.add(layer(index), grouped(sizes.kv_heads, sizes.head_dim, window=one))
+    tied = config.bool("tie_word_embeddings", default=tied_default)
+    last: tuple[Item, ...] = (norm("norm", sizes.hidden),)
+    if not tied:
+        last = (*last, head("lm_head", sizes.vocab, sizes.hidden))
+    return Draught(
+        facts=facts(
+            config, sizes, intermediate=intermediate, sliding_window=smallest, experts=experts,
+            experts_per_token=per_token, expert_intermediate_size=expert_size,
+        ),
+        first=Block(prefixes=(prefix,), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
+        layers=layers.done(),
+        last=Block(prefixes=("",), items=last),
+        buffers=(rope_buffer(sizes.positions, rotary_dim(config, sizes.head_dim)),) if buffers is None else buffers,
+        tied=tied,
+        draft=draft,
+    )  # fmt: skip
+
+
+def mixtral(config: Config) -> Draught:
+    """MixtralForCausalLM: every layer routes."""
+    sizes = read_heads(config)
+    inner = config.int("intermediate_size")
+    count = config.int("num_local_experts", maximum=1 << 16)
+    items = (
+        *attention(sizes),
+        router("block_sparse_moe.gate", count, sizes.hidden),
+        experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )
+    return assemble(
+        config, sizes, lambda index: items, intermediate=inner, experts=count,
+        per_token=config.int("num_experts_per_tok"), expert_size=inner,
+    )  # fmt: skip
+
+
+def _sparse(config: Config, layers: int) -> Callable[[int], bool]:
+    """Which layers route, in Qwen's fields."""
+    dense = set(config.ints("mlp_only_layers", default=()))
+    step = config.int("decoder_sparse_step", default=1, maximum=1 << 16)
+    return lambda index: index not in dense and (index + 1) % step == 0
+
+
+def qwen_moe(config: Config, *, biased: bool, qk_norm: str | None) -> Draught:
+    """Qwen2Moe and Qwen3Moe: a router, experts, and (Qwen2) one gated shared expert."""
+    sizes = read_heads(config)
+    count = config.int("num_experts", "num_local_experts", maximum=1 << 16)
+    inner = config.int("moe_intermediate_size")
+    shared = config.int("shared_expert_intermediate_size", default=0, minimum=0)
+    common = (
+        *attention(sizes, bias=biased, qk_norm=qk_norm),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+    )
+    if shared:
+        sparse = (
+            *sparse,
+            *gated_mlp("mlp.shared_expert", sizes.hidden, shared),
+            router("mlp.shared_expert_gate", 1, sizes.hidden),
+        )
+    routes = _sparse(config, sizes.layers)
+    needs_dense = not all(routes(index) for index in range(sizes.layers))
+    dense_size = config.int("intermediate_size", default=None if not needs_dense else None)
+    dense: tuple[Item, ...] = ()
+    if needs_dense:
+        dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
+    return assemble(
+        config, sizes, lambda index: sparse if routes(index) else dense, intermediate=dense_size or inner,
+        experts=count, per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    )  # fmt: skip
+
+
+def qwen2_moe(config: Config) -> Draught:
+    """Qwen2MoeForCausalLM: QKV biases and a shared expert."""
+    return qwen_moe(config, biased=config.bool("qkv_bias", default=True), qk_norm=None)
+
+
+def qwen3_moe(config: Config) -> Draught:
+    """Qwen3MoeForCausalLM."""
+    return qwen_moe(config, biased=config.bool("attention_bias", default=False), qk_norm="head")
+
+
+def glm4_moe(config: Config) -> Draught:
+    """Glm4MoeForCausalLM (GLM-4.5 to 4.7): dense layers first, then fp32 router, experts and shared experts."""
+    sizes = read_heads(config)
+    count = config.int("n_routed_experts", maximum=1 << 16)
+    inner = config.int("moe_intermediate_size")
+    shared = config.int("n_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    dense_layers = config.int("first_k_dense_replace", default=1, minimum=0)
+    dense_size = config.int("intermediate_size")
+    common = (
+        *attention(
+            sizes,
+            bias=config.bool("attention_bias", default=False),
+            qk_norm="head" if config.bool("use_qk_norm", default=False) else None,
+        ),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, dense_size))
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden, dtype="float32"),
+        Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+    )
+    if shared:
+        sparse = (*sparse, *gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared))
+    rotary = _partial(config, sizes.head_dim, 0.5)
+    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
+    return assemble(
+        config, sizes, lambda index: dense if index < dense_layers else sparse, intermediate=dense_size,
+        experts=count, per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+        buffers=(rope_buffer(sizes.positions, rotary),),
+        draft=draft_blocks(config, sizes, sparse, drafts),
+    )  # fmt: skip
+
+
+def draft_blocks(config: Config, sizes: Heads, layer: tuple[Item, ...], count: int) -> tuple[Block, ...]:
+    """MTP layers as DeepSeek shaped them: a decoder layer, a projection of two hidden states to one, three norms, and
+    the embedding and head shared with the model (models/deepseek_mtp.py, glm4_moe_mtp.py)."""
+    from selfhost.model.families.common import whole
+
+    items = (
+        *layer,
+        whole("eh_proj", sizes.hidden, 2 * sizes.hidden, quantizable=False),
+        norm("enorm_hnorm_norm", sizes.hidden, copies=3),
+    )
+    keeps = (grouped(sizes.kv_heads, sizes.head_dim),)
+    return tuple(
+        Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=items, keeps=keeps) for index in range(count)
+    )
+
+
+def _partial(config: Config, head_dim: int, default: float) -> int:
+    """Rotating elements, where the family's default share is not 1."""
+    for section in (config, config.optional_section("rope_parameters")):
+        if section is not None and section.has("partial_rotary_factor"):
+            return max(2, int(head_dim * section.float("partial_rotary_factor", default=default)))
+    return max(2, int(head_dim * default))
+
+
+def minimax_m2(config: Config) -> Draught:
+    """MiniMaxM2ForCausalLM: Q and K norms over all heads, fp32 router."""
+    sizes = read_heads(config)
+    count = config.int("num_local_experts", maximum=1 << 16)
+    inner = config.int("intermediate_size")
+    items: tuple[Item, ...] = (
+        *attention(sizes, bias=config.bool("attention_bias", default=False), qk_norm="divided"),
+        norm("layer_norms", sizes.hidden, copies=2),
+        router("block_sparse_moe.gate", count, sizes.hidden, dtype="float32"),
+        experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
+    )
+    if config.bool("use_routing_bias", default=False):
+        items = (*items, Vector(name="block_sparse_moe.e_score_correction_bias", units=count, dtype="float32"))
+    return assemble(
+        config, sizes, lambda index: items, intermediate=inner, experts=count,
+        per_token=config.int("num_experts_per_tok"), expert_size=inner,
+        buffers=(rope_buffer(sizes.positions, config.int("rotary_dim", default=sizes.head_dim)),),
+    )  # fmt: skip
+
+
+def gpt_oss(config: Config) -> Draught:
+    """GptOssForCausalLM: biases everywhere, attention sinks, a window on every other layer."""
+    sizes = read_heads(config)
+    count = config.int("num_local_experts", maximum=1 << 16)
+    inner = config.int("intermediate_size")
+    window = config.int("sliding_window")
+    layer_types(config, sizes.layers)
+    items: tuple[Item, ...] = (
+        *attention(sizes, bias=True, output_bias=True),
+        Vector(name="self_attn.sinks", units=sizes.heads, divided=True),
+        norm("layer_norms", sizes.hidden, copies=2),
+        router("mlp.router", count, sizes.hidden, bias=True),
+        experts_item("mlp.experts", count, sizes.hidden, inner, bias=True, activation="swigluoai"),
+    )
+    scaling = config.optional_section("rope_parameters", "rope_scaling")
+    positions = sizes.positions
+    if scaling is not None and scaling.has("original_max_position_embeddings"):
+        positions = int(
+            scaling.int("original_max_position_embeddings") * max(1.0, scaling.float("factor", default=1.0))
+        )
+    return assemble(
+        config, sizes, lambda index: items, window=lambda index: window if index % 2 == 0 else None,
+        intermediate=inner, experts=count, per_token=config.int("num_experts_per_tok", "experts_per_token", default=4),
+        expert_size=inner, buffers=(rope_buffer(positions, sizes.head_dim, dtype="float32"),),
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "MixtralForCausalLM": mixtral,
+    "Qwen2MoeForCausalLM": qwen2_moe,
+    "Qwen3MoeForCausalLM": qwen3_moe,
+    "Glm4MoeForCausalLM": glm4_moe,
+    "MiniMaxM2ForCausalLM": minimax_m2,
+    "GptOssForCausalLM": gpt_oss,
+}
