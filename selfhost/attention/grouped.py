@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from selfhost.attention.rank import RankCache, Setting
+from selfhost.attention.rank import RankCache, Setting, grouped_entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class FullAttention:
         head_dim: width of a key, in elements.
         value_dim: width of a value; None when equal to `head_dim`.
         sinks: the layer has learned attention sinks (gpt-oss, MiMo-V2), which limits the kernels.
-        prefix_bidirectional: image tokens attend both ways (Gemma 3/4 with vision), which limits the kernels.
+        prefix_bidirectional: image tokens attend both ways (vLLM's mm_prefix: model types gemma3, paligemma,
+            molmo2, bagel, moondream3, or `is_mm_prefix_lm` in the config, with vision on), which limits the kernels.
     """
 
     kind: ClassVar[str] = "full"
@@ -29,7 +30,13 @@ class FullAttention:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        slots, content = grouped_entry(
+            heads=self.kv_heads,
+            key_dim=self.head_dim,
+            value_dim=self.value_dim or self.head_dim,
+            setting=setting,
+        )
+        return RankCache(reach="full", slots=slots, content_bytes=content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,13 @@ class SlidingWindow:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        slots, content = grouped_entry(
+            heads=self.kv_heads,
+            key_dim=self.head_dim,
+            value_dim=self.value_dim or self.head_dim,
+            setting=setting,
+        )
+        return RankCache(reach="window", slots=slots, content_bytes=content, span_tokens=self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +76,18 @@ class ChunkedLocal:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        slots, content = grouped_entry(
+            heads=self.kv_heads, key_dim=self.head_dim, value_dim=self.head_dim, setting=setting
+        )
+        return RankCache(reach="chunk", slots=slots, content_bytes=content, span_tokens=self.chunk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossAttention:
-    """Decoder attention over the encoder's output (Whisper, BART): `encoder_tokens` per request, however short."""
+    """Decoder attention over the encoder's output (Whisper, BART).
+
+    `encoder_tokens` is the longest encoder input; a request holds blocks for all of it, however short its audio is.
+    """
 
     kind: ClassVar[str] = "cross"
     kv_heads: int
@@ -77,7 +96,10 @@ class CrossAttention:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        slots, content = grouped_entry(
+            heads=self.kv_heads, key_dim=self.head_dim, value_dim=self.head_dim, setting=setting
+        )
+        return RankCache(reach="cross", slots=slots, content_bytes=content, span_tokens=self.encoder_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,5 +109,5 @@ class EncoderOnly:
     kind: ClassVar[str] = "encoder-only"
 
     def of_rank(self, setting: Setting) -> RankCache | None:
-        """Always None: no cache."""
-        raise NotImplementedError
+        """Always None: no cache (vLLM 0.32 layers/attention/encoder_only_attention.py:94-96)."""
+        return None

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from selfhost.attention.rank import RankCache, Setting
+from selfhost.attention.rank import RankCache, Reach, Setting, grouped_entry
+
+# DeepSeek's packed fp8 row of sparse MLA: 512 fp8 + 4 fp32 scales + 64 bf16 rope elements
+# (vLLM 0.32 layers/attention/mla_attention.py:1362-1367).
+DS_MLA_ROW_BYTES = 656
+# DeepSeek V4's row: 448 fp8 + 64 bf16 rope elements + 8 scales, pages padded to whole 576-byte strides
+# (vLLM 0.32 models/deepseek_v4/attention.py:861-878, v1/attention/backends/mla/sparse_swa.py:116-140).
+V4_ROW_BYTES = 584
+V4_ALIGNMENT_BYTES = 576
+# Elements that share one fp32 scale in an fp8 indexer cache (vLLM 0.32 models/deepseek_v2.py:731-736).
+INDEXER_SCALE_GROUP = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +25,7 @@ class LatentAttention:
     Attributes:
         rank: kv_lora_rank.
         rope_dim: qk_rope_head_dim.
+        nope_dim: qk_nope_head_dim; SM10x kernels take only some widths.
         sparse: the layer reads top-k tokens chosen by an indexer (DeepSeek V3.2, GLM-5). The indexer's own
             cache is a separate `SparseIndexer` layer, because some models have fewer indexers than layers.
         window: sliding window in tokens; None for all tokens.
@@ -24,13 +35,18 @@ class LatentAttention:
     kind: ClassVar[str] = "latent"
     rank: int
     rope_dim: int
+    nope_dim: int = 128
     sparse: bool = False
     window: int | None = None
     glm_dsa: bool = False
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        content = (self.rank + self.rope_dim) * setting.element_bytes
+        if setting.kv_dtype == "fp8_ds_mla":
+            content = DS_MLA_ROW_BYTES
+        reach: Reach = "full" if self.window is None else "window"
+        return RankCache(reach=reach, content_bytes=content, latent=True, span_tokens=self.window or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +61,8 @@ class SparseIndexer:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        content = self.head_dim + self.head_dim // INDEXER_SCALE_GROUP * 4
+        return RankCache(reach="full", content_bytes=content, latent=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +75,10 @@ class BlockSparse:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        slots, content = grouped_entry(
+            heads=self.kv_heads, key_dim=self.head_dim, value_dim=self.head_dim, setting=setting
+        )
+        return RankCache(reach="full", slots=slots, content_bytes=content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +90,7 @@ class BlockSparseIndexer:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        return RankCache(reach="full", content_bytes=self.head_dim * 2, latent=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +103,14 @@ class V4Window:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        return RankCache(
+            reach="window",
+            content_bytes=V4_ROW_BYTES,
+            block_tokens=64,
+            alignment_bytes=V4_ALIGNMENT_BYTES,
+            span_tokens=self.window,
+            latent=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +123,13 @@ class V4Compressed:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        return RankCache(
+            reach="full",
+            content_bytes=V4_ROW_BYTES,
+            tokens_per_state=self.ratio,
+            alignment_bytes=V4_ALIGNMENT_BYTES,
+            latent=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +146,17 @@ class V4CompressorState:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        # Ratio 4 overlaps two groups, so its window and its rows are twice as large (vLLM 0.32
+        # models/deepseek_v4/compressor.py:148-170); rows hold fp32 keys and scores.
+        overlap = 2 if self.ratio == 4 else 1
+        return RankCache(
+            reach="window",
+            content_bytes=2 * overlap * self.head_dim * 4,
+            block_tokens=4 if self.ratio == 4 else 8,
+            alignment_bytes=V4_ALIGNMENT_BYTES,
+            span_tokens=overlap * self.ratio,
+            latent=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +169,11 @@ class V4Indexer:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        content = self.head_dim + self.head_dim // INDEXER_SCALE_GROUP * 4
+        return RankCache(
+            reach="full",
+            content_bytes=content,
+            tokens_per_state=self.ratio,
+            alignment_bytes=V4_ALIGNMENT_BYTES,
+            latent=True,
+        )

@@ -1,15 +1,35 @@
-"""Recurrent layers: a state of fixed size per sequence, whatever its length."""
+"""Recurrent layers: a state of fixed size per sequence, whatever its length.
+
+Shapes and dtypes: vLLM 0.32 model_executor/layers/mamba/mamba_utils.py:52-160 (dtypes), :163-330 (shapes).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from selfhost.attention.rank import RankCache, Setting
+from selfhost.attention.rank import RankCache, Setting, share
+from selfhost.dtypes import itemsize
 
 # `conv_dtype` and `state_dtype` are canonical names (selfhost/dtypes.py) or "auto": for the convolution state the
 # model's dtype, for the recurrent state the convolution state's dtype (Kimi delta attention: float32). A family whose
 # config names one (Qwen3.5 `mamba_ssm_dtype`, Nemotron-H `mamba_ssm_cache_dtype`, default float32) passes it on.
+
+
+def _state(
+    conv_elements: int,
+    state_elements: int,
+    conv_dtype: str,
+    state_dtype: str,
+    setting: Setting,
+    *,
+    checkpoint_blocks: int = 0,
+) -> RankCache:
+    """A state page: convolution window, then recurrent matrices."""
+    conv = setting.model_dtype if conv_dtype == "auto" else conv_dtype
+    state = conv if state_dtype == "auto" else state_dtype
+    total = conv_elements * itemsize(conv) + state_elements * itemsize(state)
+    return RankCache(reach="state", state_bytes=total, checkpoint_blocks=checkpoint_blocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +45,9 @@ class Mamba1State:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        channels = share(self.intermediate, setting.tensor)
+        conv = channels * (self.conv_kernel - 1)
+        return _state(conv, channels * self.state_size, self.conv_dtype, self.state_dtype, setting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +75,15 @@ class Mamba2State:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        tensor = setting.tensor
+        # B and C groups are replicated so that every rank has those of its heads (mamba_utils.py:269-277).
+        groups = self.groups if self.groups % tensor == 0 else tensor
+        inner = self.heads * self.head_dim if self.intermediate is None else self.intermediate
+        channels = share(inner + 2 * groups * self.state_size, tensor)
+        conv = channels * (self.conv_kernel - 1 + setting.speculative_tokens)
+        state = share(self.heads, tensor) * self.head_dim * self.state_size
+        # A prefill exports one state from its middle (mamba_mixer2.py:1098-1108).
+        return _state(conv, state, self.conv_dtype, self.state_dtype, setting, checkpoint_blocks=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +101,12 @@ class GatedDeltaState:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        channels = share(
+            2 * self.key_heads * self.key_dim + self.value_heads * self.value_dim, setting.tensor
+        )
+        conv = channels * (self.conv_kernel - 1 + setting.speculative_tokens)
+        state = share(self.value_heads, setting.tensor) * self.value_dim * self.key_dim
+        return _state(conv, state, self.conv_dtype, self.state_dtype, setting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +119,19 @@ class KimiDeltaState:
     conv_kernel: int
     conv_dtype: str = "auto"
     state_dtype: str = "auto"
-    checkpoint_blocks: int = 1
-    """Extra blocks for prefill checkpoints: 1 for Kimi K3's kernel, 0 for implementations without them."""
+    flash_prefill: bool = False
+    """Whether FlashKDA runs the prefill, which keeps one more state per request: Kimi K3's implementation with a
+    bounded gate (`gate_lower_bound`) and heads of 128 (vLLM 0.32 models/kimi_k3/nvidia/kda.py:463-500); not
+    Kimi-Linear's."""
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        channels = share(3 * self.heads * self.head_dim, setting.tensor)
+        conv = channels * (self.conv_kernel - 1 + setting.speculative_tokens)
+        state = share(self.heads, setting.tensor) * self.head_dim * self.head_dim
+        dtype = "float32" if self.state_dtype == "auto" else self.state_dtype
+        exports = self.flash_prefill and setting.sm_major in (9, 10, 12)
+        return _state(conv, state, self.conv_dtype, dtype, setting, checkpoint_blocks=int(exports))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +145,8 @@ class ShortConvState:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        conv = share(self.dim, setting.tensor) * (self.kernel - 1 + setting.speculative_tokens)
+        return _state(conv, 0, self.conv_dtype, "auto", setting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +160,5 @@ class LinearState:
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        raise NotImplementedError
+        state = share(self.heads, setting.tensor) * self.head_dim * self.head_dim
+        return _state(0, state, "auto", self.state_dtype, setting)

@@ -1,0 +1,281 @@
+"""Layers and settings -> a KV layout, computed once; memory and context -> capacity, computed often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+from selfhost.attention import Attention
+from selfhost.kv.groups import Group, block_bytes, blocks_for, group_pages
+from selfhost.kv.pages import pages_of
+from selfhost.kv.settings import KvSettings, LayerGroup
+
+Stages = tuple[tuple[LayerGroup, ...], ...]
+"""Per pipeline stage, its layers in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvCapacity:
+    """What the KV cache of one deployment holds, in vLLM's own terms.
+
+    Attributes:
+        blocks: pool blocks (`num_gpu_blocks`), one of which is the null block.
+        block_bytes: bytes of a block on the fullest stage.
+        blocks_per_request: blocks of one request of the full context.
+        max_concurrency: requests of the full context at once, as the start-up log says it (null block not deducted).
+        tokens: "GPU KV cache size: N tokens": concurrency times context, rounded down.
+        fits: one request of the full context fits beside the null block; the engine refuses to start otherwise.
+        short_bytes: bytes missing on the stage that misses most, 0 if it fits.
+        usable_requests: whole requests of the full context that really fit at once.
+    """
+
+    blocks: int
+    block_bytes: int
+    blocks_per_request: int
+    max_concurrency: float
+    tokens: int
+    fits: bool
+    short_bytes: int
+    usable_requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvLayout:
+    """How vLLM lays out the KV cache of one rank; independent of how much memory there is.
+
+    Attributes:
+        block_tokens: tokens of a block (`block_size`).
+        kv_dtype: element type that resulted (auto: the model's).
+        backends: attention kernels, in layer order.
+        groups: layers that share a block table.
+        counted: groups with equal needs, and how many there are of each.
+        block_bytes_of_stage: bytes of one block on each pipeline stage.
+        bytes_per_token: what one more token of a long sequence costs on the fullest stage: layers that keep every
+            token, indexers included, replication included; windows, chunks and states excluded.
+        window_bytes_per_token: the same for windows and chunks, while they are not full.
+        state_bytes_per_sequence: recurrent state of one sequence on the fullest stage, one copy, no padding.
+        state_allocated_bytes_per_sequence: what is allocated for it: padded pages, copies for prefix caching.
+        states_cached: recurrent states are kept at block ends (prefix caching).
+        speculative_tokens: drafted per step.
+    """
+
+    block_tokens: int
+    kv_dtype: str
+    backends: tuple[str, ...]
+    groups: tuple[Group, ...]
+    counted: tuple[tuple[Group, int], ...]
+    block_bytes_of_stage: tuple[int, ...]
+    bytes_per_token: float
+    window_bytes_per_token: float
+    state_bytes_per_sequence: int
+    state_allocated_bytes_per_sequence: int
+    states_cached: bool
+    speculative_tokens: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block on the fullest stage."""
+        return max(self.block_bytes_of_stage)
+
+    def blocks_per_request(self, max_model_len: int, in_flight_tokens: int) -> int:
+        """Blocks of one request that may grow to `max_model_len` tokens, over all groups.
+
+        vLLM 0.32 v1/core/kv_cache_utils.py:1195-1227.
+
+        Args:
+            max_model_len: context in tokens.
+            in_flight_tokens: tokens scheduled but not settled (`in_flight_tokens`), which windows must still hold.
+        """
+        return sum(
+            count
+            * blocks_for(
+                group,
+                max_model_len=max_model_len,
+                in_flight_tokens=in_flight_tokens,
+                states_cached=self.states_cached,
+                drafts=self.speculative_tokens,
+            )
+            for group, count in self.counted
+        )
+
+    def blocks(self, available_bytes: int | tuple[int, ...]) -> int:
+        """Blocks that the memory holds: the fewest of any stage (:1627, :2655-2670).
+
+        Args:
+            available_bytes: KV memory of a rank, of each stage where they differ.
+        """
+        if isinstance(available_bytes, int):
+            return max(0, available_bytes) // self.block_bytes if self.counted else 1
+        if not self.counted:
+            return 1
+        return min(
+            max(0, available) // size
+            for available, size in zip(available_bytes, self.block_bytes_of_stage, strict=True)
+            if size
+        )
+
+    def capacity(
+        self, available_bytes: int | tuple[int, ...], max_model_len: int, in_flight_tokens: int
+    ) -> KvCapacity:
+        """Blocks, tokens and concurrency for an amount of memory (:2300-2308); the fit check of :1003-1040, :2627-2633.
+
+        A model without any cache (encoders) always fits and reports one block, as the engine does.
+        """
+        blocks = self.blocks(available_bytes)
+        size = self.block_bytes
+        need = self.blocks_per_request(max_model_len, in_flight_tokens)
+        if not need:
+            return KvCapacity(
+                blocks=1, block_bytes=0, blocks_per_request=0, max_concurrency=0.0, tokens=0, fits=True,
+                short_bytes=0, usable_requests=0,
+            )  # fmt: skip
+        concurrency = blocks / need
+        fits = blocks - 1 >= need
+        return KvCapacity(
+            blocks=blocks,
+            block_bytes=size,
+            blocks_per_request=need,
+            max_concurrency=concurrency,
+            tokens=int(concurrency * max_model_len),
+            fits=fits,
+            short_bytes=0 if fits else self.short_bytes(available_bytes, need + 1),
+            usable_requests=max(0, blocks - 1) // need,
+        )
+
+    def short_bytes(self, available_bytes: int | tuple[int, ...], blocks: int) -> int:
+        """Bytes by which the neediest stage misses `blocks` blocks."""
+        if isinstance(available_bytes, int):
+            return max(0, blocks * self.block_bytes - available_bytes)
+        stages = zip(available_bytes, self.block_bytes_of_stage, strict=True)
+        return max(0, *(blocks * size - available for available, size in stages))
+
+    def needed_bytes(self, max_model_len: int, in_flight_tokens: int, concurrency: int = 1) -> int:
+        """KV bytes of the fullest stage for `concurrency` requests of the full context, null block included."""
+        need = self.blocks_per_request(max_model_len, in_flight_tokens)
+        return (need * concurrency + 1) * self.block_bytes if need else 0
+
+    def longest_context(
+        self,
+        available_bytes: int | tuple[int, ...],
+        in_flight_tokens: int,
+        *,
+        concurrency: int = 1,
+        limit_tokens: int = 1 << 30,
+    ) -> int:
+        """Longest context, in tokens, that `concurrency` requests can have at once; 0 if none, at most `limit_tokens`.
+
+        vLLM 0.32 v1/core/kv_cache_utils.py:2369-2411 searches in the same way.
+        """
+        if not self.counted:
+            return limit_tokens
+        usable = self.blocks(available_bytes) - 1
+        if concurrency * self.blocks_per_request(1, in_flight_tokens) > usable:
+            return 0
+        low, high = 1, limit_tokens
+        while low < high:
+            middle = (low + high + 1) // 2
+            if concurrency * self.blocks_per_request(middle, in_flight_tokens) <= usable:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def in_flight_tokens(
+    max_num_batched_tokens: int, *, pipeline: int = 1, async_scheduling: bool = True, settled: bool = True
+) -> int:
+    """Tokens that may be scheduled but not yet settled: a batch for every step under way.
+
+    vLLM 0.32 config/vllm.py:577-598.
+
+    Args:
+        max_num_batched_tokens: tokens of one step.
+        pipeline: pipeline stages; each holds a batch of its own.
+        async_scheduling: the engine's default, except for pooling models; schedules one step ahead.
+        settled: the engine frees blocks only once a step is processed (from vLLM 0.25 on); before, a window
+            held one batch whatever was under way.
+    """
+    if not settled:
+        return max_num_batched_tokens
+    return max_num_batched_tokens * (pipeline + 1 if async_scheduling else pipeline)
+
+
+@lru_cache(maxsize=4096)
+def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
+    """Lay out the cache of a model that is divided into pipeline stages.
+
+    Args:
+        stages: per stage, its layers in order as (count, kind). One stage where there is no pipeline.
+        settings: the deployment.
+
+    Raises:
+        UnsupportedError: the engine has no kernel or layout for this combination.
+    """
+    counts: dict[Attention, list[int]] = {}
+    for stage, layers in enumerate(stages):
+        for count, kind in layers:
+            counts.setdefault(kind, [0] * len(stages))[stage] += count
+    kinds = tuple(counts)
+    paging = pages_of(kinds, settings)
+    counted = tuple(
+        (page, tuple(counts[kind]))
+        for kind, page in zip(kinds, paging.pages, strict=True)
+        if page is not None
+    )
+    groups = group_pages(counted, block_outermost=paging.block_outermost)
+
+    def per_stage(reaches: tuple[str, ...]) -> float:
+        return max(
+            sum(
+                page.cache.page_bytes(page.block_tokens) / page.block_tokens * layers[stage]
+                for page, layers in counted
+                if page.cache.reach in reaches
+            )
+            for stage in range(len(stages))
+        )
+
+    states = [(page, layers) for page, layers in counted if page.cache.reach == "state"]
+    copies = 2 + settings.speculative_tokens if paging.states_cached else 1 + settings.speculative_tokens
+    return KvLayout(
+        block_tokens=paging.block_tokens,
+        kv_dtype=paging.kv_dtype,
+        backends=paging.backends,
+        groups=groups,
+        counted=_count_alike(groups),
+        block_bytes_of_stage=block_bytes(groups, len(stages)),
+        bytes_per_token=per_stage(("full",)),
+        window_bytes_per_token=per_stage(("window", "chunk")),
+        state_bytes_per_sequence=max(
+            sum(page.cache.state_bytes * layers[stage] for page, layers in states)
+            for stage in range(len(stages))
+        ),
+        state_allocated_bytes_per_sequence=max(
+            sum(
+                page.bytes
+                * layers[stage]
+                * (copies + (page.cache.checkpoint_blocks if paging.states_cached else 0))
+                for page, layers in states
+            )
+            for stage in range(len(stages))
+        ),
+        states_cached=paging.states_cached,
+        speculative_tokens=settings.speculative_tokens,
+    )
+
+
+def layout(layers: tuple[LayerGroup, ...], settings: KvSettings) -> KvLayout:
+    """Lay out the cache of a model that is not divided into pipeline stages (see `layout_of_stages`)."""
+    return layout_of_stages((layers,), settings)
+
+
+def _count_alike(groups: tuple[Group, ...]) -> tuple[tuple[Group, int], ...]:
+    """Groups that need the same number of blocks, counted; one of each stands for all."""
+    seen: dict[tuple[object, int], Group] = {}
+    number: Counter[tuple[object, int]] = Counter()
+    for group in groups:
+        cache = group.cache
+        key = ((cache.reach, cache.span_tokens, cache.checkpoint_blocks), group.block_tokens)
+        seen.setdefault(key, group)
+        number[key] += 1
+    return tuple((group, number[key]) for key, group in seen.items())
