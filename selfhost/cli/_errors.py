@@ -51,7 +51,7 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         field = error.field if isinstance(error, ConfigError) else None
         return _tell(error.message, error.hint, error.exit_code, type(error).__name__, as_json, field=field)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        click.echo(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "selfhost"

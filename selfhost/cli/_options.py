@@ -20,7 +20,7 @@ SHORT = {"--max-model-len": ("--context",)}
 LARGEST_INT = 1 << 40
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[int]):
     """A parameter read by one of the functions in `selfhost/units.py`."""
 
     def __init__(self, name: str, parse: Callable[[str], int]) -> None:

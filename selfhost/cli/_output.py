@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -23,13 +25,15 @@ def emit_json(name: str, facts: Mapping[str, object], *, version: int = 1) -> No
     click.echo(json.dumps({"schema": f"selfhost.{name}/v{version}", **facts}, indent=2, allow_nan=False))
 
 
-def table(columns: Sequence[tuple[str, Align]], rows: Iterable[Sequence[str]], *, indent: int = 2) -> None:
+def table(
+    columns: Sequence[tuple[str, Align]], rows: Iterable[Sequence[str]], *, wrap: int | None = None
+) -> None:
     """Print rows under column heads, wrapped to the terminal, or to 80 columns where there is none.
 
     Args:
-        columns: head and alignment of each column; the last left-aligned one takes the width that is left.
+        columns: head and alignment of each column.
         rows: cells as plain text, one per column.
-        indent: spaces before the first column.
+        wrap: index of the one column that gives way where the width is short; None for the last.
     """
     from rich.console import Console
     from rich.padding import Padding
@@ -37,35 +41,40 @@ def table(columns: Sequence[tuple[str, Align]], rows: Iterable[Sequence[str]], *
     from rich.text import Text
 
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    flexible = max((i for i, (_, align) in enumerate(columns) if align == "left"), default=0)
     for index, (head, align) in enumerate(columns):
-        fold = index == flexible
-        grid.add_column(
-            Text(head), justify=align, no_wrap=not fold, overflow="fold", ratio=1 if fold else None
-        )
+        gives_way = index == (len(columns) - 1 if wrap is None else wrap)
+        grid.add_column(Text(head), justify=align, no_wrap=not gives_way, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     console = Console(highlight=False, emoji=False, markup=False)
-    console.print(Padding(grid, (0, 0, 0, indent), expand=False))
+    with console.capture() as captured:
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def say(text: str) -> None:
-    """Print a paragraph for people, wrapped like the tables."""
-    click.echo(click.wrap_text(text, width=_width(), preserve_paragraphs=True))
+def facts(rows: Mapping[str, str]) -> None:
+    """Print names and values in two columns, long values wrapped."""
+    width = max(map(len, rows)) + 4
+    for name, value in rows.items():
+        lines = click.wrap_text(value, width=_width() - width).splitlines() or [""]
+        click.echo(f"  {name:<{width - 4}}  {lines[0]}")
+        for line in lines[1:]:
+            click.echo(" " * width + line)
 
 
-def headline(text: str, *, good: bool | None) -> None:
-    """Print the answer: the first line of a result, coloured on a terminal."""
-    import os
-
+def headline(text: str, *, good: bool | None = None) -> None:
+    """Print the answer: the first line of a result, coloured on a terminal when it is good or bad news."""
     wrapped = click.wrap_text(text, width=_width())
-    if os.environ.get("NO_COLOR") or good is None:
+    if good is None or os.environ.get("NO_COLOR"):
         click.echo(wrapped)
     else:
         click.secho(wrapped, fg="green" if good else "red", bold=True)
 
 
-def _width() -> int:
-    import shutil
+def next_step(command: str, why: str) -> None:
+    """Print the last line of a result: the command that leads on."""
+    click.echo(f"\nNext: {command}    {why}")
 
+
+def _width() -> int:
     return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))
