@@ -22,7 +22,6 @@ class Target:
     patterns: Patterns
     scheme: Scheme | None
     linear: bool = False
-    experts_scheme: Scheme | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +66,7 @@ class Declared:
             return None
         for target in self.targets:
             if _covered(target.patterns, whole, parts, layer):
-                scheme = target.scheme
-                if isinstance(item, Experts) and target.experts_scheme is not None:
-                    scheme = target.experts_scheme
-                return scheme
+                return target.scheme
         if self.only_targets:
             return None
         if isinstance(item, Embedding):
@@ -132,16 +128,11 @@ def read_declared(config: Config, extra: Mapping[str, object] | None) -> Declare
 def _read(config: Config, section: Config) -> Declared | None:
     method = section.str("quant_method", default="").lower().replace("compressed_tensors", "compressed-tensors")
     producer = section.optional_section("producer")
-    if (producer and producer.str("name", default="") == "modelopt" and method in ("", "modelopt")) or (
-        method.startswith("modelopt")
-    ):
+    by_modelopt = producer is not None and producer.str("name", default="") == "modelopt"
+    if method.startswith("modelopt") or (by_modelopt and method == "" and section.has("quantization")):
         return _modelopt(config, section)
-    if not method and section.has("quantization") and not section.has("config_groups"):
-        # A stub without a producer: vLLM sees no quantization (model_arch_config_convertor.py:271-290).
-        return None
-    if not method and section.has("config_groups"):
-        method = "compressed-tensors"
     if not method:
+        # Without a method or ModelOpt's producer vLLM sees no quantization (model_arch_config_convertor.py:271-290).
         return None
     reader = READERS.get(method)
     if reader is None:
@@ -185,9 +176,7 @@ def _fp8(config: Config, section: Config) -> Declared:
     return Declared(method="fp8", main=main, experts=experts, excluded=Patterns(entries, "exact"))
 
 
-def _weights_scheme(
-    weights: Config, section: Config, layout: str, inputs: Config | None, *, experts: bool
-) -> Scheme:
+def _weights_scheme(weights: Config, layout: str, inputs: Config | None) -> Scheme:
     """One `weights` entry of compressed-tensors."""
     bits = weights.int("num_bits", maximum=16)
     kind = weights.str("type", default="int")
@@ -198,7 +187,7 @@ def _weights_scheme(
     if kind == "float":
         if bits == 4:
             if group == 32 or "mxfp4" in layout:
-                return Mx(width=4, rounding="none" if not experts else "gpt_oss")
+                return Mx(width=4, rounding="none")
             return Nvfp4(group=group or 16, weight_only=inputs is None)
         if bits == 8:
             if group == 32:
@@ -231,8 +220,6 @@ def _compressed_tensors(config: Config, section: Config) -> Declared:
     layout = section.str("format", default="")
     targets: list[Target] = []
     main: Scheme | None = None
-    experts: Scheme | None = None
-    heads = False
     groups = section.section("config_groups")
     for name in groups.data:
         group = groups.section(name)
@@ -241,27 +228,21 @@ def _compressed_tensors(config: Config, section: Config) -> Declared:
         weights = group.section("weights")
         inputs = group.optional_section("input_activations")
         kind = group.str("format", default=layout)
-        scheme = _weights_scheme(weights, section, kind, inputs, experts=False)
-        for_experts = _weights_scheme(weights, section, kind, inputs, experts=True)
+        scheme = _weights_scheme(weights, kind, inputs)
         names = group.strings("targets", default=("Linear",))
         if "Linear" in names or "RoutedExperts" in names:
-            main, experts = scheme, for_experts
+            main = scheme
         specific = tuple(n for n in names if n not in ("Linear", "RoutedExperts"))
         if specific:
-            heads = heads or any("lm_head" in n for n in specific)
-            targets.append(Target(patterns=Patterns(specific, "regex"), scheme=scheme, experts_scheme=for_experts))
+            targets.append(Target(patterns=Patterns(specific, "regex"), scheme=scheme))
     if main is None and not targets:
         return Declared(method="compressed-tensors", main=None)
-    kv_dtype = None
     return Declared(
         method="compressed-tensors",
         main=main or targets[0].scheme,
-        experts=experts,
         excluded=Patterns(section.strings("ignore", default=()), "regex"),
         targets=tuple(targets),
         only_targets=main is None,
-        heads=False,
-        kv_dtype=kv_dtype,
     )
 
 
@@ -288,7 +269,7 @@ def _gptq(config: Config, section: Config) -> Declared:
     def scheme(width: int, size: int) -> PackedInt:
         return PackedInt(
             name=f"gptq-int{width}", width=width, group=max(size, 0), zero_points=True, zero_points_in_fallback=False,
-            refines_groups=True, ordered=ordered and size > 0,
+            refines_groups=True, ordered=ordered and size > 0, spare_biases=True,
         )  # fmt: skip
 
     skipped: list[str] = []
@@ -363,7 +344,7 @@ def _autoround(config: Config, section: Config) -> Declared:
 def _autoround_int(bits: int, group: int, packing: str) -> PackedInt:
     return PackedInt(
         name="auto-round", width=bits, group=max(group, 0), zero_points=True, refines_groups=True,
-        zero_points_in_fallback="awq" in packing,
+        zero_points_in_fallback=False, spare_biases="awq" not in packing,
     )  # fmt: skip
 
 
@@ -404,7 +385,8 @@ def _modelopt(config: Config, section: Config) -> Declared | None:
     common = {"kv_dtype": _kv_dtype(source, kv)}
     if algorithm.upper() != "MIXED_PRECISION":
         return Declared(
-            method="modelopt", main=_modelopt_scheme(source, algorithm), excluded=Patterns(_spread(entries), "modelopt"),
+            method="modelopt", main=_modelopt_scheme(source, algorithm),
+            experts=_MODELOPT["FP8"] if algorithm.upper() == "FP8_PER_CHANNEL_PER_TOKEN" else None, excluded=Patterns(_spread(entries), "modelopt"),
             heads=True, **common,
         )  # fmt: skip
     by_algorithm: dict[str, list[str]] = {}
@@ -481,7 +463,7 @@ def _quark(config: Config, section: Config) -> Declared:
         granularity = weight.str("qscheme", default="per_tensor")
         static = inputs is not None and not inputs.bool("is_dynamic", default=False)
         if kind == "fp4":
-            return Mx(width=4, rounding="none")
+            return Mx(width=4)
         if kind in _QUARK_FLOATS:
             return Fp8(granularity="channel" if granularity == "per_channel" else "tensor", static_inputs=static)
         if kind == "int8":

@@ -192,6 +192,7 @@ class PackedInt:
         ordered: the checkpoint reorders activations within groups (GPTQ's desc_act); vLLM from 0.32 on refuses it.
         order_bytes: bytes per input of an activation-order index (compressed-tensors' g_idx).
         shape_bytes: fixed bytes a matrix (compressed-tensors stores the original shape).
+        spare_biases: experts get biases whether the checkpoint has them or not (GPTQ).
     """
 
     name: str = "w4a16"
@@ -203,6 +204,7 @@ class PackedInt:
     ordered: bool = False
     order_bytes: int = 0
     shape_bytes: int = 0
+    spare_biases: bool = False
 
     @property
     def id(self) -> str:
@@ -226,8 +228,8 @@ class PackedInt:
     def experts(self, shape: ExpertShape) -> int:
         """The same per expert for w13 and w2 (quantization/auto_gptq.py, auto_awq.py, moe_wna16.py).
 
-        GPTQ allocates expert biases and drops them after loading when the checkpoint has none
-        (auto_gptq.py:582-627), so they are not counted.
+        GPTQ allocates expert biases always and drops them after loading when the checkpoint has none
+        (auto_gptq.py:582-627); they are counted, as they must fit.
         """
         up, inner, hidden = shape.shards * shape.intermediate, shape.intermediate, shape.hidden
         group, zero_points = self.group, self.zero_points
@@ -241,6 +243,8 @@ class PackedInt:
         if zero_points:
             one += cells * self.width // 8
         one += self.order_bytes * 2 * (hidden + inner) + self.shape_bytes * 2
+        if self.spare_biases and group == self.group and not shape.biased:
+            one += (up + hidden) * shape.itemsize
         return shape.local * one + shape.biases(hidden, inner)
 
 
@@ -311,12 +315,13 @@ class Mx:
     def padded(self, shape: ExpertShape) -> tuple[int, int]:
         """Hidden and intermediate size after the kernel's rounding (fused_moe/oracle/mxfp4.py:816-885).
 
-        Hopper runs Triton (intermediate to 64), SM 100 TRTLLM (256 and 128), everything else Marlin (256 and 128).
+        Hopper runs Triton for gpt-oss' activation (intermediate to 64), SM 100 TRTLLM (256 and 128), everything else
+        Marlin (256 and 128).
         """
         if self.rounding != "gpt_oss" or self.width != 4:
             return shape.hidden, shape.intermediate
         capability = shape.compute_capability
-        if capability == 90:
+        if capability == 90 and shape.activation == "swigluoai":
             return shape.hidden, round_up(shape.intermediate, 64)
         if capability is None:
             return round_up(shape.hidden, 256), round_up(shape.intermediate, 256)
