@@ -1,0 +1,30 @@
+"""Finds templates/ in a wheel, an sdist, an editable install and a checkout.
+
+A wheel carries the folder as selfhost/_assets/templates (see pyproject.toml); everywhere else it lies beside the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfhost.errors import OutputError
+
+_PACKAGE = Path(__file__).parent
+_PLACES = (_PACKAGE / "_assets", _PACKAGE.parent)
+
+
+def asset_dir(name: str) -> Path:
+    """The folder of that name (`templates`).
+
+    Raises:
+        OutputError: the installation lacks it.
+    """
+    for place in _PLACES:
+        if (place / name).is_dir():
+            return place / name
+    raise OutputError(f"This installation of selfhost lacks its {name} folder.", hint="Install it again.")
+
+
+def targets() -> tuple[str, ...]:
+    """Names of the output targets: the folders of templates/."""
+    return tuple(sorted(path.name for path in asset_dir("templates").iterdir() if path.is_dir()))

@@ -1,0 +1,140 @@
+"""What must hold between the fields of a plan, whoever wrote it."""
+
+from __future__ import annotations
+
+import re
+
+from selfhost.errors import PlanFormatError
+from selfhost.plan.types import Plan
+
+# RFC 1035, as Kubernetes asks of a Service; 40 leaves room for suffixes within 63.
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_KEY = re.compile(r"[a-z0-9]([-a-z0-9.]{0,200}[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_IMAGE = re.compile(r"[a-z0-9][-a-z0-9._/:]{0,200}")
+_TAG = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan that no engine or cluster could be given.
+
+    Raises:
+        PlanFormatError: names the first field that is wrong.
+    """
+    _names(plan)
+    _numbers(plan)
+    _clocks(plan)
+
+
+def _need(good: bool, path: str, wanted: str) -> None:
+    if not good:
+        raise PlanFormatError(f"plan.{path} {wanted}.", hint="Write it again with `selfhost plan`.")
+
+
+def _names(plan: Plan) -> None:
+    _need(
+        NAME.fullmatch(plan.name) is not None,
+        "name",
+        "must be lower-case letters, digits and dashes, at most 40",
+    )
+    revision, digest = plan.model.revision, plan.engine.image.digest
+    _need(
+        revision is None or _COMMIT.fullmatch(revision) is not None,
+        "model.revision",
+        "must be a commit or null",
+    )
+    _need(
+        _IMAGE.fullmatch(plan.engine.image.repository) is not None,
+        "engine.image.repository",
+        "is not a repository",
+    )
+    _need(_TAG.fullmatch(plan.engine.image.tag) is not None, "engine.image.tag", "is not a tag")
+    _need(plan.engine.image.tag != "latest", "engine.image.tag", "must be pinned, not latest")
+    _need(
+        digest is None or _DIGEST.fullmatch(digest) is not None,
+        "engine.image.digest",
+        "must be sha256:... or null",
+    )
+    for path, value in (("resource", plan.gpu.resource), ("label", plan.gpu.label)):
+        _need(_KEY.fullmatch(value) is not None, f"gpu.{path}", "is not a qualified name")
+    _need(bool(plan.gpu.label_values), "gpu.label_values", "must name at least one product")
+    for number, label in enumerate(plan.gpu.label_values):
+        _need(_LABEL.fullmatch(label) is not None, f"gpu.label_values[{number}]", "is not a label value")
+    seen: set[str] = set()
+    for number, variable in enumerate(plan.engine.env):
+        _need(
+            _ENV.fullmatch(variable.name) is not None, f"engine.env[{number}].name", "is not a variable name"
+        )
+        _need(variable.name not in seen, f"engine.env[{number}].name", "stands twice")
+        seen.add(variable.name)
+    _need(bool(plan.engine.command), "engine.command", "must not be empty")
+    for path, value in (("health_path", plan.engine.health_path), ("metrics_path", plan.engine.metrics_path)):
+        _need(_HTTP_PATH.fullmatch(value) is not None, f"engine.{path}", "is not an absolute path")
+    for path, value in (
+        ("engine.home_path", plan.engine.home_path),
+        ("weights.mount_path", plan.weights.mount_path),
+    ):
+        climbs = ".." in value.split("/")
+        _need(_HTTP_PATH.fullmatch(value) is not None and not climbs, path, "is not an absolute path")
+
+
+def _numbers(plan: Plan) -> None:
+    _need(1 <= plan.replicas <= 1000, "replicas", "must be between 1 and 1000")
+    _need(1024 <= plan.engine.port <= 65535, "engine.port", "must be between 1024 and 65535")
+    _need(plan.gpu.count == plan.split.gpus, "gpu.count", f"must be the {plan.split.gpus} GPUs of the split")
+    _need(plan.memory.gpu_id == plan.gpu.id, "memory.gpu_id", "must be the planned GPU")
+    positive = (
+        ("weights.stored_bytes.value", plan.weights.stored_bytes.value),
+        ("pod.cpu_request.value", plan.pod.cpu_request.value),
+        ("pod.memory_bytes.value", plan.pod.memory_bytes.value),
+        ("pod.shared_memory_bytes.value", plan.pod.shared_memory_bytes.value),
+        ("pod.home_bytes.value", plan.pod.home_bytes.value),
+        ("pod.tmp_bytes.value", plan.pod.tmp_bytes.value),
+    )
+    for path, value in positive:
+        _need(value > 0, path, "must be more than 0")
+    pod = plan.pod
+    _need(
+        plan.weights.volume_bytes.value >= plan.weights.stored_bytes.value,
+        "weights.volume_bytes",
+        "is too small",
+    )
+    _need(pod.cpu_limit.value >= pod.cpu_request.value, "pod.cpu_limit", "must not be below the request")
+    _need(
+        pod.memory_bytes.value > pod.shared_memory_bytes.value,
+        "pod.memory_bytes",
+        "must hold the shared memory",
+    )
+    scratch = pod.home_bytes.value + pod.tmp_bytes.value
+    _need(pod.ephemeral_bytes.value >= scratch, "pod.ephemeral_bytes", "must hold home and tmp")
+
+
+def _clocks(plan: Plan) -> None:
+    clocks = plan.clocks
+    for name in type(clocks).__dataclass_fields__:
+        value = getattr(clocks, name).value
+        _need(0 <= value <= 10**7, f"clocks.{name}.value", "must be between 0 and 10,000,000")
+    load = clocks.load_seconds.value
+    _need(clocks.probe_period_seconds.value >= 1, "clocks.probe_period_seconds", "must be at least 1")
+    patience = clocks.startup_failures.value * clocks.probe_period_seconds.value
+    _need(load >= 1 and patience >= load, "clocks.startup_failures", "gives up before the load time is over")
+    _need(clocks.engine_ready_seconds.value >= load, "clocks.engine_ready_seconds", "is below the load time")
+    _need(
+        clocks.progress_deadline_seconds.value > load,
+        "clocks.progress_deadline_seconds",
+        "is below the load time",
+    )
+    _need(clocks.download_attempts.value >= 1, "clocks.download_attempts", "must be at least 1")
+    _need(
+        clocks.download_deadline_seconds.value >= 1, "clocks.download_deadline_seconds", "must be at least 1"
+    )
+    ending = clocks.pre_stop_seconds.value + clocks.drain_seconds.value
+    _need(
+        clocks.grace_seconds.value > ending,
+        "clocks.grace_seconds",
+        "must be more than pre-stop and drain together",
+    )

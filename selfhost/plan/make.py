@@ -1,0 +1,241 @@
+"""make_plan(): one placement and everything that follows from it becomes a Plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from selfhost import __version__
+from selfhost.catalog.gpus import Gpu
+from selfhost.dtypes import itemsize
+from selfhost.engines import EngineVersion, Serving, Vendor, get_engine
+from selfhost.errors import UnsupportedError, UsageError
+from selfhost.memory import MemoryBudget
+from selfhost.model.raw import Origin
+from selfhost.model.spec import ModelSpec
+from selfhost.place import RANKING, Placement, Refusal
+from selfhost.plan import derive
+from selfhost.plan.check import NAME, check
+from selfhost.plan.types import (
+    SCHEMA,
+    Alternative,
+    Derived,
+    Plan,
+    PlannedEngine,
+    PlannedGpu,
+    PlannedModel,
+    Provenance,
+    Weights,
+)
+from selfhost.units import gib
+from selfhost.workload import Split, Workload
+
+HOME_PATH = "/home/selfhost"
+WEIGHTS_PATH = "/weights"
+_SHOWN = 12  # alternatives and refusals that travel with the plan
+
+
+def serving_for(
+    spec: ModelSpec,
+    engine: EngineVersion,
+    gpu: Gpu | None,
+    split: Split,
+    workload: Workload,
+    *,
+    load_seconds: int = derive.LEAST_SECONDS,
+    drain_seconds: int = derive.DRAIN_SECONDS,
+) -> Serving:
+    """What the engine is asked to start; `place` asks its engine's objections with the same value."""
+    hub = spec.origin in ("hub", "catalogue")
+    return Serving(
+        version=engine,
+        model=spec.id if hub else f"{WEIGHTS_PATH}/{_file_name(spec.id)}",
+        revision=spec.revision if hub else None,
+        served_name=spec.id if hub else _file_name(spec.id),
+        model_dtype=spec.dtype,
+        checkpoint_quantization=spec.quantization,
+        gguf=spec.origin == "gguf",
+        max_context_tokens=spec.facts.max_context_tokens,
+        vendor=_vendor(gpu) if gpu else "NVIDIA",
+        compute_capability=gpu.compute_capability if gpu else None,
+        split=split,
+        workload=workload,
+        port=get_engine(engine.engine).port,
+        drain_seconds=drain_seconds,
+        load_seconds=load_seconds,
+        home_dir=HOME_PATH,
+        weights_dir=WEIGHTS_PATH,
+    )
+
+
+def make_plan(
+    *,
+    spec: ModelSpec,
+    engine: EngineVersion,
+    gpu: Gpu,
+    split: Split,
+    workload: Workload,
+    budget: MemoryBudget,
+    created: str,
+    stored_bytes: int | None = None,
+    safetensors: bool = True,
+    replicas: int = 1,
+    name: str | None = None,
+    image_digest: str | None = None,
+    drain_seconds: int = derive.DRAIN_SECONDS,
+    fitting: tuple[Placement, ...] = (),
+    refused: tuple[Refusal, ...] = (),
+) -> Plan:
+    """Decide everything, once.
+
+    Args:
+        spec: the model.
+        engine: the release to run.
+        gpu: the kind of GPU.
+        split: how the model is divided over it.
+        workload: the load; fields that are None leave the engine's default, `max_model_len` is taken from `budget`.
+        budget: what the fullest GPU holds.
+        created: UTC time in ISO 8601.
+        stored_bytes: bytes of the weights as stored, None to work it out from the model.
+        safetensors: whether the repository stores safetensors, so that its .bin copies can be left out.
+        replicas: copies of the deployment.
+        name: name of the Kubernetes objects, None to make one from the model's id.
+        image_digest: sha256:... of the image, where known.
+        drain_seconds: how long running requests may take after SIGTERM.
+        fitting: other placements, ranked.
+        refused: GPUs that do not carry it.
+
+    Raises:
+        UnsupportedError: the engine or the GPU cannot run it.
+        UsageError: a name or a number is out of range.
+    """
+    if name is not None and NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name!r} is no name for Kubernetes objects.",
+            hint="Lower-case letters, digits, dashes; at most 40.",
+        )
+    driver = get_engine(engine.engine)
+    stored = _stored(spec, budget, split, stored_bytes)
+    clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
+    resolved = replace(workload, max_model_len=workload.max_model_len or budget.max_model_len)
+    serving = serving_for(
+        spec,
+        engine,
+        gpu,
+        split,
+        resolved,
+        load_seconds=clocks.load_seconds.value,
+        drain_seconds=clocks.drain_seconds.value,
+    )
+    objection = driver.object_to(serving)
+    if objection is not None:
+        raise UnsupportedError(f"{spec.id} on {gpu.name}: {objection.because}.", hint=objection.hint)
+    label, value = gpu.node_label
+    products = {value, *(alias.replace(" ", "-") for alias in gpu.aliases if alias.startswith("NVIDIA"))}
+    plan = Plan(
+        schema=SCHEMA,
+        name=name or derive.object_name(spec.id),
+        model=_model(spec),
+        weights=_weights(spec, serving, stored, safetensors=safetensors),
+        engine=PlannedEngine(
+            name=driver.name,
+            version=engine.text,
+            image=replace(driver.image(engine, serving.vendor), digest=image_digest),
+            command=driver.command(engine),
+            args=driver.args(serving),
+            env=driver.env(serving),
+            port=serving.port,
+            health_path=driver.health_path,
+            metrics_path=driver.metrics_path,
+            metrics=driver.metrics(engine),
+            home_path=HOME_PATH,
+        ),
+        gpu=PlannedGpu(
+            id=gpu.id,
+            name=gpu.name,
+            vendor=serving.vendor,
+            count=split.gpus,
+            memory_bytes=gpu.memory_bytes,
+            compute_capability=".".join(map(str, gpu.compute_capability))
+            if gpu.compute_capability
+            else gpu.gfx,
+            resource=gpu.resource,
+            label=label,
+            label_values=(value,) if gpu.mig_profile else tuple(sorted(products)),
+        ),
+        split=split,
+        replicas=replicas,
+        workload=resolved,
+        clocks=clocks,
+        pod=derive.pod(driver, serving),
+        memory=budget,
+        alternatives=tuple(
+            Alternative(
+                gpu_id=other.gpu_id,
+                split=other.split,
+                kv_tokens=other.budget.kv_tokens,
+                max_concurrency=other.budget.max_concurrency,
+            )
+            for other in fitting
+            if (other.gpu_id, other.split) != (gpu.id, split)
+        )[:_SHOWN],
+        refusals=refused[:_SHOWN],
+        provenance=Provenance(
+            selfhost_version=__version__,
+            created=created,
+            gpu_source=gpu.source,
+            gpu_checked=gpu.checked,
+            ranking=RANKING,
+        ),
+    )
+    check(plan)
+    return plan
+
+
+def _vendor(gpu: Gpu) -> Vendor:
+    if gpu.vendor not in ("NVIDIA", "AMD"):
+        raise UnsupportedError(f"{gpu.name}: GPUs of {gpu.vendor} are not planned for.")
+    return cast(Vendor, gpu.vendor)
+
+
+def _file_name(model_id: str) -> str:
+    return model_id.rstrip("/").rpartition("/")[2] or "model"
+
+
+def _model(spec: ModelSpec) -> PlannedModel:
+    return PlannedModel(
+        id=spec.id,
+        revision=spec.revision,
+        architecture=spec.architecture,
+        parameters=spec.parameters,
+        max_context_tokens=spec.facts.max_context_tokens,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+        modality=spec.facts.modality,
+        origin=cast(Origin, spec.origin),
+        source=spec.source,
+        licence=spec.licence,
+    )
+
+
+def _weights(spec: ModelSpec, serving: Serving, stored: Derived, *, safetensors: bool) -> Weights:
+    hub = spec.origin in ("hub", "catalogue")
+    return Weights(
+        kind="hub" if hub else "volume",
+        location=spec.id if hub else serving.model,
+        skip=(derive.SKIP + (derive.SKIP_BESIDE_SAFETENSORS if safetensors else ())) if hub else (),
+        stored_bytes=stored,
+        volume_bytes=derive.volume_bytes(stored.value),
+        mount_path=WEIGHTS_PATH,
+    )
+
+
+def _stored(spec: ModelSpec, budget: MemoryBudget, split: Split, stored_bytes: int | None) -> Derived:
+    if stored_bytes is not None:
+        return Derived(value=stored_bytes, because="sum of the weight files")
+    if spec.quantization is None:
+        size = spec.parameters * itemsize(spec.dtype)
+        return Derived(value=size, because=f"{spec.parameters:,} parameters in {spec.dtype}")
+    size = budget.weights_bytes * split.tensor * split.pipeline
+    because = f"{gib(budget.weights_bytes)} GiB on the fullest GPU x {split.tensor * split.pipeline}, an upper bound"
+    return Derived(value=size, because=because)

@@ -1,0 +1,157 @@
+"""What is decided, once: the types of plan.json. Nothing chooses after a plan is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from selfhost.engines import Argument, EnvVar, Image, Vendor
+from selfhost.memory import MemoryBudget
+from selfhost.model.raw import Origin
+from selfhost.place import Refusal
+from selfhost.workload import Split, Workload
+
+SCHEMA = "selfhost/plan/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A number that was computed, and why it is that number."""
+
+    value: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """The model as it was understood. `revision` is a commit, null where no commit is known."""
+
+    id: str
+    revision: str | None
+    architecture: str
+    parameters: int
+    max_context_tokens: int
+    dtype: str
+    quantization: str | None
+    modality: str
+    origin: Origin
+    source: str
+    licence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the weights come from and the volume that holds them.
+
+    `kind` is `hub` (a Job downloads the repository) or `volume` (somebody copies the files to `location`).
+    """
+
+    kind: Literal["hub", "volume"]
+    location: str
+    skip: tuple[str, ...]
+    stored_bytes: Derived
+    volume_bytes: Derived
+    mount_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedEngine:
+    """The engine and everything it is started with. Its arguments come from here alone."""
+
+    name: str
+    version: str
+    image: Image
+    command: tuple[str, ...]
+    args: tuple[Argument, ...]
+    env: tuple[EnvVar, ...]
+    port: int
+    health_path: str
+    metrics_path: str
+    metrics: tuple[str, ...]
+    home_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedGpu:
+    """The kind of GPU, and how a cluster calls it. `count` is per replica."""
+
+    id: str
+    name: str
+    vendor: Vendor
+    count: int
+    memory_bytes: int
+    compute_capability: str | None
+    resource: str
+    label: str
+    label_values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """Every waiting time of the deployment. The first is the load-time budget; the others follow from it."""
+
+    load_seconds: Derived
+    probe_period_seconds: Derived
+    startup_failures: Derived
+    engine_ready_seconds: Derived
+    progress_deadline_seconds: Derived
+    download_attempts: Derived
+    download_deadline_seconds: Derived
+    pre_stop_seconds: Derived
+    drain_seconds: Derived
+    grace_seconds: Derived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """What one replica asks of its node besides GPUs."""
+
+    cpu_request: Derived
+    cpu_limit: Derived
+    memory_bytes: Derived
+    shared_memory_bytes: Derived
+    home_bytes: Derived
+    tmp_bytes: Derived
+    ephemeral_bytes: Derived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A placement that was not chosen."""
+
+    gpu_id: str
+    split: Split
+    kv_tokens: int | None
+    max_concurrency: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What made the plan, and from what. `created` is a UTC time in ISO 8601."""
+
+    selfhost_version: str
+    created: str
+    gpu_source: str
+    gpu_checked: str
+    ranking: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole decision: model, engine, GPUs, clocks and the memory bill it rests on. Holds no secret."""
+
+    schema: str
+    name: str
+    model: PlannedModel
+    weights: Weights
+    engine: PlannedEngine
+    gpu: PlannedGpu
+    split: Split
+    replicas: int
+    workload: Workload
+    clocks: Clocks
+    pod: Pod
+    memory: MemoryBudget
+    alternatives: tuple[Alternative, ...]
+    refusals: tuple[Refusal, ...]
+    provenance: Provenance
