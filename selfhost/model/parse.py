@@ -12,7 +12,7 @@ from selfhost.model.families.common import Draught
 from selfhost.model.modules import Block, Buffer, Item
 from selfhost.model.raw import RawModel
 from selfhost.model.spec import ModelSpec
-from selfhost.quantization.declared import Declared, read_declared
+from selfhost.model.declared import Declared, read_declared
 from selfhost.weights import item_parameters
 
 
@@ -101,10 +101,18 @@ def quantize(spec: ModelSpec, declared: Declared | None) -> ModelSpec:
     known: dict[tuple[int, tuple[object, ...]], Block] = {}
     kept: list[tuple[Item, ...]] = []  # keeps ids unique while `known` uses them
 
+    by_items: dict[int, tuple[object, ...]] = {}
+    uniform = declared is not None and declared.uniform
+
     def one(block: Block) -> Block:
         schemes: tuple[object, ...] = ()
-        if declared is not None:
-            schemes = tuple(declared.scheme_for(block, item) for item in block.items)
+        if uniform and not block.tower and id(block.items) in by_items:
+            schemes = by_items[id(block.items)]
+        elif declared is not None:
+            schemes = tuple(declared.scheme_for(block, item, layers=len(spec.layers)) for item in block.items)
+            if not block.tower:
+                kept.append(block.items)
+                by_items[id(block.items)] = schemes
         key = (id(block.items), (*schemes, block.keeps, block.tower, block.replicated))
         found = known.get(key)
         if found is None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from selfhost.errors import ConfigError
+from selfhost.errors import UsageError
 from selfhost.model.config import Config
 from selfhost.model.modules import Block, Embedding, Experts, Item, Matrix, Vector
-from selfhost.quantization.patterns import Patterns, layer_number
-from selfhost.quantization.schemes import Fp8, Gguf, Int8, Mx, Nvfp4, PackedInt, Scheme
+from selfhost.model.patterns import Patterns, layer_number
+from selfhost.quantization import GGUF_FILES
+from selfhost.quantization.schemes import BitsAndBytes, Fp8, Gguf, Int8, Mx, Nvfp4, PackedInt, Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Declared:
         heads: the output head is quantized unless excluded.
         towers: towers are quantized unless excluded.
         kv_dtype: declared KV-cache dtype.
+        file_blocks: ggml blocks of a GGUF file: most tensors, the better ones, the output head.
     """
 
     method: str
@@ -51,9 +53,17 @@ class Declared:
     heads: bool = False
     towers: bool = True
     kv_dtype: str | None = None
+    file_blocks: tuple[Gguf, Gguf, Gguf] | None = None
 
-    def scheme_for(self, block: Block, item: Item) -> Scheme | None:
-        """The scheme of one module, None when it stays in the model's dtype."""
+    @property
+    def uniform(self) -> bool:
+        """Whether equal modules get equal schemes in every layer."""
+        return not self.excluded and not self.targets and self.file_blocks is None
+
+    def scheme_for(self, block: Block, item: Item, *, layers: int = 0) -> Scheme | None:
+        """The scheme of one module of a model of so many layers, None when it stays in the model's dtype."""
+        if self.file_blocks is not None:
+            return _ggml_block(self.file_blocks, block, item, layers)
         if isinstance(item, Vector) or not item.quantizable:
             return None
         if isinstance(item, Embedding) and not item.head:
@@ -74,6 +84,24 @@ class Declared:
         if isinstance(item, Experts):
             return self.experts or self.main
         return None if self.only_experts else self.main
+
+
+def _ggml_block(blocks: tuple[Gguf, Gguf, Gguf], block: Block, item: Item, layers: int) -> Scheme | None:
+    """The block type llama.cpp gives a tensor: `use_more_bits` of llama-quant.cpp gives the first and last eighth of
+    the layers, and every third between, the better block for attn_v and ffn_down."""
+    most, better, head = blocks
+    if isinstance(item, Vector) or block.tower:
+        return None
+    if isinstance(item, Embedding):
+        return (head if item.head else most) if item.divided else None
+    if not item.quantizable:
+        return None
+    number = layer_number(block.prefixes)
+    if number is not None and layers and item.name.rpartition(".")[2] in ("down_proj", "w2", "fc2", "c_proj"):
+        layer, eighth = int(number), layers // 8
+        if layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2:
+            return better
+    return most
 
 
 def _names(block: Block, item: Item) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -427,18 +455,26 @@ def _mxfp4(config: Config, section: Config) -> Declared:
 
 
 def _bitsandbytes(config: Config, section: Config) -> Declared:
-    from selfhost.quantization.schemes import BitsAndBytes
-
     entries = _ignored(section, "llm_int8_skip_modules")
     width = 4 if section.bool("load_in_4bit", default=False) else 8
     return Declared(method="bitsandbytes", main=BitsAndBytes(width=width), excluded=Patterns(entries, "regex"))
 
 
 def _gguf(config: Config, section: Config) -> Declared:
-    name = section.str("file_type", default="q4_k_m")
-    from selfhost.quantization.what_if import gguf_declared
+    """A GGUF file: block types by file type; exact bytes come from its tensor headers."""
+    return gguf_file(section.str("file_type", default="q4_k_m").lower().removeprefix("gguf-"))
 
-    return gguf_declared(name.lower().removeprefix("gguf-"))
+
+def gguf_file(file_type: str) -> Declared:
+    """The quantization of a GGUF file type.
+
+    Raises:
+        UsageError: an unknown file type.
+    """
+    if file_type not in GGUF_FILES:
+        raise UsageError(f"{file_type!r} is not a GGUF file type.", hint="Known: " + ", ".join(GGUF_FILES) + ".")
+    most, better, head = (Gguf(name=f"gguf-{file_type}", block=block) for block in GGUF_FILES[file_type])
+    return Declared(method="gguf", main=most, file_blocks=(most, better, head))
 
 
 def _fbgemm(config: Config, section: Config) -> Declared:
@@ -505,11 +541,3 @@ READERS: dict[str, Callable[[Config, Config], Declared]] = {
     "gguf": _gguf,
     "quark": _quark,
 }
-
-
-def unquantized() -> Declared | None:
-    """No quantization."""
-    return None
-
-
-__all__ = ["READERS", "ConfigError", "Declared", "Gguf", "Target", "read_declared", "unquantized"]

@@ -1,0 +1,80 @@
+"""`--quant`: what a model would weigh in another format, as the usual tools would produce it for vLLM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from selfhost.errors import UsageError
+from selfhost.model.declared import Declared, gguf_file
+from selfhost.model.modules import Block, Item, Vector
+from selfhost.model.parse import quantize
+from selfhost.model.spec import ModelSpec
+from selfhost.quantization import PLAIN, SCHEMES, names
+
+# How the checkpoint would declare it; everything else arrives as compressed-tensors.
+METHODS = {
+    "fp8-tensor": "fp8",
+    "fp8-block": "fp8",
+    "awq-int4": "awq",
+    "gptq-int4": "gptq",
+    "gptq-int8": "gptq",
+    "autoround-int4": "auto-round",
+    "nvfp4": "modelopt",
+    "nvfp4a16": "modelopt",
+    "mxfp4": "mxfp4",
+    "bnb-nf4": "bitsandbytes",
+    "bnb-int8": "bitsandbytes",
+}
+
+
+def wanted(name: str) -> Declared | None:
+    """What `--quant NAME` does to a model: None for plain 16-bit weights.
+
+    Routers, norms, embeddings and towers stay as they are, as the tools leave them; the output head too (only GGUF
+    files quantize it).
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if name in PLAIN:
+        return None
+    if name.startswith("gguf-"):
+        return gguf_file(name.removeprefix("gguf-"))
+    scheme = SCHEMES.get(name)
+    if scheme is None:
+        raise UsageError(f"--quant {name!r} is not known.", hint="Use one of " + ", ".join(names()) + ".")
+    return Declared(method=METHODS.get(name, "compressed-tensors"), main=scheme, towers=False)
+
+
+def _bare(block: Block, known: dict[int, tuple[Item, ...]]) -> Block:
+    """The block without schemes; blocks with equal items go on sharing them."""
+    items = known.get(id(block.items))
+    if items is None:
+        items = tuple(
+            item if isinstance(item, Vector) or item.scheme is None else replace(item, scheme=None) for item in block.items
+        )
+        known[id(block.items)] = items
+    return replace(block, items=items)
+
+
+def requantize(spec: ModelSpec, name: str) -> ModelSpec:
+    """The model as it would be in another weight format; its declared KV dtype goes with its old format.
+
+    Args:
+        spec: the model as its checkpoint declares it.
+        name: a value of `--quant`.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    declared = wanted(name)
+    known: dict[int, tuple[Item, ...]] = {}
+    bare = spec.with_blocks(
+        first=_bare(spec.first, known),
+        layers=tuple(_bare(block, known) for block in spec.layers),
+        last=_bare(spec.last, known),
+        towers=tuple(_bare(block, known) for block in spec.towers),
+        draft=tuple(_bare(block, known) for block in spec.draft),
+    )
+    changed = quantize(bare, declared)
+    return replace(changed, dtype="float16") if name == "fp16" else changed
