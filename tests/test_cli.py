@@ -157,7 +157,7 @@ def test_json_errors_are_one_object_on_stderr(capsys: pytest.CaptureFixture[str]
     out, err = capsys.readouterr()
     assert out == ""
     assert json.loads(err) == {
-        "schema": "selfhost.error/v1",
+        "schema": "selfhost/error/v1",
         "error": {
             "kind": "ConfigError", "message": "Odd value.", "hint": None, "field": "num_hidden_layers", "exit_code": 1
         },

@@ -21,7 +21,7 @@ EXIT_CODES = {
     130: "Interrupted (Ctrl-C).",
     141: "The reader of the output went away (as in `selfhost gpus | head -1`).",
 }
-ERROR_SCHEMA = "selfhost.error/v1"
+ERROR_SCHEMA = "selfhost/error/v1"
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:

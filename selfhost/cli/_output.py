@@ -16,13 +16,13 @@ def emit_json(name: str, facts: Mapping[str, object], *, version: int = 1) -> No
     """Print one JSON object with its schema first.
 
     Args:
-        name: the schema's name, as in `selfhost.<name>/v<version>`; docs/json.md describes each.
+        name: the schema's name, as in `selfhost/<name>/v<version>`; docs/json.md describes each.
         facts: what the object holds besides `schema`.
         version: raised when a field changes its meaning or goes away; new fields do not raise it.
     """
     import json
 
-    click.echo(json.dumps({"schema": f"selfhost.{name}/v{version}", **facts}, indent=2, allow_nan=False))
+    click.echo(json.dumps({"schema": f"selfhost/{name}/v{version}", **facts}, indent=2, allow_nan=False))
 
 
 def table(

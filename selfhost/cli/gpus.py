@@ -90,7 +90,7 @@ def code_name(gpu: Gpu) -> str:
 
 
 def as_facts(gpu: Gpu) -> dict[str, object]:
-    """One GPU as an object of `selfhost.gpus/v1`."""
+    """One GPU as an object of `selfhost/gpus/v1`."""
     capability = gpu.compute_capability
     label, value = gpu.node_label
     return {
