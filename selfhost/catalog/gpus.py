@@ -54,6 +54,7 @@ class Gpu:
     form_factor: str
     compute_capability: tuple[int, int] | None
     gfx: str | None
+    multiprocessors: int
     reported_bytes: int
     usable_bytes: int
     usable_evidence: str
@@ -128,6 +129,7 @@ def _load(gpu_id: str) -> Gpu:
         form_factor=table["form_factor"],
         compute_capability=(int(major), int(minor)) if cuda else None,
         gfx=None if cuda else capability,
+        multiprocessors=table["multiprocessors"],
         reported_bytes=table["reported_mib"] * MIB,
         usable_bytes=table["usable_mib"] * MIB,
         usable_evidence=table["usable_evidence"],
@@ -203,6 +205,7 @@ def mig_instance(gpu: Gpu, profile: str) -> Gpu:
         fp8_flops=scaled(gpu.fp8_flops),
         fp4_flops=scaled(gpu.fp4_flops),
         int8_flops=scaled(gpu.int8_flops),
+        multiprocessors=max(1, int(gpu.multiprocessors * compute)),
         link=None,
         link_bytes_per_second=0,
         mig=(),
