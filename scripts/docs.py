@@ -1,0 +1,237 @@
+"""Write the generated parts of README.md, CONTRIBUTING.md and docs/, or with --check say which are out of date.
+
+A generated part stands between `<!-- begin: WHAT -->` and `<!-- end -->`. WHAT is one of the functions in PARTS, or a
+command line that starts with `$ selfhost`, of which the part shows the output as it is without a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from selfhost.cli import app, command_names, summary
+from selfhost.cli._errors import EXIT_CODES, run
+from selfhost.errors import SelfhostError
+
+ROOT = Path(__file__).resolve().parent.parent
+PART = re.compile(r"(<!-- begin: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md")
+
+
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        + "\n"
+    )
+
+
+def transcript(line: str, folder: Path) -> str:
+    """A command line and what it prints, as a console block. All of a page's commands share a folder."""
+    words = shlex.split(line.removeprefix("$ "))[1:]
+    out, before = io.StringIO(), Path.cwd()
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            run(app, words)
+    finally:
+        os.chdir(before)
+    return f"```console\n{line}\n{out.getvalue().rstrip()}\n```\n"
+
+
+def commands() -> str:
+    """Every command with its help."""
+    parts = [f"```text\n{_help([])}```\n"]
+    parts += [
+        f"## selfhost {name}\n\n{summary(name)}\n\n```text\n{_help([name])}```\n" for name in command_names()
+    ]
+    return "\n".join(parts)
+
+
+def _help(words: list[str]) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        run(app, [*words, "--help"])
+    return out.getvalue()
+
+
+def _rows(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, ...]]:
+    for name, field in node.get("properties", {}).items():
+        here = f"{path}{name}"
+        kind = field.get("type", "enum" if "enum" in field else "constant")
+        shown = " or ".join(kind) if isinstance(kind, list) else kind
+        if "enum" in field:
+            shown = " or ".join(f"`{value}`" for value in field["enum"])
+        if "const" in field:
+            shown = f"`{field['const']}`"
+        yield (f"`{here}`", shown, field["description"])
+        yield from _rows(field, f"{here}.")
+        if "items" in field:
+            yield from _rows(field["items"], f"{here}[].")
+
+
+def schemas() -> str:
+    """Every JSON output with its fields."""
+    parts = []
+    for path in sorted((ROOT / "selfhost/cli/schemas").glob("*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        head = f"## {path.stem}\n\n{document['title']}. JSON Schema: `selfhost/cli/schemas/{path.name}`.\n"
+        parts.append(f"{head}\n{table(('field', 'type', 'meaning'), _rows(document))}")
+    return "\n".join(parts)
+
+
+def gpus() -> str:
+    """The GPU catalogue."""
+    from selfhost.catalog.gpus import gpus as every
+    from selfhost.cli.gpus import code_name, flops
+    from selfhost.units import gib
+
+    heads = (
+        "id",
+        "GPU",
+        "GiB reported",
+        "GiB usable",
+        "known from",
+        "GB/s",
+        "bf16",
+        "fp8",
+        "fp4",
+        "built for",
+        "source",
+    )
+    rows = [
+        (
+            f"`{gpu.id}`", f"{gpu.vendor} {gpu.name}", gib(gpu.reported_bytes), gib(gpu.memory_bytes),
+            gpu.usable_evidence, f"{gpu.bandwidth_bytes_per_second / 1e9:,.0f}", flops(gpu.bf16_flops),
+            flops(gpu.fp8_flops), flops(gpu.fp4_flops), code_name(gpu), f"[{gpu.checked}]({gpu.source})",
+        )
+        for gpu in every()
+    ]  # fmt: skip
+    return table(heads, rows)
+
+
+def models() -> str:
+    """The bundled models."""
+    from selfhost.catalog.models import models as every
+
+    rows = [
+        (
+            f"`{entry.id}`", "–" if entry.parameters is None else f"{entry.parameters / 1e9:,.2f} B",
+            entry.modality, entry.status, entry.licence or "–", f"[{entry.checked}]({entry.source})",
+        )
+        for entry in every()
+    ]  # fmt: skip
+    return table(("id", "parameters", "takes", "status", "licence", "source"), rows)
+
+
+def exit_codes() -> str:
+    """What each exit code means."""
+    return table(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
+
+def errors() -> str:
+    """Every class of error."""
+
+    def below(kind: type[SelfhostError]) -> Iterator[type[SelfhostError]]:
+        for child in kind.__subclasses__():
+            yield child
+            yield from below(child)
+
+    rows = [
+        (f"`{kind.__name__}`", str(kind.exit_code), (kind.__doc__ or "").strip().splitlines()[0])
+        for kind in below(SelfhostError)
+    ]
+    return table(("kind", "exit code", "when"), rows)
+
+
+def _first_line(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    lines = text.lstrip("\ufeff").splitlines()
+    if not lines:
+        return ""
+    if path.suffix == ".py":
+        return lines[0].strip('"').rstrip(".")
+    comment = next((line for line in lines if line.startswith("#") and not line.startswith("#!")), "")
+    return comment.lstrip("# ").rstrip(".")
+
+
+def tree() -> str:
+    """Every module of the package with its own first line."""
+    lines: list[str] = []
+    shown = (".py", ".toml", ".j2")
+    for folder, _, names in sorted(os.walk(ROOT / "selfhost")):
+        inside = Path(folder).relative_to(ROOT)
+        if "__pycache__" in inside.parts or inside.name in ("models", "schemas"):
+            continue
+        files = [
+            Path(folder) / name for name in sorted(names) if name.endswith(shown) and name != "__main__.py"
+        ]
+        if not files:
+            continue
+        head = Path(folder) / "__init__.py"
+        lines.append(f"{inside}/".ljust(34) + (_first_line(head) if head in files else ""))
+        lines += [f"  {file.name}".ljust(34) + _first_line(file) for file in files if file != head]
+    return "```text\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__.replace("_", "-"): part
+    for part in (commands, schemas, gpus, models, exit_codes, errors, tree)
+}
+
+
+def fresh(page: Path) -> str:
+    """A page's text with every generated part written again.
+
+    Raises:
+        KeyError: a part that nothing generates.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+
+        def write(match: re.Match[str]) -> str:
+            what = match[2]
+            body = transcript(what, Path(folder)) if what.startswith("$ selfhost ") else PARTS[what]()
+            return match[1] + body + match[4]
+
+        return PART.sub(write, page.read_text(encoding="utf-8"))
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail when a page is out of date.")
+def main(check: bool) -> None:
+    """Write the generated parts of the pages."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
+    stale = False
+    for page in sorted(path for pattern in PAGES for path in ROOT.glob(pattern)):
+        old, new = page.read_text(encoding="utf-8"), fresh(page)
+        if old == new:
+            continue
+        stale = True
+        name = str(page.relative_to(ROOT))
+        if check:
+            changes = difflib.unified_diff(
+                old.splitlines(), new.splitlines(), name, "generated", lineterm="", n=1
+            )
+            print("\n".join(list(changes)[:40]))
+        else:
+            page.write_text(new, encoding="utf-8")
+            print(f"wrote {name}")
+    if check and stale:
+        sys.exit("Out of date: `make docs` writes these pages again.")
+
+
+if __name__ == "__main__":
+    main()
