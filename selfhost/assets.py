@@ -1,6 +1,6 @@
 """Finds templates/ in a wheel, an sdist, an editable install and a checkout.
 
-A wheel carries the folder as selfhost/_assets/templates (see pyproject.toml); everywhere else it lies beside the package.
+A wheel carries the folder as selfhost/_assets/templates (pyproject.toml); elsewhere it lies beside the package.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class Serving:
         drain_seconds: how long running requests may take after SIGTERM.
         load_seconds: how long loading may take.
         home_dir: the one writable directory.
-        weights_dir: where the weights volume is mounted.
+        hub_cache_dir: Hub cache on the weights volume.
     """
 
     version: EngineVersion
@@ -128,7 +128,7 @@ class Serving:
     drain_seconds: int
     load_seconds: int
     home_dir: str
-    weights_dir: str
+    hub_cache_dir: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -243,7 +243,7 @@ class Vllm:
             ),
             EnvVar(
                 name="HF_HUB_CACHE",
-                value=f"{serving.weights_dir}/hub",
+                value=serving.hub_cache_dir,
                 because="weights volume, read-only here",
             ),
             EnvVar(

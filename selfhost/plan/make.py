@@ -32,6 +32,7 @@ from selfhost.workload import Split, Workload
 
 HOME_PATH = "/home/selfhost"
 WEIGHTS_PATH = "/weights"
+CACHE_PATH = f"{WEIGHTS_PATH}/hub"
 _SHOWN = 12  # alternatives and refusals that travel with the plan
 
 
@@ -64,7 +65,7 @@ def serving_for(
         drain_seconds=drain_seconds,
         load_seconds=load_seconds,
         home_dir=HOME_PATH,
-        weights_dir=WEIGHTS_PATH,
+        hub_cache_dir=CACHE_PATH,
     )
 
 
@@ -227,6 +228,7 @@ def _weights(spec: ModelSpec, serving: Serving, stored: Derived, *, safetensors:
         stored_bytes=stored,
         volume_bytes=derive.volume_bytes(stored.value),
         mount_path=WEIGHTS_PATH,
+        cache_path=CACHE_PATH,
     )
 
 

@@ -52,6 +52,7 @@ class Weights:
     stored_bytes: Derived
     volume_bytes: Derived
     mount_path: str
+    cache_path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

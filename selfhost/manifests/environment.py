@@ -1,0 +1,76 @@
+"""The one Jinja environment: templates fill in what was decided, they decide and compute nothing.
+
+Every value a template prints has to come out of one of two filters, so that no text from outside can leave its place:
+`q` makes a quoted YAML scalar, `note` text for the rest of a comment line. Whole numbers may stand as they are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from selfhost.assets import asset_dir
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+
+
+class Printable(str):
+    """Text that came out of a filter and may stand in a document."""
+
+    __slots__ = ()
+
+
+def quote(value: object) -> Printable:
+    """A double-quoted YAML scalar in ASCII that every YAML 1.1 and 1.2 reader turns back into the same text."""
+    if not isinstance(value, str):
+        raise TypeError(f"q takes text, not {type(value).__name__}")
+    return Printable('"' + "".join(map(_escape, value)) + '"')
+
+
+def _escape(char: str) -> str:
+    if char in _SHORT:
+        return _SHORT[char]
+    code = ord(char)
+    if 0x20 <= code < 0x7F:
+        return char
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def note(value: object) -> Printable:
+    """Text for the rest of a comment line or of a line of prose: one line, nothing invisible."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return Printable(" ".join(text.split()))
+
+
+def finalize(value: object) -> object:
+    """Let through what a filter made, and whole numbers; anything else is a fault of the template."""
+    if isinstance(value, Printable) or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"a template printed {type(value).__name__} without a filter")
+
+
+FILTERS = {"q": quote, "note": note}
+
+
+@cache
+def environment() -> Environment:
+    """Jinja over templates/, strict about names that do not exist."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=FileSystemLoader(asset_dir("templates")),
+        undefined=StrictUndefined,
+        finalize=finalize,
+        autoescape=False,  # YAML, not HTML: `finalize` refuses what no filter quoted
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters = dict(FILTERS)
+    jinja.globals = {}
+    return jinja

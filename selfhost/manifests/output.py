@@ -1,0 +1,74 @@
+"""Writing rendered files: all of them or none, and never over a file that selfhost did not write."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfhost.errors import OutputError
+
+if TYPE_CHECKING:
+    from selfhost.manifests import Manifests
+
+# What the first line of every file that a template makes holds, and the first lines of a plan.
+MARK = "Written by selfhost"
+_PLAN_MARK = '"schema": "selfhost/plan/'
+
+
+def write_manifests(manifests: Manifests, directory: Path) -> tuple[Path, ...]:
+    """Write every document into a directory; files of an earlier rendering that are no longer needed go away.
+
+    Args:
+        manifests: what `render` gave.
+        directory: made if it does not exist.
+
+    Returns:
+        Paths of the files, in apply order.
+
+    Raises:
+        OutputError: the directory holds files that selfhost did not write, or it cannot be written.
+    """
+    names = {document.name for document in manifests.documents}
+    try:
+        earlier = _earlier(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".selfhost-", dir=directory))
+        try:
+            for document in manifests.documents:
+                (stage / document.name).write_text(document.text, encoding="utf-8")
+            for document in manifests.documents:
+                (stage / document.name).replace(directory / document.name)
+            for path in earlier:
+                if path.name not in names:
+                    path.unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write {directory}: {error.strerror or error}.") from None
+    return tuple(directory / document.name for document in manifests.documents)
+
+
+def _earlier(directory: Path) -> tuple[Path, ...]:
+    """Files of an earlier rendering; refuses a directory that holds anything else."""
+    if not directory.exists():
+        return ()
+    if not directory.is_dir():
+        raise OutputError(f"{directory} is not a directory.", hint="Name another one with -o.")
+    found = sorted(directory.iterdir())
+    foreign = [path.name for path in found if not _is_ours(path)]
+    if foreign:
+        raise OutputError(
+            f"{directory} holds {foreign[0]!r}, which selfhost did not write.",
+            hint="Name a new or an empty directory with -o.",
+        )
+    return tuple(found)
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(400).decode("utf-8", "replace")
+    return MARK in head.partition("\n")[0] or (path.suffix == ".json" and _PLAN_MARK in head)
