@@ -86,7 +86,8 @@ class ChunkedLocal:
 class CrossAttention:
     """Decoder attention over the encoder's output (Whisper, BART).
 
-    `encoder_tokens` is the longest encoder input; a request holds blocks for all of it, however short its audio is.
+    `encoder_tokens` is the longest encoder input. A request holds blocks for all of it, however short its audio is;
+    vLLM 0.32 even reserves a whole step's tokens, where that is more.
     """
 
     kind: ClassVar[str] = "cross"

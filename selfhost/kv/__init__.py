@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from selfhost.kv.groups import Group
-from selfhost.kv.layout import KvCapacity, KvLayout, in_flight_tokens, layout, layout_of_stages
+from selfhost.kv.groups import Group, StepTokens
+from selfhost.kv.layout import KvCapacity, KvLayout, layout, layout_of_stages, step_tokens
 from selfhost.kv.settings import KvSettings, LayerGroup
 
 __all__ = [
@@ -12,7 +12,8 @@ __all__ = [
     "KvLayout",
     "KvSettings",
     "LayerGroup",
-    "in_flight_tokens",
+    "StepTokens",
     "layout",
     "layout_of_stages",
+    "step_tokens",
 ]

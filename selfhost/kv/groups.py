@@ -254,22 +254,36 @@ def block_bytes(groups: tuple[Group, ...], stages: int) -> tuple[int, ...]:
     return tuple(max((group.bytes_of_stage[stage] for group in groups), default=0) for stage in range(stages))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTokens:
+    """Tokens that the engine handles at a time.
+
+    Attributes:
+        batch: most tokens of one step (`max_num_batched_tokens`). Where chunked prefill is off (encoder-decoder and
+            some pooling models) the engine raises it to the context.
+        in_flight: tokens that may be scheduled but not yet settled, which windows must still hold.
+    """
+
+    batch: int
+    in_flight: int
+
+
 def blocks_for(
-    group: Group, *, max_model_len: int, in_flight_tokens: int, states_cached: bool, drafts: int
+    group: Group, *, max_model_len: int, steps: StepTokens, states_cached: bool, drafts: int
 ) -> int:
     """Blocks that one request of `max_model_len` tokens can hold in a group.
 
     vLLM 0.32 v1/kv_cache_interface.py:607 (full), :830-845 (chunk), :878-900 (window: one more, as it may start inside
-    a block), :1076-1082 (state), :1166-1171 (cross).
+    a block), :1076-1082 (state), :1166-1171 (cross: a whole step of encoder tokens, config/scheduler.py:303).
     """
     cache, block = group.cache, group.block_tokens
     if cache.reach == "full":
         return -(-max_model_len // block)
     if cache.reach == "window":
-        held = cache.span_tokens - 1 + in_flight_tokens
+        held = cache.span_tokens - 1 + steps.in_flight
         return -(-min(held, max_model_len) // block) + 1
     if cache.reach == "chunk":
-        return -(-min(cache.span_tokens + in_flight_tokens, max_model_len) // block)
+        return -(-min(cache.span_tokens + steps.in_flight, max_model_len) // block)
     if cache.reach == "cross":
-        return -(-cache.span_tokens // block)
+        return -(-max(cache.span_tokens, steps.batch) // block)
     return 2 + drafts + cache.checkpoint_blocks if states_cached else 1 + drafts

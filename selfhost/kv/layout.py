@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from selfhost.attention import Attention
-from selfhost.kv.groups import Group, block_bytes, blocks_for, group_pages
+from selfhost.kv.groups import Group, StepTokens, block_bytes, blocks_for, group_pages
 from selfhost.kv.pages import pages_of
 from selfhost.kv.settings import KvSettings, LayerGroup
+
+# First vLLM releases in which ...
+SETTLES_BLOCKS_SINCE = (
+    0,
+    26,
+)  # a window's blocks are freed when a step is processed, not when it is scheduled
+CONCURRENCY_TOKENS_SINCE = (
+    0,
+    21,
+)  # "KV cache size" is concurrency x context; issue 40691, logs of 0.20.0 and 0.21.0
 
 Stages = tuple[tuple[LayerGroup, ...], ...]
 """Per pipeline stage, its layers in order."""
@@ -24,7 +34,8 @@ class KvCapacity:
         block_bytes: bytes of a block on the fullest stage.
         blocks_per_request: blocks of one request of the full context.
         max_concurrency: requests of the full context at once, as the start-up log says it (null block not deducted).
-        tokens: "GPU KV cache size: N tokens": concurrency times context, rounded down.
+        tokens: "GPU KV cache size: N tokens": concurrency times context, rounded down (before 0.21: an equal share
+            of the blocks for each group, times the smallest block).
         fits: one request of the full context fits beside the null block; the engine refuses to start otherwise.
         short_bytes: bytes missing on the stage that misses most, 0 if it fits.
         usable_requests: whole requests of the full context that really fit at once.
@@ -58,6 +69,7 @@ class KvLayout:
         state_allocated_bytes_per_sequence: what is allocated for it: padded pages, copies for prefix caching.
         states_cached: recurrent states are kept at block ends (prefix caching).
         speculative_tokens: drafted per step.
+        engine: (major, minor) of vLLM.
     """
 
     block_tokens: int
@@ -72,27 +84,28 @@ class KvLayout:
     state_allocated_bytes_per_sequence: int
     states_cached: bool
     speculative_tokens: int
+    engine: tuple[int, int]
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a block on the fullest stage."""
         return max(self.block_bytes_of_stage)
 
-    def blocks_per_request(self, max_model_len: int, in_flight_tokens: int) -> int:
+    def blocks_per_request(self, max_model_len: int, steps: StepTokens) -> int:
         """Blocks of one request that may grow to `max_model_len` tokens, over all groups.
 
         vLLM 0.32 v1/core/kv_cache_utils.py:1195-1227.
 
         Args:
             max_model_len: context in tokens.
-            in_flight_tokens: tokens scheduled but not settled (`in_flight_tokens`), which windows must still hold.
+            steps: tokens of a step and in flight (`step_tokens`).
         """
         return sum(
             count
             * blocks_for(
                 group,
                 max_model_len=max_model_len,
-                in_flight_tokens=in_flight_tokens,
+                steps=steps,
                 states_cached=self.states_cached,
                 drafts=self.speculative_tokens,
             )
@@ -116,7 +129,7 @@ class KvLayout:
         )
 
     def capacity(
-        self, available_bytes: int | tuple[int, ...], max_model_len: int, in_flight_tokens: int
+        self, available_bytes: int | tuple[int, ...], max_model_len: int, steps: StepTokens
     ) -> KvCapacity:
         """Blocks, tokens and concurrency for an amount of memory (:2300-2308); the fit check of :1003-1040, :2627-2633.
 
@@ -124,7 +137,7 @@ class KvLayout:
         """
         blocks = self.blocks(available_bytes)
         size = self.block_bytes
-        need = self.blocks_per_request(max_model_len, in_flight_tokens)
+        need = self.blocks_per_request(max_model_len, steps)
         if not need:
             return KvCapacity(
                 blocks=1, block_bytes=0, blocks_per_request=0, max_concurrency=0.0, tokens=0, fits=True,
@@ -132,12 +145,16 @@ class KvLayout:
             )  # fmt: skip
         concurrency = blocks / need
         fits = blocks - 1 >= need
+        tokens = int(concurrency * max_model_len)
+        if self.engine < CONCURRENCY_TOKENS_SINCE:
+            smallest = min((group.block_tokens for group in self.groups if group.block_tokens), default=0)
+            tokens = blocks // len(self.groups) * smallest
         return KvCapacity(
             blocks=blocks,
             block_bytes=size,
             blocks_per_request=need,
             max_concurrency=concurrency,
-            tokens=int(concurrency * max_model_len),
+            tokens=tokens,
             fits=fits,
             short_bytes=0 if fits else self.short_bytes(available_bytes, need + 1),
             usable_requests=max(0, blocks - 1) // need,
@@ -150,15 +167,15 @@ class KvLayout:
         stages = zip(available_bytes, self.block_bytes_of_stage, strict=True)
         return max(0, *(blocks * size - available for available, size in stages))
 
-    def needed_bytes(self, max_model_len: int, in_flight_tokens: int, concurrency: int = 1) -> int:
+    def needed_bytes(self, max_model_len: int, steps: StepTokens, concurrency: int = 1) -> int:
         """KV bytes of the fullest stage for `concurrency` requests of the full context, null block included."""
-        need = self.blocks_per_request(max_model_len, in_flight_tokens)
+        need = self.blocks_per_request(max_model_len, steps)
         return (need * concurrency + 1) * self.block_bytes if need else 0
 
     def longest_context(
         self,
         available_bytes: int | tuple[int, ...],
-        in_flight_tokens: int,
+        steps: StepTokens,
         *,
         concurrency: int = 1,
         limit_tokens: int = 1 << 30,
@@ -170,35 +187,38 @@ class KvLayout:
         if not self.counted:
             return limit_tokens
         usable = self.blocks(available_bytes) - 1
-        if concurrency * self.blocks_per_request(1, in_flight_tokens) > usable:
+        if concurrency * self.blocks_per_request(1, steps) > usable:
             return 0
         low, high = 1, limit_tokens
         while low < high:
             middle = (low + high + 1) // 2
-            if concurrency * self.blocks_per_request(middle, in_flight_tokens) <= usable:
+            if concurrency * self.blocks_per_request(middle, steps) <= usable:
                 low = middle
             else:
                 high = middle - 1
         return low
 
 
-def in_flight_tokens(
-    max_num_batched_tokens: int, *, pipeline: int = 1, async_scheduling: bool = True, settled: bool = True
-) -> int:
+def step_tokens(
+    max_num_batched_tokens: int,
+    *,
+    pipeline: int = 1,
+    async_scheduling: bool = True,
+    engine: tuple[int, int] = (0, 32),
+) -> StepTokens:
     """Tokens that may be scheduled but not yet settled: a batch for every step under way.
 
-    vLLM 0.32 config/vllm.py:577-598.
+    vLLM 0.32 config/vllm.py:577-598. Blocks are freed once a step is processed since pull request 47728 (July 2026,
+    first release 0.26); before, a window held one batch beyond itself whatever was under way.
 
     Args:
         max_num_batched_tokens: tokens of one step.
-        pipeline: pipeline stages; each holds a batch of its own.
-        async_scheduling: the engine's default, except for pooling models; schedules one step ahead.
-        settled: the engine frees blocks only once a step is processed (from vLLM 0.25 on); before, a window
-            held one batch whatever was under way.
+        pipeline: pipeline stages; each has a batch under way.
+        async_scheduling: schedule one step ahead: the engine's default, except for pooling models.
+        engine: (major, minor) of the engine.
     """
-    if not settled:
-        return max_num_batched_tokens
-    return max_num_batched_tokens * (pipeline + 1 if async_scheduling else pipeline)
+    batches = 1 if engine < SETTLES_BLOCKS_SINCE else pipeline + 1 if async_scheduling else pipeline
+    return StepTokens(batch=max_num_batched_tokens, in_flight=batches * max_num_batched_tokens)
 
 
 @lru_cache(maxsize=4096)
@@ -261,6 +281,7 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         ),
         states_cached=paging.states_cached,
         speculative_tokens=settings.speculative_tokens,
+        engine=settings.engine,
     )
 
 

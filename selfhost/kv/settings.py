@@ -26,6 +26,7 @@ class KvSettings:
         prefix_caching: on by default in the engine; decides how many recurrent states a request keeps.
         block_size: the user's own block size in tokens; None for the engine's choice.
         speculative_tokens: tokens drafted per step.
+        engine: (major, minor) of vLLM.
     """
 
     tensor: int = 1
@@ -37,3 +38,4 @@ class KvSettings:
     prefix_caching: bool = True
     block_size: int | None = None
     speculative_tokens: int = 0
+    engine: tuple[int, int] = (0, 32)
