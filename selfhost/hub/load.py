@@ -1,0 +1,221 @@
+"""From a reference to a RawModel: which place answers, and what happens when the Hub cannot be asked.
+
+Order for `org/name`: the bundled model of that name, so that a known model costs no network and no wait; else the Hub;
+else, offline, huggingface_hub's cache. With a revision, or when the Hub is preferred, the bundled models are left out:
+they follow no commit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from selfhost.catalog import models
+from selfhost.catalog.models import BundledModel
+from selfhost.errors import ModelNotFoundError, OfflineError
+from selfhost.hub.references import Reference, parse_reference, shown
+from selfhost.model.raw import RawModel
+
+TIMEOUT_SECONDS = 60.0
+TRUE = ("1", "ON", "YES", "TRUE")  # huggingface_hub's own reading of HF_HUB_OFFLINE
+
+
+def load_model(
+    reference: str,
+    *,
+    prefer_hub: bool = False,
+    environ: Mapping[str, str] = os.environ,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> RawModel:
+    """Load what is known about a model; never its weights.
+
+    Args:
+        reference: see `selfhost.hub.references`.
+        prefer_hub: ask the Hub even for a bundled model, for exact tensor headers and the present commit.
+        environ: HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_HUB_CACHE are read.
+        timeout_seconds: longest wait for the Hub, all requests together.
+
+    Raises:
+        ModelReferenceError: the reference has no known form.
+        ModelNotFoundError: no such model, revision, directory or file.
+        GatedModelError, RenamedModelError, OfflineError, RateLimitedError: the Hub's refusals.
+        MalformedAnswerError: a file or an answer is damaged or hostile.
+        UnsupportedError, ConfigError: a format that selfhost does not read.
+    """
+    found = parse_reference(reference)
+    if found.kind == "catalogue":
+        return _bundled(found, models.load(found.name))
+    if found.kind == "directory":
+        return _directory(found)
+    if found.kind == "gguf":
+        return _gguf(found)
+    if found.revision is None and found.file is None and not prefer_hub:
+        bundled = models.find(found.name)
+        if bundled is not None:
+            return _bundled(found, bundled)
+    return _hub(found, environ, timeout_seconds)
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """huggingface_hub's cache: HF_HUB_CACHE, or `hub` under HF_HOME (its constants.py)."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if environ.get(name):
+            return Path(os.path.expandvars(environ[name])).expanduser()
+    if environ.get("HF_HOME"):
+        return Path(os.path.expandvars(environ["HF_HOME"])).expanduser() / "hub"
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "huggingface" / "hub"
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids asking the Hub."""
+    return (environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE") or "").upper() in TRUE
+
+
+def _bundled(found: Reference, bundled: BundledModel) -> RawModel:
+    entry = bundled.entry
+    of = "" if bundled.id == entry.id else f" of {entry.id}, which has the same architecture"
+    return RawModel(
+        reference=found.text,
+        id=bundled.id,
+        revision=None,
+        origin="catalogue",
+        source=f"bundled configuration{of}: {entry.source} (checked {entry.checked})",
+        config=bundled.config,
+        quantization=bundled.quantization,
+        pooling=bundled.pooling,
+        licence=entry.licence,
+    )
+
+
+def _directory(found: Reference) -> RawModel:
+    from selfhost.hub.directory import read_directory
+
+    path = _expanded(found)
+    read = read_directory(path, allowed=_cache_root(path))
+    return RawModel(
+        reference=found.text,
+        id=_local_name(path),
+        revision=path.name if _cache_root(path) else None,
+        origin="directory",
+        source=str(path),
+        config=read.config,
+        quantization=read.quantization,
+        tensors=read.tensors,
+        pooling=read.pooling,
+        licence=read.licence,
+    )
+
+
+def _gguf(found: Reference) -> RawModel:
+    from selfhost.hub.gguf_file import read_gguf
+    from selfhost.hub.gguf_model import to_config, to_quantization, to_tensors
+
+    path = _expanded(found)
+    header = read_gguf(path)
+    return RawModel(
+        reference=found.text,
+        id=path.stem,
+        revision=None,
+        origin="gguf",
+        source=str(path),
+        config=to_config(header, where=str(path)),
+        quantization=to_quantization(header),
+        tensors=to_tensors(header, where=str(path)),
+    )
+
+
+def _hub(found: Reference, environ: Mapping[str, str], timeout_seconds: float) -> RawModel:
+    cache = cache_directory(environ)
+    if is_offline(environ):
+        error = OfflineError(
+            f"HF_HUB_OFFLINE is set and {found.text} is not in the cache {cache}.", hint=_offline_hint(found)
+        )
+        return _cached(found, cache, error)
+    from selfhost.hub.repository import load_repository
+
+    try:
+        return load_repository(found, environ=environ, cache=cache, timeout_seconds=timeout_seconds)
+    except OfflineError as error:
+        return _cached(found, cache, error)
+    except ModelNotFoundError as error:
+        if found.revision is None and os.path.isfile(os.path.join(found.name, "config.json")):
+            raise ModelNotFoundError(
+                error.message, hint=f"for the local directory write ./{found.name}"
+            ) from error
+        raise
+
+
+def _cached(found: Reference, cache: Path, error: OfflineError) -> RawModel:
+    """The cached snapshot of a repository.
+
+    Raises:
+        OfflineError: `error`, when there is none.
+    """
+    from selfhost.hub.directory import CONFIG, read_directory, snapshot_path
+
+    commit = _cached_commit(found, snapshot_path(cache, found.name, "").parent)
+    path = snapshot_path(cache, found.name, commit) if commit else None
+    if path is None or found.file is not None or not os.path.lexists(path / CONFIG):
+        raise error
+    read = read_directory(path, allowed=cache, complete=False)
+    return RawModel(
+        reference=found.text,
+        id=found.name,
+        revision=commit,
+        origin="hub",
+        source=f"{path} (cached; the Hub was not asked or did not answer)",
+        config=read.config,
+        quantization=read.quantization,
+        tensors=read.tensors,
+        pooling=read.pooling,
+        licence=read.licence,
+    )
+
+
+def _cached_commit(found: Reference, folder: Path) -> str | None:
+    """The commit that a repository's cache folder knows for a revision."""
+    revision = found.revision or "main"
+    try:
+        if "/" not in revision and (folder / "snapshots" / revision).is_dir():
+            return revision
+        with (folder / "refs" / revision).open("rb") as file:
+            commit = file.read(64).decode("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return commit if commit.isalnum() and len(commit) <= 64 else None
+
+
+def _offline_hint(found: Reference) -> str:
+    if models.find_id(found.name):
+        return f"write {found.name} alone for the bundled configuration."
+    return f"unset HF_HUB_OFFLINE; {models.suggestion(found.name)}"
+
+
+def _expanded(found: Reference) -> Path:
+    try:
+        return Path(found.name).expanduser()
+    except RuntimeError as error:
+        raise ModelNotFoundError(
+            f"{shown(found.name)} names no home directory.", hint="write the full path."
+        ) from error
+
+
+def _cache_root(path: Path) -> Path | None:
+    """For a snapshot inside huggingface_hub's cache the cache itself, as its files are links into `blobs`."""
+    absolute = Path(os.path.abspath(path))
+    if absolute.parent.name == "snapshots" and absolute.parents[1].name.startswith("models--"):
+        return absolute.parents[2]
+    return None
+
+
+def _local_name(path: Path) -> str:
+    """The directory's name, or the repository's where the directory is a snapshot of huggingface_hub's cache."""
+    absolute = Path(os.path.abspath(path))
+    if _cache_root(absolute):
+        return absolute.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+    return shown(absolute.name) or "model"
+
+
+__all__ = ["cache_directory", "is_offline", "load_model"]
