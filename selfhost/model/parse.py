@@ -8,12 +8,17 @@ from selfhost.dtypes import canonical
 from selfhost.errors import ConfigError
 from selfhost.model.config import Config
 from selfhost.model.families import builder
+from selfhost.model.families._base_models import BASE_MODELS
+from selfhost.model.families._pooling import without_head
 from selfhost.model.families.common import Draught
 from selfhost.model.modules import Block, Buffer, Item
 from selfhost.model.raw import RawModel
 from selfhost.model.spec import ModelSpec
 from selfhost.model.declared import Declared, read_declared
 from selfhost.weights import item_parameters
+
+# Model types that vLLM refuses to run in float16 (config/model.py:2379-2384).
+_NO_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
 
 
 def parse_model(raw: RawModel) -> ModelSpec:
@@ -35,7 +40,10 @@ def parse_model(raw: RawModel) -> ModelSpec:
         draught = build(config)
     except RecursionError as error:
         raise ConfigError("The configuration nests too deeply.", field="architectures") from error
+    if raw.pooling and not draught.facts.pooling:
+        draught = without_head(draught)
     dtype = read_dtype(config, draught)
+    facts = replace(draught.facts, max_context_tokens=read_context_limit(config, draught.facts.max_context_tokens))
     declared = read_declared(config, raw.quantization)
     parameters = sum(
         item_parameters(item)
@@ -49,7 +57,7 @@ def parse_model(raw: RawModel) -> ModelSpec:
         origin=raw.origin,
         source=raw.source,
         dtype=dtype,
-        facts=replace(draught.facts, pooling=True) if raw.pooling else draught.facts,
+        facts=replace(facts, pooling=True) if raw.pooling else facts,
         first=draught.first,
         layers=draught.layers,
         last=draught.last,
@@ -67,6 +75,11 @@ def parse_model(raw: RawModel) -> ModelSpec:
 def read_architecture(config: Config) -> str:
     """The class name that selects the family; the first of `architectures`, as vLLM takes it."""
     names = config.strings("architectures", default=())
+    base = BASE_MODELS.get(config.str("model_type"))
+    if not names and base is not None:
+        # Without the field vLLM takes transformers' base model, which it uses for pooling
+        # (transformers_utils/config.py:876-886).
+        return base
     if not names:
         raise config.error("architectures", "is missing", hint="config.json of a language model names its class there.")
     for name in names:
@@ -76,20 +89,55 @@ def read_architecture(config: Config) -> str:
 
 
 def read_dtype(config: Config, draught: Draught) -> str:
-    """The dtype vLLM runs in: float32 and unstated become bfloat16 (config/model.py `_get_and_verify_dtype`)."""
+    """The dtype vLLM runs in: float32 and unstated become bfloat16, float16 for pooling models that bear it
+    (config/model.py `_get_and_verify_dtype`)."""
+    halves = draught.facts.pooling and config.str("model_type") not in _NO_FLOAT16
+    preferred = "float16" if halves else "bfloat16"
     text = draught.dtype
     if text is None:
-        for section in (config, *(s for n in ("text_config", "llm_config", "language_config", "thinker_config")
-                                  if isinstance(config.data.get(n), dict) and (s := config.section(n)))):
+        for section in (config, text_section(config)):
             text = section.str("dtype", "torch_dtype", default="") or text
             if text:
                 break
     if not text:
-        return "bfloat16"
+        return preferred
     name = canonical(text)
     if name is None:
         raise config.error("dtype", f"is {text!r}, not an element type")
-    return name if name in ("float16", "bfloat16") else "bfloat16"
+    return name if name in ("float16", "bfloat16") else preferred
+
+
+_LENGTHS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
+    "max_sequence_length", "max_seq_length", "seq_len",
+)  # fmt: skip
+_TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
+
+
+def text_section(config: Config) -> Config:
+    """The section of the language model: nested in composite configurations, the top otherwise."""
+    for name in _TEXT:
+        if isinstance(config.data.get(name), dict):
+            return text_section(config.section(name))
+    return config
+
+
+def read_context_limit(config: Config, fallback: int) -> int:
+    """The longest context the engine takes by default: the shortest stated length, stretched by rope scaling
+    (vLLM 0.32 config/model.py `_get_and_verify_max_len`)."""
+    text = text_section(config)
+    stated = [text.int(name) for name in _LENGTHS if text.has(name)]
+    limit = min(stated) if stated else fallback
+    scaling = text.optional_section("rope_parameters") or text.optional_section("rope_scaling")
+    if scaling is None or "gemma3" in config.str("model_type"):
+        return limit
+    kind = scaling.str("rope_type", "type", default="default")
+    if kind in ("default", "su", "longrope", "llama3", "mrope") or not scaling.has("factor"):
+        return limit
+    factor = scaling.float("factor", default=1.0)
+    if kind in ("yarn", "deepseek_yarn"):
+        limit = scaling.int("original_max_position_embeddings", default=limit)
+    return max(1, int(limit * factor))
 
 
 def _resolve(buffer: Buffer, dtype: str) -> Buffer:

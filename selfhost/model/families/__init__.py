@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from functools import cache
 
+from selfhost.model.families._pooling import candidates, converted
 from selfhost.model.families.common import Builder
 
 _COMMON_FIRST = ("llama", "qwen", "moe", "deepseek")
@@ -23,12 +24,27 @@ def module_names() -> tuple[str, ...]:
 
 
 @cache
-def builder(architecture: str) -> Builder | None:
-    """The builder of an architecture, None when no family knows it."""
+def _declared(architecture: str) -> Builder | None:
     for name in module_names():
         found: dict[str, Builder] = importlib.import_module(f"{__name__}.{name}").ARCHITECTURES
         if architecture in found:
             return found[architecture]
+    return None
+
+
+@cache
+def builder(architecture: str) -> Builder | None:
+    """The builder of an architecture, None when no family knows it.
+
+    Pooling forms (`Qwen3Model`, `Qwen3ForSequenceClassification`) come from the generation class they stand for.
+    """
+    found = _declared(architecture)
+    if found is not None:
+        return found
+    for name, classify in candidates(architecture):
+        found = _declared(name)
+        if found is not None:
+            return converted(found, classify=classify)
     return None
 
 
