@@ -7,16 +7,16 @@ brought or removed something is from the pull request named beside it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from selfhost.catalog.gpus import Gpu
 from selfhost.engines import Argument, EngineVersion, EnvVar, Flag, Image, Objection, Serving, Vendor
 from selfhost.errors import UnsupportedError
 from selfhost.units import GIB
+from selfhost.workload import Workload
 
 _FIRST = (0, 6, 0)
 _DOCS_06 = "engine arguments page of v0.6.3.post1"
-# Release -> share of the GPU's memory vLLM takes by default (config/cache.py; 0.92 from 0.21).
-_UTILIZATION = (((0, 21, 0), 0.92), ((0, 0, 0), 0.90))
 
 FLAGS = (
     Flag(name="--served-model-name", since=_FIRST, source=_DOCS_06),
@@ -97,11 +97,6 @@ _METRICS = (
 )  # fmt: skip
 
 
-def default_utilization(version: EngineVersion) -> float:
-    """Share of the GPU's memory that the release takes when `--gpu-memory-utilization` is absent."""
-    return next(share for since, share in _UTILIZATION if version.number >= since)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vllm:
     """The vLLM OpenAI-compatible server."""
@@ -142,6 +137,18 @@ class Vllm:
             because += ", 4 GiB of pinned swap space for each (removed in 0.11)"
         return total, because
 
+    def settle(self, version: EngineVersion, gpu: Gpu, workload: Workload) -> Workload:
+        """Utilization and batch limits, which vLLM chooses by GPU and release (engine/arg_utils.py)."""
+        from selfhost.reserves.settings import defaults
+
+        own = defaults(version.number, gpu, max_model_len=workload.max_model_len or 0)
+        return replace(
+            workload,
+            gpu_memory_utilization=workload.gpu_memory_utilization or own.utilization,
+            max_num_batched_tokens=workload.max_num_batched_tokens or own.max_num_batched_tokens,
+            max_num_seqs=workload.max_num_seqs or own.max_num_seqs,
+        )
+
     def args(self, serving: Serving) -> tuple[Argument, ...]:
         """The argument vector of `vllm serve`."""
         words = _Words(serving.version)
@@ -177,11 +184,10 @@ class Vllm:
         load = serving.workload
         if load.max_model_len is not None:
             words.add("--max-model-len", load.max_model_len, "longest request, prompt and answer, in tokens")
-        share = load.gpu_memory_utilization
-        because = (
-            "as asked" if share is not None else f"the default of {serving.version}, as the plan was sized"
-        )
-        words.add("--gpu-memory-utilization", share or default_utilization(serving.version), because)
+        if load.gpu_memory_utilization is not None:
+            words.add(
+                "--gpu-memory-utilization", load.gpu_memory_utilization, "share of the GPU that was sized for"
+            )
         if load.kv_cache_memory_bytes is not None:
             words.add("--kv-cache-memory-bytes", load.kv_cache_memory_bytes, "bytes of KV cache on each GPU")
         if load.max_num_seqs is not None:

@@ -77,6 +77,7 @@ def _names(plan: Plan) -> None:
     for path, value in (
         ("engine.home_path", plan.engine.home_path),
         ("weights.mount_path", plan.weights.mount_path),
+        ("weights.cache_path", plan.weights.cache_path),
     ):
         climbs = ".." in value.split("/")
         _need(_HTTP_PATH.fullmatch(value) is not None and not climbs, path, "is not an absolute path")

@@ -94,7 +94,7 @@ def make_plan(
         engine: the release to run.
         gpu: the kind of GPU.
         split: how the model is divided over it.
-        workload: the load; fields that are None leave the engine's default, `max_model_len` is taken from `budget`.
+        workload: the load; the engine's defaults are written into what is None, `max_model_len` comes from `budget`.
         budget: what the fullest GPU holds.
         created: UTC time in ISO 8601.
         stored_bytes: bytes of the weights as stored, None to work it out from the model.
@@ -119,6 +119,7 @@ def make_plan(
     stored = _stored(spec, budget, split, stored_bytes)
     clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
     resolved = replace(workload, max_model_len=workload.max_model_len or budget.max_model_len)
+    resolved = driver.settle(engine, gpu, resolved)
     serving = serving_for(
         spec,
         engine,
