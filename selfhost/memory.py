@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from selfhost.errors import UnsupportedError
+from selfhost.kv import KvCapacity, KvLayout, KvSettings, layout_of_stages, step_tokens
+from selfhost.model.spec import ModelSpec
+from selfhost.model.what_if import requantize
+from selfhost.reserves import Defaults, EngineSettings, ModelShape, Reserves, defaults, reserves
+from selfhost.shape import shape_of
+from selfhost.stages import Stage, stages_of
+from selfhost.units import ceil_div, gib
+from selfhost.weights import buffer_bytes
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+
+Version = tuple[int, int, int]
+NEWEST: Version = (0, 32, 0)
+# What the engine's own code answers when no GPU is named: the kernels of Hopper.
+STAND_IN = "h100-sxm-80gb"
+_CONFIG = "vLLM 0.32.0 model classes on the meta device, 2026-11"
+_KV = "vLLM 0.32.0 v1/core/kv_cache_utils.py, v1/kv_cache_interface.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One printable line of the bill, in bytes on the fullest GPU.
-
-    Terms add up: capacity-side terms (`gpu memory`, `kept by the driver`, ...) are listed in order; see `MemoryBudget`.
-    """
+    """One printable line of the bill, in bytes on the fullest GPU."""
 
     name: str
     bytes: int
@@ -20,30 +40,336 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBudget:
-    """What one GPU (the fullest rank) holds. Without a GPU, the parts that need one are None.
+    """What one GPU (the fullest rank) holds. Without a GPU, what needs one is None.
 
-    `kv_bytes_per_token` is what one more token of a long sequence costs; `state_bytes_per_sequence` what a sequence
-    keeps whatever its length.
+    Args:
+        weights_bytes: parameters as the engine allocates them.
+        buffers_bytes: tensors that are no parameters (rotary tables).
+        extra_bytes: second copies made after loading, and LoRA slots.
+        kv_bytes_per_token: what one more token of a long sequence costs.
+        state_bytes_per_sequence: recurrent state of a sequence, whatever its length.
+        kv_needed_bytes: KV cache for the workload's concurrency at its context.
+        kv_tokens, max_concurrency: as the engine's start-up log states them, at `max_model_len`.
+        max_context_tokens: the longest context that `concurrency` requests can have at once, at most the model's own.
+        fits: the workload's requests fit, and nothing runs out while the engine warms up.
+        short_bytes: what is missing on each GPU, 0 when it fits.
+        certainty_bytes: half-width within which the available KV memory of similar start-ups lay.
+        terms: lines that add up to the engine's share of the GPU, `free` included.
     """
 
     gpu_id: str | None
     gpu_memory_bytes: int | None
     weights_bytes: int
     buffers_bytes: int
+    extra_bytes: int
     kv_bytes_per_token: int
     state_bytes_per_sequence: int
-    activation_bytes: int
-    graphs_bytes: int
-    non_torch_bytes: int
+    activation_bytes: int | None
+    graphs_bytes: int | None
+    non_torch_bytes: int | None
     kv_available_bytes: int | None
     kv_needed_bytes: int
+    kv_block_tokens: int
     kv_blocks: int | None
     kv_tokens: int | None
     max_concurrency: float | None
     max_context_tokens: int | None
     max_model_len: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    utilization: float
     concurrency: int
     fits: bool | None
     short_bytes: int
-    certainty_bytes: int
+    certainty_bytes: int | None
     terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """What does not depend on how much memory the GPU has."""
+
+    spec: ModelSpec
+    shape: ModelShape
+    stages: tuple[Stage, ...]
+    layout: KvLayout
+    buffers_bytes: int
+
+    @property
+    def fullest(self) -> int:
+        """Index of the stage with the most weights."""
+        sizes = [stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes for stage in self.stages]
+        return sizes.index(max(sizes))
+
+
+@lru_cache(maxsize=512)
+def _spec(spec: ModelSpec, quantization: str | None) -> ModelSpec:
+    return spec if quantization is None else requantize(spec, quantization)
+
+
+@lru_cache(maxsize=512)
+def _shape(spec: ModelSpec, language_model_only: bool) -> ModelShape:
+    return shape_of(spec, language_model_only=language_model_only)
+
+
+@lru_cache(maxsize=4096)
+def prepare(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    vendor: str,
+    compute_capability: tuple[int, int] | None,
+    engine: tuple[int, int],
+) -> Prepared:
+    """Weights and KV layout of a split on one kind of GPU.
+
+    Raises:
+        UnsupportedError: the split does not divide the model, or the engine has no kernel for the combination.
+        UsageError: an unknown `--quant`.
+    """
+    model = _spec(spec, workload.quantization)
+    nvidia = vendor == "NVIDIA"
+    capability = compute_capability or (9, 0)
+    stages = stages_of(
+        model, split, workload, compute_capability=capability[0] * 10 + capability[1] if nvidia else None
+    )
+    layout = layout_of_stages(
+        tuple(stage.keeps for stage in stages),
+        KvSettings(
+            tensor=split.tensor,
+            kv_dtype=workload.kv_dtype,
+            declared_kv_dtype=model.kv_dtype,
+            model_dtype=model.dtype,
+            vendor="nvidia" if nvidia else "amd",
+            compute_capability=capability,
+            prefix_caching=workload.prefix_caching,
+            block_size=workload.block_size,
+            speculative_tokens=workload.speculative_tokens,
+            engine=engine,
+        ),
+    )
+    towers = () if not workload.language_model_only else tuple(b for b in model.buffers if b.tower)
+    buffers = tuple(buffer for buffer in model.buffers if buffer not in towers)
+    attention = sum(len(block.keeps) > 0 for block in model.layers)
+    return Prepared(
+        spec=model,
+        shape=_shape(model, workload.language_model_only),
+        stages=stages,
+        layout=layout,
+        # 16 bytes of q/k/v/prob scales per attention layer (layers/attention/attention.py).
+        buffers_bytes=buffer_bytes(buffers, split.tensor) + 16 * ceil_div(attention, split.pipeline),
+    )
+
+
+def budget(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None, version: Version = NEWEST
+) -> MemoryBudget:
+    """Size one deployment on the fullest GPU.
+
+    Available KV memory, vLLM 0.32 v1/worker/gpu_worker.py `determine_available_memory`: utilization x total - weights -
+    activation peak - memory outside torch - (from 0.21 on) the estimated CUDA graphs.
+
+    Args:
+        spec: the model.
+        workload: the load and the engine's knobs; None takes the engine's default.
+        split: how the model is divided.
+        gpu: the GPU, None for the parts that need none.
+        version: release of vLLM.
+
+    Raises:
+        UnsupportedError: the split or the combination is impossible.
+        UsageError: an unknown `--quant`, or a version older than is known.
+    """
+    vendor, capability = (gpu.vendor, gpu.compute_capability) if gpu else ("NVIDIA", (9, 0))
+    prepared = prepare(spec, workload, split, vendor, capability, version[:2])
+    return _Sizing(prepared, workload, split, gpu, version).budget()
+
+
+class _Sizing:
+    """One sizing under way: settings resolved once, then each line of the bill."""
+
+    def __init__(
+        self, prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | None, version: Version
+    ) -> None:
+        self.prepared, self.workload, self.split, self.gpu, self.version = prepared, workload, split, gpu, version
+        model = prepared.spec
+        self.max_model_len = workload.max_model_len or model.facts.max_context_tokens
+        self.stage = prepared.stages[prepared.fullest]
+        self.defaults = self._defaults()
+        self.batched = workload.max_num_batched_tokens or self.defaults.max_num_batched_tokens
+        self.sequences = workload.max_num_seqs or self.defaults.max_num_seqs
+        self.utilization = workload.gpu_memory_utilization or self.defaults.utilization
+        # A copy of the attention layers per data-parallel rank serves its share of the requests.
+        self.concurrency = ceil_div(workload.concurrency, split.data)
+        self.steps = step_tokens(
+            self.batched,
+            pipeline=split.pipeline,
+            async_scheduling=not prepared.shape.pooling,
+            engine=version[:2],
+        )
+
+    def _defaults(self) -> Defaults:
+        gpu = self.gpu
+        if gpu is None:
+            from selfhost.catalog.gpus import find_gpu
+
+            gpu = find_gpu(STAND_IN)
+        return defaults(self.version, gpu, max_model_len=self.max_model_len)
+
+    def _reserves(self, stage: int) -> Reserves | None:
+        if self.gpu is None:
+            return None
+        return reserves(
+            self.prepared.shape,
+            EngineSettings(
+                version=self.version,
+                gpu=self.gpu,
+                tensor=self.split.tensor,
+                pipeline=self.split.pipeline,
+                expert=self.split.expert,
+                utilization=self.utilization,
+                max_num_batched_tokens=self.batched,
+                max_num_seqs=self.sequences,
+                max_model_len=self.max_model_len,
+                enforce_eager=self.workload.enforce_eager,
+                speculative_tokens=self.workload.speculative_tokens,
+                last_stage=stage == len(self.prepared.stages) - 1,
+            ),
+        )
+
+    def _held(self, stage: Stage) -> int:
+        return stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes + self.prepared.buffers_bytes
+
+    def _available(self) -> tuple[int, ...] | None:
+        """KV memory of each stage."""
+        if self.workload.kv_cache_memory_bytes is not None:
+            return (self.workload.kv_cache_memory_bytes,) * len(self.prepared.stages)
+        found: list[int] = []
+        for index, stage in enumerate(self.prepared.stages):
+            kept = self._reserves(index)
+            if kept is None:
+                return None
+            found.append(kept.kv_available_bytes(self._held(stage)))
+        return tuple(found)
+
+    def _kv_short(self, available: tuple[int, ...], capacity: KvCapacity) -> int:
+        blocks = capacity.blocks_per_request * self.concurrency
+        return self.prepared.layout.short_bytes(available, blocks + 1) if blocks else max(0, -min(available))
+
+    def budget(self) -> MemoryBudget:
+        """The whole bill."""
+        prepared, layout, gpu = self.prepared, self.prepared.layout, self.gpu
+        available = self._available()
+        kept = self._reserves(prepared.fullest)
+        needed = layout.needed_bytes(self.max_model_len, self.steps, self.concurrency)
+        capacity = longest = None
+        short, fits = 0, None
+        if available is not None:
+            capacity = layout.capacity(available, self.max_model_len, self.steps)
+            longest = layout.longest_context(
+                available, self.steps, concurrency=self.concurrency,
+                limit_tokens=prepared.spec.facts.max_context_tokens,
+            )  # fmt: skip
+            short = self._kv_short(available, capacity)
+            if kept is not None:
+                pool = max(0, capacity.blocks * capacity.block_bytes)
+                short = max(short, kept.short_bytes(self._held(self.stage), pool))
+            fits = short == 0
+        scarce = None if available is None else min(available)
+        return MemoryBudget(
+            gpu_id=gpu.id if gpu else None,
+            gpu_memory_bytes=gpu.memory_bytes if gpu else None,
+            weights_bytes=self.stage.weights_bytes,
+            buffers_bytes=prepared.buffers_bytes,
+            extra_bytes=self.stage.copies_bytes + self.stage.adapter_bytes,
+            kv_bytes_per_token=round(layout.bytes_per_token),
+            state_bytes_per_sequence=layout.state_bytes_per_sequence,
+            activation_bytes=kept.activation.bytes if kept else None,
+            graphs_bytes=kept.graphs.bytes if kept else None,
+            non_torch_bytes=kept.non_torch.bytes if kept else None,
+            kv_available_bytes=scarce,
+            kv_needed_bytes=needed,
+            kv_block_tokens=layout.block_tokens,
+            kv_blocks=capacity.blocks if capacity else None,
+            kv_tokens=capacity.tokens if capacity else None,
+            max_concurrency=capacity.max_concurrency if capacity else None,
+            max_context_tokens=longest,
+            max_model_len=self.max_model_len,
+            max_num_batched_tokens=self.batched,
+            max_num_seqs=self.sequences,
+            utilization=self.utilization,
+            concurrency=self.workload.concurrency,
+            fits=fits,
+            short_bytes=short,
+            certainty_bytes=kept.certainty_bytes if kept else None,
+            terms=self._terms(kept, needed),
+        )
+
+    def _terms(self, kept: Reserves | None, needed: int) -> tuple[Term, ...]:
+        stage, split, model = self.stage, self.split, self.prepared.spec
+        terms = [
+            Term(name="weights", bytes=stage.weights_bytes, because=self._why_weights(), source=_CONFIG),
+            Term(
+                name="buffers", bytes=self.prepared.buffers_bytes, because="rotary tables, whole on every rank", source=_CONFIG
+            ),
+        ]
+        if stage.copies_bytes:
+            why = f"latent attention keeps kv_b_proj and its {model.dtype} copy"
+            source = "vLLM 0.32.0 layers/attention/mla_attention.py:1248"
+            terms.append(Term(name="unpacked projections", bytes=stage.copies_bytes, because=why, source=source))
+        if stage.adapter_bytes:
+            why = f"{self.workload.max_loras} slots of rank {self.workload.max_lora_rank}"
+            source = "vLLM 0.32.0 lora/layers/base_linear.py"
+            terms.append(Term(name="LoRA adapters", bytes=stage.adapter_bytes, because=why, source=source))
+        terms.append(Term(name="KV cache", bytes=needed, because=self._why_kv(), source=_KV))
+        if kept is not None:
+            items = (kept.activation, kept.graphs, kept.non_torch) if kept.graphs_subtracted else (
+                kept.activation, kept.non_torch)  # fmt: skip
+            terms += [Term(name=i.name, bytes=i.bytes, because=i.because, source=i.source) for i in items]
+            left = kept.share_bytes - sum(term.bytes for term in terms)
+            why = f"{self.utilization:g} of {gib(kept.total_bytes)} GiB is {gib(kept.share_bytes)} GiB"
+            if split.gpus > 1:
+                why += ", on each GPU"
+            terms.append(Term(name="free", bytes=left, because=why, source=self.defaults.source))
+        return tuple(terms)
+
+    def _why_weights(self) -> str:
+        spec, split = self.prepared.spec, self.split
+        share = "all" if split.tensor * split.pipeline == 1 else f"1/{split.tensor * split.pipeline}"
+        kind = spec.scheme.id if spec.scheme else spec.dtype
+        text = f"{share} of {spec.parameters / 1e9:.2f} B parameters in {kind}"
+        if split.pipeline > 1:
+            text += f"; the fullest stage has {self.stage.layers} of {len(spec.layers)} layers"
+        return text
+
+    def _why_kv(self) -> str:
+        layout, text = self.prepared.layout, f"{self.concurrency} × {self.max_model_len:,} tokens"
+        if layout.bytes_per_token:
+            text += f" × {layout.bytes_per_token / 1024:g} KiB"
+        if layout.window_bytes_per_token:
+            text += f", windows {layout.window_bytes_per_token / 1024:g} KiB a token while they last"
+        if layout.state_bytes_per_sequence:
+            text += f", state {layout.state_bytes_per_sequence / 2**20:,.1f} MiB a request"
+        return f"{text}, in blocks of {layout.block_tokens}"
+
+
+def highest_concurrency(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, version: Version = NEWEST
+) -> int:
+    """Whole requests of the workload's context that fit at once, 0 when none does."""
+    one = budget(spec, replace(workload, concurrency=1), split, gpu, version)
+    if not one.fits or one.max_concurrency is None:
+        return 0
+    low, high = 1, max(1, int(one.max_concurrency) + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if budget(spec, replace(workload, concurrency=middle * split.data), split, gpu, version).fits:
+            low = middle
+        else:
+            high = middle - 1
+    return low * split.data
+
+
+__all__ = [
+    "NEWEST", "MemoryBudget", "Prepared", "Term", "UnsupportedError", "budget", "highest_concurrency", "prepare",
+]  # fmt: skip

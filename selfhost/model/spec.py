@@ -9,6 +9,27 @@ from selfhost.quantization.schemes import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncoder:
+    """An image encoder as the engine's profiling run meets it.
+
+    Args:
+        hidden_size: width of its layers.
+        intermediate_size: width of its MLPs.
+        patches_per_token: patches that become one token of the language model.
+        pixel_bytes_per_token: bytes of preprocessed pixels behind one token.
+        max_tokens_per_item: tokens of the largest image the processor makes by default.
+        output_copies: hidden-sized outputs per token (Qwen3-VL's deepstack adds some).
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    patches_per_token: int
+    pixel_bytes_per_token: int
+    max_tokens_per_item: int
+    output_copies: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """Plain numbers of the language model that estimates need; None where the architecture has no such thing."""
 
@@ -27,6 +48,7 @@ class ModelFacts:
     modality: str = "text"
     pooling: bool = False
     encoder_only: bool = False
+    image_encoder: ImageEncoder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
