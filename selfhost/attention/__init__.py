@@ -11,6 +11,7 @@ from selfhost.attention.latent import (
     BlockSparse,
     BlockSparseIndexer,
     LatentAttention,
+    PoolTail,
     SparseIndexer,
     V4Compressed,
     V4CompressorState,
@@ -29,14 +30,14 @@ from selfhost.attention.recurrent import (
 
 Attention = (
     FullAttention | SlidingWindow | ChunkedLocal | CrossAttention | EncoderOnly
-    | LatentAttention | SparseIndexer | BlockSparse | BlockSparseIndexer
+    | LatentAttention | SparseIndexer | PoolTail | BlockSparse | BlockSparseIndexer
     | V4Window | V4Compressed | V4CompressorState | V4Indexer
     | Mamba1State | Mamba2State | GatedDeltaState | KimiDeltaState | ShortConvState | LinearState
 )  # fmt: skip
 
 KINDS: tuple[type[Attention], ...] = (
     FullAttention, SlidingWindow, ChunkedLocal, CrossAttention, EncoderOnly,
-    LatentAttention, SparseIndexer, BlockSparse, BlockSparseIndexer,
+    LatentAttention, SparseIndexer, PoolTail, BlockSparse, BlockSparseIndexer,
     V4Window, V4Compressed, V4CompressorState, V4Indexer,
     Mamba1State, Mamba2State, GatedDeltaState, KimiDeltaState, ShortConvState, LinearState,
 )  # fmt: skip
@@ -56,6 +57,7 @@ __all__ = [
     "LinearState",
     "Mamba1State",
     "Mamba2State",
+    "PoolTail",
     "RankCache",
     "Setting",
     "ShortConvState",

@@ -53,16 +53,37 @@ class LatentAttention:
 class SparseIndexer:
     """Keys of the top-k indexer of sparse MLA (DeepSeek V3.2, GLM-5): fp8 with one fp32 scale per 128 elements.
 
-    `head_dim` is index_head_dim.
+    `head_dim` is index_head_dim. `pool` tokens share one key (GLM-5.3-Flash: index_kpool); each such layer also has
+    a `PoolTail`.
     """
 
     kind: ClassVar[str] = "sparse-indexer"
     head_dim: int
+    pool: int = 1
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
         content = self.head_dim + self.head_dim // INDEXER_SCALE_GROUP * 4
-        return RankCache(reach="full", content_bytes=content, latent=True)
+        return RankCache(reach="full", content_bytes=content, tokens_per_state=self.pool, latent=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolTail:
+    """Raw keys and gates of the pool of tokens that an indexer has not yet compressed (GLM-5.3-Flash).
+
+    One ring per request, of whole pools that hold the drafted tokens too (vLLM 0.32
+    models/glm5next/common/attention.py:155-178).
+    """
+
+    kind: ClassVar[str] = "pool-tail"
+    head_dim: int
+    pool: int
+
+    def of_rank(self, setting: Setting) -> RankCache | None:
+        """What one tensor-parallel rank keeps."""
+        pools = -(-(self.pool + setting.speculative_tokens) // self.pool)
+        ring = self.pool * (1 << (pools - 1).bit_length())
+        return RankCache(reach="ring", slots=2, content_bytes=self.head_dim * 2, block_tokens=ring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

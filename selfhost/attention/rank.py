@@ -8,8 +8,9 @@ from typing import Literal
 from selfhost.dtypes import itemsize
 from selfhost.units import round_up
 
-Reach = Literal["full", "window", "chunk", "cross", "state"]
-"""Which tokens of a sequence a layer keeps: all, the last ones, the chunk's, the encoder's, or a fixed-size state."""
+Reach = Literal["full", "window", "chunk", "cross", "state", "ring"]
+"""Which tokens of a sequence a layer keeps: all, the last ones, the chunk's, the encoder's; or a
+state of fixed size, or a ring of one block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from selfhost.attention import (
     CrossAttention,
     FullAttention,
     LatentAttention,
+    PoolTail,
     SlidingWindow,
     SparseIndexer,
     V4Compressed,
@@ -42,6 +43,7 @@ class Backend:
         preferred: block size it asks for where nothing is said; None for the engine's default if it takes that.
         block_outermost: pages of all layers lie side by side in a block.
         packed_rows: turns a quantized cache into DeepSeek's packed row.
+        rows: blocks must lie a multiple of this many rows apart; 0 where kernel blocks decide.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Backend:
     preferred: int | None = None
     block_outermost: bool = False
     packed_rows: bool = False
+    rows: int = 0
 
     def takes(self, block_tokens: int) -> bool:
         """Whether blocks of this size can be used (v1/attention/backend.py, `supports_block_size`)."""
@@ -98,7 +101,9 @@ def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterat
                 _latent_amd(layer) if settings.vendor == "amd" else _latent_nvidia(layer, kv_dtype, settings)
             )
         case SparseIndexer():
-            return iter((_indexer(settings),))
+            return iter((_indexer(layer, settings),))
+        case PoolTail():
+            return iter((Backend(name="KPOOL_TAIL", sizes=(1,), block_outermost=True),))
         case BlockSparse():
             return iter((Backend(name="MINIMAX_M3_SPARSE", sizes=(128,), exact=True),))
         case BlockSparseIndexer():
@@ -118,9 +123,14 @@ def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterat
             return None
 
 
-def _indexer(settings: KvSettings) -> Backend:
-    sizes = (1, 16) if settings.vendor == "amd" else (64,)  # v1/attention/backends/mla/indexer.py:284-286
-    return Backend(name="DEEPSEEK_V32_INDEXER", sizes=sizes, exact=settings.vendor != "amd")
+def _indexer(layer: SparseIndexer, settings: KvSettings) -> Backend:
+    """v1/attention/backends/mla/indexer.py:284-306; pages of a pooled indexer count uncompressed tokens."""
+    if settings.vendor == "amd":
+        return Backend(name="DEEPSEEK_V32_INDEXER", sizes=(1, 16))
+    if layer.pool == 1:
+        return Backend(name="DEEPSEEK_V32_INDEXER", sizes=(64,), exact=True)
+    entries = (64,) if settings.compute_capability[0] == 12 else (32, 64)
+    return Backend(name="GLM5_NEXT_INDEXER", sizes=tuple(layer.pool * count for count in entries), exact=True)
 
 
 def _grouped_nvidia(layer: Grouped, kv_dtype: str, settings: KvSettings) -> Iterator[Backend]:
@@ -234,18 +244,24 @@ def _latent_nvidia(layer: LatentAttention, kv_dtype: str, settings: KvSettings) 
 
 def _sparse_latent_nvidia(layer: LatentAttention, kv_dtype: str, settings: KvSettings) -> Iterator[Backend]:
     major = settings.compute_capability[0]
+    plain = kv_dtype in PLAIN
+    ropeless = layer.rope_dim == 0
     if major == 10:
-        flashinfer = Backend(name="FLASHINFER_MLA_SPARSE", sizes=(32,))
-        if kv_dtype not in PLAIN and layer.nope_dim in (128, 192):
-            yield flashinfer
+        shape = (layer.nope_dim == 256 and layer.rank == 512) if ropeless else layer.nope_dim in (128, 192)
+        if shape and (ropeless or not plain):
+            yield Backend(name="FLASHINFER_MLA_SPARSE", sizes=(32,), rows=32)
         # fp8 becomes the packed row here; bf16 is as large with either kernel (head count decides between them).
-        yield Backend(name="FLASHMLA_SPARSE", sizes=(64,), packed_rows=kv_dtype not in PLAIN)
+        if not ropeless:
+            yield Backend(name="FLASHMLA_SPARSE", sizes=(64,), packed_rows=not plain, rows=1)
     elif major == 9:
-        if kv_dtype in PLAIN:
-            yield Backend(name="FLASH_ATTN_MLA_SPARSE", sizes=(64,))
-        yield Backend(name="FLASHMLA_SPARSE", sizes=(64,), packed_rows=kv_dtype not in PLAIN)
+        if ropeless and layer.rank == 512:
+            yield Backend(name="FLASHINFER_MLA_SPARSE_SM90", sizes=(64,), rows=1)
+        if plain:
+            yield Backend(name="FLASH_ATTN_MLA_SPARSE", sizes=(64,), rows=1)
+        if not ropeless:
+            yield Backend(name="FLASHMLA_SPARSE", sizes=(64,), packed_rows=not plain, rows=1)
     elif major == 12 and kv_dtype in ("auto", "fp8_e4m3"):
-        yield Backend(name="FLASHINFER_MLA_SPARSE_SM120", sizes=(64,), packed_rows=True)
+        yield Backend(name="FLASHINFER_MLA_SPARSE_SM120", sizes=(64,), packed_rows=True, rows=64)
 
 
 def _latent_amd(layer: LatentAttention) -> Iterator[Backend]:

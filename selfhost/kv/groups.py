@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from selfhost.attention import RankCache
 from selfhost.errors import UnsupportedError
 from selfhost.kv.pages import Page
-from selfhost.units import ceil_div
+from selfhost.units import ceil_div, round_up
 
 # More layers than this times the smallest group are split rather than padded (:1452-1461).
 SPLIT_RATIO = 1.5
@@ -198,7 +198,8 @@ def _packed(buckets: list[_Bucket]) -> tuple[Group, ...]:
         for count, even in zip(repeats, balanced, strict=True)
     ]
     state_like = [
-        members[0].page.cache.reach == "state" or (not per_group and members[0].page.cache.reach == "window")
+        members[0].page.cache.reach in ("state", "ring")
+        or (not per_group and members[0].page.cache.reach == "window")
         for members in classes
     ]
     anchor = max(
@@ -249,9 +250,10 @@ def _least_padding(values: list[int], at_least: int) -> int:
     )
 
 
-def block_bytes(groups: tuple[Group, ...], stages: int) -> tuple[int, ...]:
-    """Bytes of one pool block on each pipeline stage: those of the widest group (:1520-1551)."""
-    return tuple(max((group.bytes_of_stage[stage] for group in groups), default=0) for stage in range(stages))
+def block_bytes(groups: tuple[Group, ...], stages: int, *, multiple: int = 1) -> tuple[int, ...]:
+    """Bytes of one pool block on each pipeline stage: those of the widest group, rounded up (:1520-1551)."""
+    widest = (max((group.bytes_of_stage[stage] for group in groups), default=0) for stage in range(stages))
+    return tuple(round_up(size, multiple) for size in widest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +276,8 @@ def blocks_for(
     """Blocks that one request of `max_model_len` tokens can hold in a group.
 
     vLLM 0.32 v1/kv_cache_interface.py:607 (full), :830-845 (chunk), :878-900 (window: one more, as it may start inside
-    a block), :1076-1082 (state), :1166-1171 (cross: a whole step of encoder tokens, config/scheduler.py:303).
+    a block),
+    :1076-1082 (state), :926-949 (ring), :1166-1171 (cross: a whole step of encoder tokens, config/scheduler.py:303).
     """
     cache, block = group.cache, group.block_tokens
     if cache.reach == "full":
@@ -286,4 +289,6 @@ def blocks_for(
         return -(-min(cache.span_tokens + steps.in_flight, max_model_len) // block)
     if cache.reach == "cross":
         return -(-max(cache.span_tokens, steps.batch) // block)
+    if cache.reach == "ring":
+        return 1
     return 2 + drafts + cache.checkpoint_blocks if states_cached else 1 + drafts

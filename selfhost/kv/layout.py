@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -244,6 +245,8 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         if page is not None
     )
     groups = group_pages(counted, block_outermost=paging.block_outermost)
+    # Blocks that hold pages of several layers keep every kernel's distance (v1/core/kv_cache_utils.py:1541-1551).
+    multiple = math.lcm(*(page.stride_bytes for page, _ in counted)) if paging.block_outermost else 1
 
     def per_stage(reaches: tuple[str, ...]) -> float:
         return max(
@@ -263,7 +266,7 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         backends=paging.backends,
         groups=groups,
         counted=_count_alike(groups),
-        block_bytes_of_stage=block_bytes(groups, len(stages)),
+        block_bytes_of_stage=block_bytes(groups, len(stages), multiple=multiple),
         bytes_per_token=per_stage(("full",)),
         window_bytes_per_token=per_stage(("window", "chunk")),
         state_bytes_per_sequence=max(

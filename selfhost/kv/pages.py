@@ -17,6 +17,8 @@ DEFAULT_BLOCK_TOKENS = 16  # vLLM 0.32 config/cache.py, `CacheConfig.DEFAULT_BLO
 HYBRID_LATENT_ALIGNMENT_TOKENS = (
     128  # MLA decode kernels split blocks into pages of 128: platforms/interface.py:1062-1067
 )
+# First vLLM release in which models with recurrent states cache prefixes by default: pull request 50991, August 2026.
+CACHES_STATES_SINCE = (0, 28)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +26,13 @@ class Page:
     """One layer's block: what it holds, how many tokens, and its bytes with any padding.
 
     `block_tokens` of a recurrent state is the span after which a state is kept for prefix caching, 0 where none is.
+    Where pages of several sizes lie side by side, blocks are a multiple of `stride_bytes` apart.
     """
 
     cache: RankCache
     block_tokens: int
     bytes: int
+    stride_bytes: int = 1
 
     def of_bytes(self, page_bytes: int) -> Page:
         """The same layer with a page of another size (padding)."""
@@ -81,8 +85,11 @@ def pages_of(kinds: tuple[Attention, ...], settings: KvSettings) -> Paging:
     caches = [(kind, backend, kind.of_rank(setting)) for kind, backend in chosen]
     backends = list(dict.fromkeys(backend for _, backend in chosen if backend is not None))
     states = [cache for _, _, cache in caches if cache is not None and cache.reach == "state"]
-    # Models without attention do not cache prefixes by default (config/model.py:2221-2273).
-    states_cached = settings.prefix_caching and bool(backends)
+    # Models without attention do not cache prefixes by default (config/model.py:2221-2273), hybrids only lately.
+    by_default = settings.engine >= CACHES_STATES_SINCE
+    states_cached = bool(backends) and (
+        by_default if settings.prefix_caching is None else settings.prefix_caching
+    )
     block = settings.block_size or DEFAULT_BLOCK_TOKENS
     state_page = 0
     if backends:
@@ -134,18 +141,19 @@ def _grow_for_states(
 ) -> tuple[int, int]:
     """Grow the attention block until its page holds the largest state; pad states to that page.
 
-    vLLM 0.32 platforms/interface.py:939-1110 (`_align_hybrid_block_size`): the first attention layer speaks for all.
+    vLLM 0.32 platforms/interface.py:939-1110 (`_align_hybrid_block_size`): one attention layer speaks for all.
 
     Returns:
         (block size in tokens, bytes of a state page).
     """
-    kind, backend, cache = next((k, b, c) for k, b, c in caches if b is not None and c is not None)
-    token_bytes = cache.page_bytes(1)
-    if isinstance(kind, LatentAttention):
-        token_bytes = (kind.rank + kind.rope_dim) * setting.element_bytes
-    step = max(min(backend.sizes), block)
-    if isinstance(kind, LatentAttention):
+    latent = next((kind for kind, _, _ in caches if isinstance(kind, LatentAttention)), None)
+    step = max(min(backends[0].sizes), block)
+    if latent is not None:
+        token_bytes = (latent.rank + latent.rope_dim) * setting.element_bytes
         step = max(step, HYBRID_LATENT_ALIGNMENT_TOKENS)
+    else:
+        # The model's head size and KV heads: those of its first attention layer.
+        token_bytes = next(cache.page_bytes(1) for _, backend, cache in caches if backend and cache)
     grown = step * ceil_div(state_bytes, step * token_bytes)
     kernel_step = math.lcm(*(min(entry.sizes) for entry in backends))
     grown = kernel_step * ceil_div(grown, kernel_step)
@@ -163,7 +171,23 @@ def _page(
     tokens = cache.block_tokens or block
     if cache.reach == "window" and not cache.latent and backend is not None:
         tokens = _window_block(backend, block)
-    return Page(cache=cache, block_tokens=tokens, bytes=cache.page_bytes(tokens))
+    return Page(
+        cache=cache,
+        block_tokens=tokens,
+        bytes=cache.page_bytes(tokens),
+        stride_bytes=1 if backend is None else _stride(cache, backend, tokens),
+    )
+
+
+def _stride(cache: RankCache, backend: Backend, tokens: int) -> int:
+    """Bytes of which the distance between blocks must be a multiple, so that kernels find their rows or pages.
+
+    vLLM 0.32 v1/kv_cache_interface.py:199-208, v1/worker/utils.py:476-487, backends/mla/sparse_utils.py:44-47.
+    """
+    if backend.rows:
+        return backend.rows * cache.content_bytes
+    kernel = math.gcd(max(backend.sizes), tokens) if backend.exact else tokens
+    return 1 if kernel == tokens else cache.page_bytes(kernel)
 
 
 def _window_block(backend: Backend, block: int) -> int:

@@ -23,7 +23,8 @@ class KvSettings:
         model_dtype: canonical dtype of the activations.
         vendor: the GPU's.
         compute_capability: (major, minor) of an NVIDIA GPU; (9, 0) stands in where no GPU is named.
-        prefix_caching: on by default in the engine; decides how many recurrent states a request keeps.
+        prefix_caching: what the user says, None for the engine's default; decides how many recurrent states a
+            request keeps.
         block_size: the user's own block size in tokens; None for the engine's choice.
         speculative_tokens: tokens drafted per step.
         engine: (major, minor) of vLLM.
@@ -35,7 +36,7 @@ class KvSettings:
     model_dtype: str = "bfloat16"
     vendor: Literal["nvidia", "amd"] = "nvidia"
     compute_capability: tuple[int, int] = (9, 0)
-    prefix_caching: bool = True
+    prefix_caching: bool | None = None
     block_size: int | None = None
     speculative_tokens: int = 0
     engine: tuple[int, int] = (0, 32)
