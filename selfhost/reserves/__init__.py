@@ -7,6 +7,8 @@ KV cache = utilization x total - weights - activation peak of a profiling run - 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfhost.reserves.activation import activation, uses_model_runner_v2
 from selfhost.reserves.card import capture_sizes, certainty_bytes, context, graphs, non_torch, warmup
 from selfhost.reserves.items import Reserve, Reserves
@@ -49,6 +51,8 @@ def reserves(shape: ModelShape, settings: EngineSettings) -> Reserves:
     """
     peak = activation(shape, settings)
     estimate, captured = graphs(shape, settings)
+    if settings.gpu.vendor == "AMD":  # servers start with captured graphs larger than what the share leaves
+        captured = replace(captured, bytes=0)
     subtracted = settings.version >= (0, 21, 0) and settings.gpu.vendor == "NVIDIA"
     return Reserves(
         activation=peak,

@@ -32,8 +32,8 @@ def sampler_peak(shape: ModelShape, settings: EngineSettings) -> tuple[int, str]
     In units of one [rows, vocabulary] float32 tensor. Model dtype logits 0.5 and their float32 copy 1 are always there.
     Sorting top-p (before 0.17) adds values 1, indices 2, and PyTorch's (aten/native/cuda/Sort.cu) segmented sort from
     128 rows on: original indices 2, radix temporaries 3; below: two int2 index arrays 4, keys 1, temporaries 3. The
-    Triton kernel (from 0.17, sample/ops/topk_topp_triton.py) works in place with one vocabulary row per multiprocessor; what
-    follows needs probabilities 1 and noise 1. The V2 model runner samples in blocks from the float32 copy.
+    Triton kernel (from 0.17, sample/ops/topk_topp_triton.py) works in place with one vocabulary row per
+    multiprocessor; what follows needs probabilities 1 and noise 1. The V2 model runner samples in blocks from the float32 copy.
     """
     rows = min(settings.max_num_seqs, settings.max_num_batched_tokens)
     logits = rows * shape.vocab_size * 4

@@ -30,17 +30,22 @@ def _mib(table: str, key: str) -> int:
     return int(_constants()[table][key] * MIB)
 
 
-def capture_sizes(shape: ModelShape, settings: EngineSettings) -> tuple[int, int]:
-    """(largest batch that vLLM captures, how many sizes); config/vllm.py `_set_cudagraph_sizes`."""
+def _count(limit: int) -> int:
+    """How many of vLLM's batch sizes are at most `limit`: 1, 2, 4, every 8 up to 256, every 16 above."""
+    small = sum(size <= limit for size in (1, 2, 4)) + len(range(8, min(limit + 1, 256), 8))
+    return small + len(range(256, limit + 1, 16))
+
+
+def capture_sizes(shape: ModelShape, settings: EngineSettings) -> tuple[int, int, int]:
+    """(largest batch captured, piecewise graphs, full decode graphs); config/vllm.py `_set_cudagraph_sizes`."""
     capability = settings.gpu.compute_capability or (0, 0)
-    large = settings.version >= (0, 29, 0) and capability[0] == 10
-    large = large or (shape.architecture == "GptOssForCausalLM" and settings.version >= (0, 10, 0))
-    rows = settings.max_num_seqs * (1 + settings.speculative_tokens) * 2
-    if shape.architecture == "GptOssForCausalLM" and large:  # models/config.py sets the limit itself
-        rows = max(rows, 1024)
-    limit = min(rows, 1024 if large else 512, settings.max_num_batched_tokens)
-    sizes = sum(size <= limit for size in (1, 2, 4)) + len(range(8, min(limit + 1, 256), 8))
-    return limit, sizes + len(range(256, limit + 1, 16))
+    decode_rows = settings.max_num_seqs * (1 + settings.speculative_tokens)
+    limit = min(2 * decode_rows, 1024 if settings.version >= (0, 29, 0) and capability[0] == 10 else 512)
+    if shape.architecture == "GptOssForCausalLM" and settings.version >= (0, 10, 0):
+        limit = 1024  # models/config.py GptOssForCausalLMConfig
+    limit = min(limit, settings.max_num_batched_tokens)
+    full = _count(min(limit, decode_rows)) if settings.version >= (0, 11, 0) else 0
+    return limit, _count(limit), full
 
 
 def graphs(shape: ModelShape, settings: EngineSettings) -> tuple[Reserve, Reserve]:
@@ -52,17 +57,19 @@ def graphs(shape: ModelShape, settings: EngineSettings) -> tuple[Reserve, Reserv
         return none, none
     table = _constants()["graphs"]
     era = 0 if settings.version < (0, 21, 0) else 1
-    limit, sizes = capture_sizes(shape, settings)
+    limit, piecewise, full = capture_sizes(shape, settings)
     layers = ceil_div(shape.num_layers, settings.pipeline)
-    per_size = table["pair_mib"][era] + table["pair_layer_mib"][era] * layers
+    per_pair = table["pair_mib"][era] + table["pair_layer_mib"][era] * layers
     if shape.latent_up_width:
-        per_size += table["mla_pair_mib"]
-    if settings.version < (0, 11, 0):  # piecewise graphs only
-        per_size /= 2
-    first = table["first_mib"] * max(1.0, limit / 512)
-    because = f"{sizes} batch sizes up to {limit}, {layers} layers"
-    estimate = first + per_size * (sizes - 1)
-    captured = estimate * table["captured_ratio"] + (table["captured_moe_mib"] if shape.num_experts else 0)
+        per_pair += table["mla_pair_mib"]
+    share = table["piecewise_share_ratio"]
+    estimate = table["first_mib"] * max(1.0, limit / 512) + per_pair * (
+        share * piecewise + (1 - share) * full
+    )
+    captured = estimate * table["captured_ratio"] + (
+        table["captured_moe_mib"] * full if shape.num_experts else 0
+    )
+    because = f"{piecewise} batch sizes up to {limit} in pieces, {full} whole, {layers} layers"
     return (
         Reserve(name="CUDA graphs", bytes=int(estimate * MIB), because=because, source=_LOGS),
         Reserve(name="CUDA graphs captured", bytes=int(captured * MIB), because=because, source=_LOGS),
@@ -139,7 +146,10 @@ def warmup(shape: ModelShape, settings: EngineSettings) -> Reserve:
     if not settings.last_stage:
         size, because = 0, "the last pipeline stage samples"
     if shape.quantization == "mxfp4" and settings.version < (0, 22, 0):
-        size += settings.max_num_batched_tokens * int(_constants()["pinned"]["mxfp4_bytes_per_token"])
+        table = _constants()["pinned"]
+        rows = min(settings.max_num_seqs, settings.max_num_batched_tokens)
+        size += settings.max_num_batched_tokens * int(table["mxfp4_bytes_per_token"])
+        size += int(rows * shape.vocab_size * 4 * table["mxfp4_logits"])
         because += "; MXFP4 experts pin torch segments"
     source = "vLLM v1/worker/gpu_worker.py compile_or_warm_up_model"
     return Reserve(name="sampler warm-up", bytes=size, because=because, source=source)
