@@ -6,7 +6,7 @@ The rules are vLLM 0.32's (model_executor/layers/quantization/*, transformers_ut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfhost.errors import UsageError
 from selfhost.model.config import Config
@@ -196,7 +196,10 @@ def _fp8(config: Config, section: Config) -> Declared:
             experts = Nvfp4()
         elif kind == "fp4":
             experts = Mx(width=4)
-        elif kind != "fp8":
+        if kind == "fp4" and isinstance(main, Fp8):
+            # Checkpoints with fp4 experts store the scales of the rest as e8m0 (quant_config.py `is_scale_e8m0`).
+            main = replace(main, scale_bytes=1)
+        if kind not in ("fp4", "fp8"):
             raise config.error("expert_dtype", f"is {kind!r}; DeepSeek V4 has fp4 or fp8 experts")
     elif section.str("store_dtype", default="") == "mxfp4":
         experts = Mx(width=4)
@@ -271,7 +274,16 @@ def _compressed_tensors(config: Config, section: Config) -> Declared:
         excluded=Patterns(section.strings("ignore", default=()), "regex"),
         targets=tuple(targets),
         only_targets=main is None,
+        kv_dtype=_stored_kv(section),
     )
+
+
+def _stored_kv(section: Config) -> str | None:
+    """`kv_cache_scheme` of compressed-tensors: 8-bit floats are kept as such (layers/attention/attention.py:287)."""
+    if not isinstance(section.data.get("kv_cache_scheme"), Mapping):
+        return None
+    scheme = section.section("kv_cache_scheme")
+    return "fp8" if scheme.int("num_bits", default=16, maximum=64) == 8 else None
 
 
 def _awq(config: Config, section: Config) -> Declared:

@@ -90,14 +90,15 @@ class Fp8:
         granularity: "tensor", "channel" or "block".
         block: rows and columns of a block.
         static_inputs: activation scales are stored.
-        fused_scale: True where one scale serves the fused matrix (after loading or online quantization).
         expert_input_shards: input scales per fused part of w13 (ModelOpt) rather than one.
+        scale_bytes: bytes of one block scale: 4 (fp32) or 1 (e8m0, DeepSeek V4).
     """
 
     granularity: str = "tensor"
     block: tuple[int, int] = (128, 128)
     static_inputs: bool = False
     expert_input_shards: bool = False
+    scale_bytes: int = 4
 
     @property
     def id(self) -> str:
@@ -114,7 +115,7 @@ class Fp8:
         rows = sum(parts)
         total = rows * inputs
         if self.granularity == "block":
-            total += 4 * ceil_div(rows, self.block[0]) * ceil_div(inputs, self.block[1])
+            total += self.scale_bytes * ceil_div(rows, self.block[0]) * ceil_div(inputs, self.block[1])
         elif self.granularity == "channel":
             total += 4 * rows
         else:
