@@ -6,6 +6,13 @@ of the same kinds.
 
 from __future__ import annotations
 
+from selfhost.attention.deepseek_v4 import (
+    V4Compressed,
+    V4CompressorState,
+    V4Indexer,
+    V4Window,
+    V41CompressorRing,
+)
 from selfhost.attention.grouped import ChunkedLocal, CrossAttention, EncoderOnly, FullAttention, SlidingWindow
 from selfhost.attention.latent import (
     BlockSparse,
@@ -13,10 +20,6 @@ from selfhost.attention.latent import (
     LatentAttention,
     PoolTail,
     SparseIndexer,
-    V4Compressed,
-    V4CompressorState,
-    V4Indexer,
-    V4Window,
 )
 from selfhost.attention.rank import RankCache, Setting
 from selfhost.attention.recurrent import (
@@ -31,14 +34,14 @@ from selfhost.attention.recurrent import (
 Attention = (
     FullAttention | SlidingWindow | ChunkedLocal | CrossAttention | EncoderOnly
     | LatentAttention | SparseIndexer | PoolTail | BlockSparse | BlockSparseIndexer
-    | V4Window | V4Compressed | V4CompressorState | V4Indexer
+    | V4Window | V4Compressed | V4CompressorState | V41CompressorRing | V4Indexer
     | Mamba1State | Mamba2State | GatedDeltaState | KimiDeltaState | ShortConvState | LinearState
 )  # fmt: skip
 
 KINDS: tuple[type[Attention], ...] = (
     FullAttention, SlidingWindow, ChunkedLocal, CrossAttention, EncoderOnly,
     LatentAttention, SparseIndexer, PoolTail, BlockSparse, BlockSparseIndexer,
-    V4Window, V4Compressed, V4CompressorState, V4Indexer,
+    V4Window, V4Compressed, V4CompressorState, V41CompressorRing, V4Indexer,
     Mamba1State, Mamba2State, GatedDeltaState, KimiDeltaState, ShortConvState, LinearState,
 )  # fmt: skip
 
@@ -67,4 +70,5 @@ __all__ = [
     "V4CompressorState",
     "V4Indexer",
     "V4Window",
+    "V41CompressorRing",
 ]

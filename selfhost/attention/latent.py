@@ -1,4 +1,4 @@
-"""Latent attention (MLA) and the sparse variants: one vector per token, the same on every tensor-parallel rank."""
+"""Latent attention (MLA) and sparse variants: one vector per token, the same on every tensor-parallel rank."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from selfhost.attention.rank import RankCache, Reach, Setting, grouped_entry
 # DeepSeek's packed fp8 row of sparse MLA: 512 fp8 + 4 fp32 scales + 64 bf16 rope elements
 # (vLLM 0.32 layers/attention/mla_attention.py:1362-1367).
 DS_MLA_ROW_BYTES = 656
-# DeepSeek V4's row: 448 fp8 + 64 bf16 rope elements + 8 scales, pages padded to whole 576-byte strides
-# (vLLM 0.32 models/deepseek_v4/attention.py:861-878, v1/attention/backends/mla/sparse_swa.py:116-140).
-V4_ROW_BYTES = 584
-V4_ALIGNMENT_BYTES = 576
 # Elements that share one fp32 scale in an fp8 indexer cache (vLLM 0.32 models/deepseek_v2.py:731-736).
 INDEXER_SCALE_GROUP = 128
 
@@ -112,89 +108,3 @@ class BlockSparseIndexer:
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
         return RankCache(reach="full", content_bytes=self.head_dim * 2, latent=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class V4Window:
-    """DeepSeek V4's sliding-window latent cache; every layer has one. `head_dim` 512, `window` 128."""
-
-    kind: ClassVar[str] = "v4-window"
-    head_dim: int
-    window: int
-
-    def of_rank(self, setting: Setting) -> RankCache | None:
-        """What one tensor-parallel rank keeps."""
-        return RankCache(
-            reach="window",
-            content_bytes=V4_ROW_BYTES,
-            block_tokens=64,
-            alignment_bytes=V4_ALIGNMENT_BYTES,
-            span_tokens=self.window,
-            latent=True,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class V4Compressed:
-    """DeepSeek V4's compressed latent cache: one entry per `ratio` tokens (layers with compress_ratio > 1)."""
-
-    kind: ClassVar[str] = "v4-compressed"
-    head_dim: int
-    ratio: int
-
-    def of_rank(self, setting: Setting) -> RankCache | None:
-        """What one tensor-parallel rank keeps."""
-        return RankCache(
-            reach="full",
-            content_bytes=V4_ROW_BYTES,
-            tokens_per_state=self.ratio,
-            alignment_bytes=V4_ALIGNMENT_BYTES,
-            latent=True,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class V4CompressorState:
-    """Raw keys and scores that DeepSeek V4's compressor of a ratio still needs.
-
-    A compressed layer has one of `head_dim` (the latent's), and an indexed one (ratio 4) a second one of the
-    index head's width.
-    """
-
-    kind: ClassVar[str] = "v4-compressor-state"
-    head_dim: int
-    ratio: int
-
-    def of_rank(self, setting: Setting) -> RankCache | None:
-        """What one tensor-parallel rank keeps."""
-        # Ratio 4 overlaps two groups, so its window and its rows are twice as large (vLLM 0.32
-        # models/deepseek_v4/compressor.py:148-170); rows hold fp32 keys and scores.
-        overlap = 2 if self.ratio == 4 else 1
-        return RankCache(
-            reach="window",
-            content_bytes=2 * overlap * self.head_dim * 4,
-            block_tokens=4 if self.ratio == 4 else 8,
-            alignment_bytes=V4_ALIGNMENT_BYTES,
-            span_tokens=overlap * self.ratio,
-            latent=True,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class V4Indexer:
-    """DeepSeek V4's indexer keys, one per `ratio` tokens (layers with ratio 4). `head_dim` is index_head_dim."""
-
-    kind: ClassVar[str] = "v4-indexer"
-    head_dim: int
-    ratio: int
-
-    def of_rank(self, setting: Setting) -> RankCache | None:
-        """What one tensor-parallel rank keeps."""
-        content = self.head_dim + self.head_dim // INDEXER_SCALE_GROUP * 4
-        return RankCache(
-            reach="full",
-            content_bytes=content,
-            tokens_per_state=self.ratio,
-            alignment_bytes=V4_ALIGNMENT_BYTES,
-            latent=True,
-        )

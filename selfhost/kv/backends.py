@@ -24,6 +24,7 @@ from selfhost.attention import (
     V4CompressorState,
     V4Indexer,
     V4Window,
+    V41CompressorRing,
 )
 from selfhost.errors import UnsupportedError
 from selfhost.kv.settings import KvSettings
@@ -108,17 +109,8 @@ def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterat
             return iter((Backend(name="MINIMAX_M3_SPARSE", sizes=(128,), exact=True),))
         case BlockSparseIndexer():
             return iter((Backend(name="MINIMAX_M3_SPARSE_INDEXER", sizes=(128,), exact=True),))
-        case V4Window():
-            return iter((Backend(name="DEEPSEEK_SPARSE_SWA", sizes=(32,)),))
-        case V4Compressed():
-            return iter((Backend(name="FLASHMLA_SPARSE_DSV4", sizes=(256,), exact=True),))
-        case V4CompressorState():
-            return iter((Backend(name="COMPRESSOR", sizes=(1,)),))
-        case V4Indexer():
-            # Packs its pages beside the latent ones (v1/attention/backends/mla/indexer.py:343-356).
-            return iter(
-                (Backend(name="DEEPSEEK_V4_INDEXER", sizes=(256,), exact=True, block_outermost=True),)
-            )
+        case V4Window() | V4Compressed() | V4CompressorState() | V41CompressorRing() | V4Indexer():
+            return iter((_deepseek_v4(layer, settings),))
         case _:
             return None
 
@@ -131,6 +123,25 @@ def _indexer(layer: SparseIndexer, settings: KvSettings) -> Backend:
         return Backend(name="DEEPSEEK_V32_INDEXER", sizes=(64,), exact=True)
     entries = (64,) if settings.compute_capability[0] == 12 else (32, 64)
     return Backend(name="GLM5_NEXT_INDEXER", sizes=tuple(layer.pool * count for count in entries), exact=True)
+
+
+def _deepseek_v4(
+    layer: V4Window | V4Compressed | V4CompressorState | V41CompressorRing | V4Indexer, settings: KvSettings
+) -> Backend:
+    """models/deepseek_v4/sparse_mla.py:61, models/deepseek_v41/sparse_mla.py:89; indexer.py:330-380.
+
+    The indexer's pages lie beside the latent ones, so blocks are outermost.
+    """
+    if isinstance(layer, V4Window):
+        return Backend(name="DEEPSEEK_SPARSE_SWA", sizes=(32,))
+    if isinstance(layer, V4CompressorState | V41CompressorRing):
+        return Backend(name="COMPRESSOR", sizes=(1,))
+    size = 256
+    if layer.v41:
+        size = 64 if settings.compute_capability[0] == 9 and settings.vendor == "nvidia" else 128
+    if isinstance(layer, V4Indexer):
+        return Backend(name="DEEPSEEK_V4_INDEXER", sizes=(size,), exact=True, block_outermost=True)
+    return Backend(name="FLASHMLA_SPARSE_DSV4", sizes=(size,), exact=True)
 
 
 def _grouped_nvidia(layer: Grouped, kv_dtype: str, settings: KvSettings) -> Iterator[Backend]:
