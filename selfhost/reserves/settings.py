@@ -10,6 +10,9 @@ from selfhost.errors import UsageError
 from selfhost.units import GIB
 
 KNOWN_VERSIONS = ((0, 6), (0, 33))
+_VERSION = re.compile(
+    r"v?(\d{1,3})\.(\d{1,4})(?:\.(\d{1,4}))?(?:(?:\.?(?:rc|a|b|post|dev)\d+)+)?(?:\+[\w.]{1,64})?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
     Raises:
         UsageError: when the text is no version, or older than any that is known here.
     """
-    match = re.match(r"v?(\d{1,3})\.(\d{1,4})(?:\.(\d{1,4}))?(?=$|[^\d.]|\.(?:post|dev))", text.strip())
+    match = _VERSION.fullmatch(text.strip())
     if match is None:
         raise UsageError(
             f"{text[:40]!r} is not a vLLM version.", hint="Write it as vllm@0.32 or vllm@0.19.1."
