@@ -19,10 +19,23 @@ def schema(name: str) -> Any:
     return json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+MODEL = "Qwen/Qwen3-32B"
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "version": [("version",)],
     "gpus": [("gpus",), ("gpus", "amd"), ("gpus", "h100-sxm-80gb:3g.40gb")],
     "models": [("models",), ("models", "qwen3", "embedding")],
+    "size": [
+        ("size", MODEL),
+        ("size", MODEL, "--kv-cache-memory", "8GiB"),
+        ("size", MODEL, "--gpu", "h100-sxm-80gb", "--tp", "2"),
+        ("size", MODEL, "--gpu", "l4", "--concurrency", "64"),
+        ("size", "deepseek-ai/DeepSeek-V3.2", "--gpu", "h200-sxm-141gb", "--tp", "8", "--ep", "--dp", "2"),
+        ("size", "Qwen/Qwen3-Embedding-8B", "--gpu", "l4-24gb"),
+    ],
+    "placements": [
+        ("plan", MODEL, "--context", "8k", "--concurrency", "4"),
+        ("plan", MODEL, "--context", "8k", "--concurrency", "4000", "--gpu", "t4", "--gpu", "l4"),
+    ],
 }
 CASES = [(name, words) for name, many in COMMANDS.items() for words in many]
 
@@ -55,3 +68,11 @@ def test_every_field_is_explained(path: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(document)
     assert document["properties"]["schema"]["const"] == f"selfhost/{path.stem}/v1"
     assert unexplained(document, path.stem) == []
+
+
+def test_rendering_follows_its_schema(cli: Cli, tmp_path: Path) -> None:
+    plan, folder = tmp_path / "plan.json", tmp_path / "out"
+    assert cli("plan", MODEL, "--context", "8k", "-o", plan).code == 0
+    result = cli("render", plan, "-o", folder, "--json").json()
+    jsonschema.validate(result, schema("render"))
+    assert {Path(path).name for path in result["files"]} == {path.name for path in folder.iterdir()}

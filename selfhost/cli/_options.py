@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,15 +17,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # A second spelling for an option whose first is the engine's own name.
 SHORT = {"--max-model-len": ("--context",)}
-LARGEST_INT = 1 << 40
+LARGEST_INT = 10**15
 
 
 class _Parsed(click.ParamType[int]):
-    """A parameter read by one of the functions in `selfhost/units.py`."""
+    """A whole number of at least `least`, read by a function that raises ValueError."""
 
-    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], int], *, least: int = 1) -> None:
         self.name = name
         self.parse = parse
+        self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -34,27 +35,50 @@ class _Parsed(click.ParamType[int]):
             number = self.parse(value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
-        if number < 1:
-            self.fail(f"{value!r} must be at least 1.", param, ctx)
+        if not self.least <= number <= LARGEST_INT:
+            self.fail(f"{value} is not between {self.least} and {LARGEST_INT:,}.", param, ctx)
         return number
+
+
+class _Ratio(click.ParamType[float]):
+    """A share, more than 0 and at most 1."""
+
+    name = "ratio"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            share = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not 0 < share <= 1:
+            self.fail(f"{value} is not a share between 0 and 1.", param, ctx)
+        return share
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 SIZE = _Parsed("size", parse_size)
 COUNT = _Parsed("count", parse_count)
+RATIO = _Ratio()
+AT_LEAST = (_Parsed("number", _whole, least=0), _Parsed("number", _whole, least=1))
 TYPES: dict[str, click.ParamType[Any] | None] = {
-    "int": click.IntRange(0, LARGEST_INT),
     "count": COUNT,
     "size": SIZE,
-    "ratio": click.FloatRange(0, 1, min_open=True),
+    "ratio": RATIO,
     "str": click.STRING,
     "kv_dtype": click.STRING,
+    "access_mode": click.Choice(["ReadWriteOnce", "ReadWriteMany"]),
 }
 
 
 def _complete_gpu(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from selfhost.catalog.gpus import gpus
+    from selfhost.catalog.gpus import gpu_ids
 
-    return [CompletionItem(gpu.id, help=gpu.name) for gpu in gpus() if gpu.id.startswith(incomplete.lower())]
+    return [CompletionItem(gpu_id) for gpu_id in gpu_ids() if gpu_id.startswith(incomplete.lower())]
 
 
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -64,6 +88,14 @@ def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str)
         CompletionItem(model.id) for model in models() if model.id.lower().startswith(incomplete.lower())
     ]
     return found or [CompletionItem(incomplete, type="file")]
+
+
+def _complete_quantization(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from selfhost.quantization import names
+
+    return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
 
 json_option = click.option(
@@ -87,7 +119,7 @@ def gpu_option(*, multiple: bool, help_text: str) -> Callable[[F], F]:
 
 
 def _option_of(field: Field[Any]) -> Callable[[F], F]:
-    """One click option for one field of `Workload` or `Split`."""
+    """One click option for one field that carries `flag`, `help`, `kind` and `metavar` as metadata."""
     flag, help_text, kind = field.metadata["flag"], field.metadata["help"], field.metadata["kind"]
     names = (flag, *SHORT.get(flag, ()), field.name)
     if kind in ("flag", "off_flag"):
@@ -95,21 +127,36 @@ def _option_of(field: Field[Any]) -> Callable[[F], F]:
     default = None if field.default is MISSING else field.default
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
+    of = AT_LEAST[default is None or default > 0] if kind == "int" else TYPES[kind]
+    complete = _complete_quantization if flag == "--quant" else None
     return click.option(
-        *names, type=TYPES[kind], default=None, metavar=field.metadata["metavar"], help=help_text
+        *names,
+        type=of,
+        default=None,
+        metavar=field.metadata["metavar"],
+        help=help_text,
+        shell_complete=complete,
     )
 
 
 def _value_of(field: Field[Any], given: dict[str, Any]) -> dict[str, Any]:
     value = given.pop(field.name)
-    kind = field.metadata["kind"]
-    if kind == "off_flag":
+    if field.metadata["kind"] == "off_flag":
         return {field.name: not value}
     return {} if value is None else {field.name: value}
 
 
-def _gathers(kind: type[Workload] | type[Split], argument: str) -> Callable[[F], F]:
-    own = fields(kind)
+def options_of(
+    kind: Callable[..., Any], argument: str, *, without: frozenset[str] = frozenset()
+) -> Callable[[F], F]:
+    """Give a command one option per field of a dataclass, and the value made of them as one argument.
+
+    Args:
+        kind: the dataclass; each field's metadata describes its option.
+        argument: name of the command's parameter that receives the value.
+        without: fields that keep their default and get no option.
+    """
+    own = tuple(field for field in fields(cast(Any, kind)) if field.name not in without)
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -122,17 +169,10 @@ def _gathers(kind: type[Workload] | type[Split], argument: str) -> Callable[[F],
         wrapped: Any = gather
         for field in reversed(own):
             wrapped = _option_of(field)(wrapped)
-        result: F = wrapped
-        return result
+        return cast(F, wrapped)
 
     return decorate
 
 
-def workload_options(function: F) -> F:
-    """Give a command one option per field of `Workload`, and the value itself as its argument `workload`."""
-    return _gathers(Workload, "workload")(function)
-
-
-def split_options(function: F) -> F:
-    """Give a command one option per field of `Split`, and the value itself as its argument `split`."""
-    return _gathers(Split, "split")(function)
+workload_options = options_of(Workload, "workload")
+split_options = options_of(Split, "split")

@@ -62,6 +62,11 @@ def facts(rows: Mapping[str, str]) -> None:
             click.echo(" " * width + line)
 
 
+def say(text: str) -> None:
+    """Print a paragraph, wrapped like the tables."""
+    click.echo(click.wrap_text(text, width=_width()))
+
+
 def headline(text: str, *, good: bool | None = None) -> None:
     """Print the answer: the first line of a result, coloured on a terminal when it is good or bad news."""
     wrapped = click.wrap_text(text, width=_width())

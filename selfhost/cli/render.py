@@ -1,0 +1,52 @@
+"""Write the manifests of a plan, every derived value with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from selfhost.cli._options import json_option, options_of
+from selfhost.cli._output import emit_json, headline, next_step, table
+from selfhost.manifests.options import RenderOptions
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path), metavar="PLAN")
+@click.option("--target", default="kubernetes", show_default=True, metavar="NAME", help="What to render for.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
+    help="Directory to write; new, empty, or of an earlier rendering.",
+)  # fmt: skip
+@options_of(RenderOptions, "options")
+@json_option
+def command(plan: Path, target: str, output: Path, options: RenderOptions, as_json: bool) -> None:
+    """Write the manifests of PLAN, a plan.json of `selfhost plan`, into a directory: all of them or none.
+
+    The engine's arguments come from the plan alone; the options say what only the cluster knows.
+    """
+    from selfhost.manifests import render, write_manifests
+    from selfhost.plan import read_plan
+
+    decided = read_plan(plan)
+    manifests = render(decided, target=target, options=options)
+    paths = write_manifests(manifests, output)
+    if as_json:
+        emit_json("render", {"target": target, "name": decided.name, "files": [str(path) for path in paths]})
+        return
+    objects = sum(document.is_object for document in manifests.documents)
+    headline(f"{decided.name}: {objects} objects for {target} in {output}, in the order they are applied.")
+    click.echo()
+    table((("file", "left"), ("what it is", "left")), [(path.name, _what(path)) for path in paths])
+    if target == "kubernetes":
+        next_step(f"kubectl apply -k {output}", f"{output / 'README.md'} says what to do before and after")
+
+
+def _what(path: Path) -> str:
+    """The first comment of a file, which says what it is."""
+    import re
+
+    for line in path.read_text(encoding="utf-8").splitlines()[:40]:
+        if kind := re.match(r"kind: (\w+)", line):
+            return kind[1]
+    return {"plan.json": "the plan itself", "README.md": "what to do before and after"}.get(path.name, "")
