@@ -19,6 +19,8 @@ ALIGNMENT_BYTES = 576
 # V4.1 on SM10x: 512 fp8 elements with a scale per 32 (vLLM 0.32 models/deepseek_v41/attention.py:122-129, :512-522).
 MX_ROW_BYTES = 528
 MX_ALIGNMENT_BYTES = 512
+# V4.1's compressed rows on SM10x are nvfp4: 512 elements in pairs and a scale per 16 (same file, :516-519).
+NVFP4_ROW_BYTES = 288
 
 
 def _row(setting: Setting, *, v41: bool) -> tuple[int, int]:
@@ -65,6 +67,8 @@ class V4Compressed:
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
         row, alignment = _row(setting, v41=self.v41)
+        if row == MX_ROW_BYTES:
+            row = NVFP4_ROW_BYTES
         return RankCache(
             reach="full",
             content_bytes=row,
