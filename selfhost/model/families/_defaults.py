@@ -52,7 +52,8 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "sliding_window_pattern": 4, "tie_word_embeddings": False,
     },
     "falcon": {
-        "bias": False, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+        "alibi": False, "bias": False, "max_position_embeddings": 2048, "multi_query": True,
+        "new_decoder_architecture": False, "parallel_attn": True, "tie_word_embeddings": True,
     },
     "falcon_h1": {
         "attention_bias": False, "max_position_embeddings": 8192, "mlp_bias": False,
@@ -107,7 +108,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "n_positions": 1024, "tie_word_embeddings": True,
     },
     "gpt_bigcode": {
-        "n_positions": 1024, "tie_word_embeddings": True,
+        "multi_query": True, "n_positions": 1024, "tie_word_embeddings": True,
     },
     "gpt_neox": {
         "attention_bias": True, "max_position_embeddings": 2048, "tie_word_embeddings": False,
@@ -155,7 +156,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     },
     "hyperclovax": {
         "attention_bias": False, "max_position_embeddings": 2048, "mlp_bias": False,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": False, "use_post_norm": True,
     },
     "jais2": {
         "attention_bias": True, "max_position_embeddings": 8192, "mlp_bias": True,
@@ -247,10 +248,12 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "num_experts_per_tok": 8, "tie_word_embeddings": False,
     },
     "opt": {
-        "max_position_embeddings": 2048, "tie_word_embeddings": True,
+        "_remove_final_layer_norm": False, "do_layer_norm_before": True, "enable_bias": True,
+        "ffn_dim": 3072, "layer_norm_elementwise_affine": True, "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
     },
     "phi": {
-        "max_position_embeddings": 2048, "tie_word_embeddings": False,
+        "max_position_embeddings": 2048, "qk_layernorm": False, "tie_word_embeddings": False,
     },
     "phi3": {
         "max_position_embeddings": 4096, "original_max_position_embeddings": 4096,
@@ -289,7 +292,8 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "num_key_value_heads": 4, "tie_word_embeddings": True, "use_sliding_window": False,
     },
     "stablelm": {
-        "max_position_embeddings": 4096, "num_key_value_heads": 32, "tie_word_embeddings": False,
+        "max_position_embeddings": 4096, "num_key_value_heads": 32, "qk_layernorm": False,
+        "tie_word_embeddings": False, "use_qkv_bias": False,
     },
     "starcoder2": {
         "max_position_embeddings": 4096, "num_key_value_heads": 2, "tie_word_embeddings": True,
