@@ -1,0 +1,1 @@
+"""Real servers on loopback and plain objects with scenarios."""
