@@ -29,11 +29,12 @@ def uses_model_runner_v2(shape: ModelShape, version: tuple[int, int, int]) -> bo
 def sampler_peak(shape: ModelShape, settings: EngineSettings) -> tuple[int, str]:
     """Peak of the sampler pass over `max_num_seqs` rows of logits, and what it is made of.
 
-    In units of one [rows, vocabulary] float32 tensor. Logits in the model's dtype take 0.5, their float32 copy 1.
-    Sorting for top-p (before 0.17) adds values 1, indices 2, and what PyTorch's sort (aten/native/cuda/Sort.cu) needs:
-    from 128 rows on original indices 2 and radix temporaries 3; below two int2 index arrays 4, keys 1, temporaries 3. The
-    Triton kernel (from 0.17, sample/ops/topk_topp_triton.py) works in place with one vocabulary row per multiprocessor;
-    what follows needs probabilities 1 and noise 1. The V2 model runner samples in blocks from the float32 copy.
+    In units of one [rows, vocabulary] float32 tensor. Logits in the model's dtype take 0.5, their float32 copy
+    1. Sorting for top-p (before 0.17) adds values 1, indices 2, and what PyTorch's sort
+    (aten/native/cuda/Sort.cu) needs: from 128 rows on original indices 2 and radix temporaries 3; below two
+    int2 index arrays 4, keys 1, temporaries 3. The Triton kernel (from 0.17, sample/ops/topk_topp_triton.py)
+    works in place with one vocabulary row per multiprocessor; what follows needs probabilities 1 and noise 1.
+    The V2 model runner samples in blocks from the float32 copy.
     """
     rows = min(settings.max_num_seqs, settings.max_num_batched_tokens)
     logits = rows * shape.vocab_size * 4
