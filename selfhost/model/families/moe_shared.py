@@ -1,0 +1,334 @@
+"""More mixture-of-experts decoders with grouped-query attention: Ling, Ernie 4.5, Hunyuan, Trinity, dots, OLMoE, DBRX,
+Granite and Phi MoE. Each reads its own field names; what they build is the same few pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from selfhost.model.config import Config
+from selfhost.model.families._kit import layer_windows
+from selfhost.model.families.common import (
+    Builder,
+    Draught,
+    Heads,
+    Layers,
+    column,
+    embedding,
+    experts_item,
+    facts,
+    gated_mlp,
+    grouped,
+    head,
+    norm,
+    qkv,
+    read_heads,
+    rope_buffer,
+    router,
+    row,
+)
+from selfhost.model.families.moe import assemble, attention, draft_blocks
+from selfhost.model.modules import Block, Item, Vector
+
+
+def _experts(config: Config, *names: str) -> int:
+    return config.int(*(names or ("num_experts",)), maximum=1 << 16)
+
+
+def _per_layer(config: Config, field: str, index: int, default: int) -> int:
+    """A field that is one number for all layers, or a list with one for each (Hunyuan)."""
+    value = config.data.get(field)
+    if isinstance(value, list):
+        values = config.ints(field)
+        if index >= len(values):
+            raise config.error(field, f"names {len(values)} layers")
+        return values[index]
+    return config.int(field, default=default, minimum=0)
+
+
+def phi_moe(config: Config) -> Draught:
+    """PhiMoEForCausalLM: layer norms with biases, biases in attention and head (models/phimoe.py)."""
+    sizes = read_heads(config)
+    count, inner = _experts(config, "num_local_experts"), config.int("intermediate_size")
+    biased = config.bool("attention_bias", default=False)
+    items = (
+        *attention(sizes, bias=biased, output_bias=biased),
+        norm("layer_norms", sizes.hidden, bias=True, copies=2),
+        router("block_sparse_moe.gate", count, sizes.hidden),
+        experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
+    )
+    scaled = config.optional_section("rope_scaling", "rope_parameters")
+    positions = sizes.positions
+    if scaled is not None and scaled.has("long_factor"):
+        # The longrope table holds the short and the long half (rotary_embedding/phi3_long_rope_scaled_rope.py).
+        original = config.int("original_max_position_embeddings", default=positions)
+        positions += scaled.int("original_max_position_embeddings", default=original)
+    one = assemble(
+        config, sizes, lambda index: items, window=lambda index: config.int("sliding_window", default=0, minimum=0) or None,
+        intermediate=inner, experts=count, per_token=config.int("num_experts_per_tok", default=2), expert_size=inner,
+        buffers=(rope_buffer(positions, sizes.head_dim),),
+    )  # fmt: skip
+    last = Block(
+        prefixes=("",),
+        items=(
+            norm("norm", sizes.hidden, bias=True),
+            head("lm_head", sizes.vocab, sizes.hidden, bias=config.bool("lm_head_bias", default=False)),
+        ),
+    )
+    return replace(one, last=last, tied=False)
+
+
+def granite_moe(config: Config) -> Draught:
+    """GraniteMoeForCausalLM and its variant with a shared MLP."""
+    sizes = read_heads(config)
+    count, inner = _experts(config, "num_local_experts"), config.int("intermediate_size")
+    shared = config.int("shared_intermediate_size", default=0, minimum=0)
+    items: tuple[Item, ...] = (
+        *attention(sizes, bias=config.bool("attention_bias", default=False)),
+        norm("layer_norms", sizes.hidden, copies=2),
+        router("block_sparse_moe.gate", count, sizes.hidden),
+        experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
+    )
+    if shared:
+        items = (*items, *gated_mlp("shared_mlp", sizes.hidden, shared,
+                                    names=("input_linear", "input_linear", "input_linear", "output_linear")))  # fmt: skip
+    each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
+    return assemble(
+        config, sizes, lambda index: items, window=lambda index: each[index], tied_default=True, intermediate=inner,
+        experts=count, per_token=config.int("num_experts_per_tok", default=2), expert_size=inner,
+    )  # fmt: skip
+
+
+def olmoe(config: Config) -> Draught:
+    """OlmoeForCausalLM: norms over all heads, each rank with its own share."""
+    sizes = read_heads(config)
+    count, inner = _experts(config), config.int("intermediate_size")
+    items = (
+        *attention(sizes, qk_norm="divided"),
+        norm("layer_norms", sizes.hidden, copies=2),
+        router("mlp.gate", count, sizes.hidden),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+    )
+    return assemble(
+        config, sizes, lambda index: items, intermediate=inner, experts=count,
+        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    )  # fmt: skip
+
+
+def dbrx(config: Config) -> Draught:
+    """DbrxForCausalLM: sizes in nested sections."""
+    inside, mlp = config.section("attn_config"), config.section("ffn_config")
+    hidden, heads = config.int("d_model"), config.int("n_heads", maximum=1 << 16)
+    if hidden % heads:
+        raise config.error("d_model", f"is {hidden}, which {heads} heads do not divide")
+    sizes = Heads(
+        hidden=hidden, layers=config.layers("n_layers"), heads=heads, kv_heads=inside.int("kv_n_heads", default=heads),
+        head_dim=hidden // heads, vocab=config.int("vocab_size"), positions=config.int("max_seq_len"),
+    )  # fmt: skip
+    count, inner = mlp.int("moe_num_experts", maximum=1 << 16), mlp.int("ffn_hidden_size")
+    items = (
+        qkv("norm_attn_norm.attn.Wqkv", hidden, heads, sizes.kv_heads, sizes.head_dim),
+        row("norm_attn_norm.attn.out_proj", hidden, hidden),
+        norm("norms", hidden, copies=2),
+        router("ffn.router.layer", count, hidden),
+        experts_item("ffn.experts", count, hidden, inner, names=("w1", "v1", "w2")),
+    )
+    layers = Layers("transformer.blocks")
+    for _ in range(sizes.layers):
+        layers.add(items, grouped(sizes.kv_heads, sizes.head_dim))
+    return Draught(
+        facts=facts(config, sizes, intermediate=inner, experts=count, experts_per_token=mlp.int("moe_top_k", default=4),
+                    expert_intermediate_size=inner),
+        first=Block(prefixes=("transformer",), items=(embedding("wte", sizes.vocab, hidden),)),
+        layers=layers.done(),
+        last=Block(prefixes=("",), items=(norm("norm_f", hidden), head("lm_head", sizes.vocab, hidden))),
+        buffers=(rope_buffer(sizes.positions, sizes.head_dim),),
+    )  # fmt: skip
+
+
+def dots1(config: Config) -> Draught:
+    """Dots1ForCausalLM, through vLLM's transformers backend: the correction bias is a buffer there."""
+    sizes = read_heads(config)
+    count, inner = _experts(config, "n_routed_experts"), config.int("moe_intermediate_size")
+    dense_layers = config.int("first_k_dense_replace", default=0, minimum=0)
+    shared = config.int("n_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    common = (
+        *attention(sizes, bias=config.bool("attention_bias", default=False), qk_norm="head"),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
+    sparse = (
+        *common,
+        router("mlp.gate", count, sizes.hidden),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
+    )
+    each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
+    return assemble(
+        config, sizes, lambda index: dense if index < dense_layers else sparse, window=lambda index: each[index],
+        intermediate=config.int("intermediate_size"), experts=count,
+        per_token=config.int("num_experts_per_tok", default=6), expert_size=inner, buffers=(),
+    )  # fmt: skip
+
+
+def hunyuan_moe(config: Config) -> Draught:
+    """HunYuanMoEV1ForCausalLM, through the transformers backend: one shared MLP beside the experts."""
+    if config.bool("use_mla", default=False) or config.bool("use_cla", default=False):
+        raise config.error("use_mla", "or `use_cla` is set, which this engine does not run")
+    sizes = read_heads(config)
+    count = _per_layer(config, "num_experts", 0, 1)
+    inner = config.int("intermediate_size")
+    biased = config.bool("attention_bias", default=False)
+    items: tuple[Item, ...] = (
+        *attention(sizes, bias=biased, output_bias=biased, qk_norm="head"),
+        norm("layer_norms", sizes.hidden, copies=2),
+        router("mlp.gate.wg", count, sizes.hidden),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *gated_mlp("mlp.shared_mlp", sizes.hidden, inner),
+    )
+    return assemble(
+        config, sizes, lambda index: items, tied_default=True, intermediate=inner, experts=count,
+        per_token=max(1, _per_layer(config, "moe_topk", 0, 1)), expert_size=inner, buffers=(),
+    )  # fmt: skip
+
+
+def hy_v3(config: Config) -> Draught:
+    """HYV3ForCausalLM: fp32 router, a bias per expert (models/hy_v3.py)."""
+    sizes = read_heads(config)
+    count, inner = _experts(config), config.int("moe_intermediate_size", "expert_hidden_dim")
+    dense_layers = config.int("first_k_dense_replace", default=0, minimum=0)
+    shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    common = (
+        *attention(sizes, qk_norm="head" if config.bool("qk_norm", default=True) else None),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden, dtype="float32"),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *(gated_mlp("mlp.shared_mlp", sizes.hidden, inner * shared) if shared else ()),
+    )
+    if config.bool("moe_router_enable_expert_bias", default=True):
+        sparse = (*sparse, Vector(name="mlp.expert_bias", units=count, dtype="float32"))
+    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
+    return assemble(
+        config, sizes, lambda index: dense if index < dense_layers else sparse,
+        intermediate=config.int("intermediate_size"), experts=count,
+        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+        draft=draft_blocks(config, sizes, sparse, drafts),
+    )  # fmt: skip
+
+
+def ernie_moe(config: Config) -> Draught:
+    """Ernie4_5_MoeForCausalLM: experts between two layer numbers, fp32 router (models/ernie45_moe.py)."""
+    sizes = read_heads(config)
+    count, inner = _experts(config, "moe_num_experts"), config.int("moe_intermediate_size")
+    shared = config.int("moe_num_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    start = config.int("moe_layer_start_index", default=0, minimum=0)
+    end = config.data.get("moe_layer_end_index")
+    stop = sizes.layers - 1 if end in (None, -1) else config.int("moe_layer_end_index", minimum=0)
+    every = config.int("moe_layer_interval", default=1)
+    biased = config.bool("use_bias", default=False)
+    common = (*attention(sizes, bias=biased, output_bias=biased), norm("layer_norms", sizes.hidden, copies=2))
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size"), bias=biased))
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden, dtype="float32"),
+        Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
+    )
+    return assemble(
+        config, sizes, lambda index: sparse if start <= index <= stop and (index + 1) % every == 0 else dense,
+        tied_default=True, intermediate=config.int("intermediate_size"), experts=count,
+        per_token=config.int("moe_k", default=6), expert_size=inner,
+    )  # fmt: skip
+
+
+def bailing_moe(config: Config) -> Draught:
+    """BailingMoe (Ling lite) and BailingMoeV2 (Ling 2, Ring 2): models/bailing_moe.py."""
+    sizes = read_heads(config)
+    count, inner = _experts(config), config.int("moe_intermediate_size")
+    shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    shared_size = config.int("moe_shared_expert_intermediate_size", default=inner) * shared
+    dense_layers = config.int("first_k_dense_replace", default=0, minimum=0)
+    biased = config.bool("use_bias", default=False)
+    name = "attention"
+    common: tuple[Item, ...] = (
+        qkv(f"{name}.query_key_value", sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim,
+            bias=biased or config.bool("use_qkv_bias", default=False)),
+        row(f"{name}.dense", sizes.hidden, sizes.heads * sizes.head_dim, bias=biased),
+        norm("layer_norms", sizes.hidden, copies=2),
+    )  # fmt: skip
+    if config.bool("use_qk_norm", default=False):
+        common = (*common, norm(f"{name}.qk_layernorm", sizes.head_dim, copies=2))
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size"), bias=biased))
+    gate_dtype = {"fp32": "float32", "bf16": "bfloat16"}.get(config.str("router_dtype", default=""))
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden, dtype=gate_dtype),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *(gated_mlp("mlp.shared_experts", sizes.hidden, shared_size) if shared else ()),
+    )
+    if config.bool("moe_router_enable_expert_bias", default=False):
+        sparse = (*sparse, Vector(name="mlp.gate.expert_bias", units=count, dtype="float32"))
+    rotary = config.int("rotary_dim", default=sizes.head_dim)
+    one = assemble(
+        config, sizes, lambda index: dense if index < dense_layers else sparse,
+        intermediate=config.int("intermediate_size"), experts=count,
+        per_token=config.int("num_experts_per_tok", default=6), expert_size=inner,
+        buffers=(rope_buffer(sizes.positions, rotary),),
+    )  # fmt: skip
+    return replace(
+        one, first=Block(prefixes=("model",), items=(embedding("word_embeddings", sizes.vocab, sizes.hidden),))
+    )
+
+
+def afmoe(config: Config) -> Draught:
+    """AfmoeForCausalLM (Trinity): a gate on the attention output, four norms, an fp32 router."""
+    sizes = read_heads(config)
+    count, inner = _experts(config), config.int("moe_intermediate_size")
+    dense_layers = config.int("num_dense_layers", default=0, minimum=0)
+    shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
+    common = (
+        *attention(sizes, qk_norm="head"),
+        _output_gate(sizes),
+        norm("layer_norms", sizes.hidden, copies=4),
+    )
+    dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
+    sparse: tuple[Item, ...] = (
+        *common,
+        router("mlp.gate", count, sizes.hidden, dtype="float32"),
+        Vector(name="mlp.expert_bias", units=count, dtype="float32"),
+        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
+    )
+    each = layer_windows(config, sizes.layers)
+    return assemble(
+        config, sizes, lambda index: dense if index < dense_layers else sparse, window=lambda index: each[index],
+        intermediate=config.int("intermediate_size"), experts=count,
+        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    )  # fmt: skip
+
+
+def _output_gate(sizes: Heads) -> Item:
+    """A sigmoid gate per attention output, divided like the queries."""
+    return column("self_attn.gate_proj", sizes.heads * sizes.head_dim, sizes.hidden, units=sizes.heads)
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "PhiMoEForCausalLM": phi_moe,
+    "GraniteMoeForCausalLM": granite_moe,
+    "GraniteMoeSharedForCausalLM": granite_moe,
+    "GraniteMoeSWAForCausalLM": granite_moe,
+    "OlmoeForCausalLM": olmoe,
+    "DbrxForCausalLM": dbrx,
+    "Dots1ForCausalLM": dots1,
+    "HunYuanMoEV1ForCausalLM": hunyuan_moe,
+    "HYV3ForCausalLM": hy_v3,
+    "Ernie4_5_MoeForCausalLM": ernie_moe,
+    "BailingMoeForCausalLM": bailing_moe,
+    "BailingMoeV2ForCausalLM": bailing_moe,
+    "AfmoeForCausalLM": afmoe,
+}
