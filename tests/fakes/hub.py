@@ -86,7 +86,7 @@ def serve(**state: Any) -> Iterator[FakeHub]:
     class Handler(_Handler):
         fake = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -98,6 +98,11 @@ def serve(**state: Any) -> Iterator[FakeHub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay quiet: clients hang up on purpose here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
