@@ -1,7 +1,8 @@
 """Write selfhost/catalog/models/: the index from the model files, and a model file from a config.json.
 
 `python scripts/build_catalogue.py` rewrites index.json, `--check` fails when it is stale, and
-`--add ORG/NAME --from DIR --family F --modality M ...` writes a model file first.
+`--add ORG/NAME --from DIR --family F --modality M ...` writes a model file first. `--count` fills in the parameters of
+models without a published figure, as the parser counts them, and drops published figures that count packed bytes.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def add(arguments: argparse.Namespace) -> None:
         "status": arguments.status,
         "released": arguments.released,
         "parameters": arguments.parameters,
+        "parameters_from": "published" if arguments.parameters else None,
         "licence": arguments.licence,
         "modality": arguments.modality,
         "source": f"https://huggingface.co/{arguments.add}/blob/main/config.json",
@@ -151,6 +153,43 @@ def add(arguments: argparse.Namespace) -> None:
     text = model_text(facts)
     path = DIRECTORY / (arguments.add.lower().replace("/", "--") + ".json")
     path.write_text(text, encoding="utf-8")
+
+
+def count() -> None:
+    """Fill in parameters from the parser.
+
+    A published figure is what the Hub adds up from the tensors' shapes; where two weights share a byte, or buffers are
+    stored too, it is more than 2 % from the number of parameters and gives way.
+    """
+    from selfhost.catalog.models import load
+    from selfhost.errors import ConfigError
+    from selfhost.model.parse import parse_model
+    from selfhost.model.raw import RawModel
+
+    for path in sorted(DIRECTORY.glob("*--*.json")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        bundled = load(facts["id"])
+        raw = RawModel(
+            reference=bundled.id,
+            id=bundled.id,
+            revision=None,
+            origin="catalogue",
+            source=facts["source"],
+            config=bundled.config,
+            quantization=bundled.quantization,
+            pooling=bundled.pooling,
+        )
+        try:
+            counted = parse_model(raw).parameters
+        except ConfigError as error:
+            print(f"{bundled.id}: {error}", file=sys.stderr)
+            continue
+        published = facts["parameters"] if facts["parameters_from"] == "published" else None
+        if published is None or abs(published / counted - 1) > 0.02:
+            if published:
+                print(f"{bundled.id}: published {published:,}, counted {counted:,}", file=sys.stderr)
+            facts |= {"parameters": counted, "parameters_from": "configuration"}
+            path.write_text(model_text(facts), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -173,9 +212,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--via", help="where the configuration was read if not at its own page")
     parser.add_argument("--alias", action="append", default=[], metavar="ORG/NAME")
     parser.add_argument("--pooling", action="store_true")
+    parser.add_argument("--count", action="store_true", help="fill in parameters that nobody published")
     arguments = parser.parse_args(argv)
     if arguments.add:
         add(arguments)
+    if arguments.count:
+        count()
     text = index_text()
     if arguments.check:
         if not INDEX.is_file() or INDEX.read_text(encoding="utf-8") != text:

@@ -28,7 +28,7 @@ class ModelEntry:
         family: the maker's name for the line, such as `Qwen3`.
         status: `current`, `earlier` (its maker has newer ones, still widely run) or `legacy`.
         released: month of release as YYYY-MM, None when not known.
-        parameters: parameter count as published with the weights, None when not known.
+        parameters: parameter count as published with the weights, else as counted from the configuration.
         licence: licence id, None when not known.
         modality: what it takes or gives: text, vision, audio, omni, embedding, reranker.
         source: page that shows the configuration.
