@@ -11,8 +11,8 @@ from selfhost.model.config import Config
 DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     "afmoe": {
         "attention_bias": False, "head_dim": 128, "max_position_embeddings": 16384,
-        "moe_intermediate_size": 1408, "num_experts": 64, "num_experts_per_tok": 6, "sliding_window": 1024,
-        "tie_word_embeddings": False,
+        "moe_intermediate_size": 1408, "num_dense_layers": 1, "num_experts": 64, "num_experts_per_tok": 6,
+        "num_shared_experts": 2, "sliding_window": 1024, "tie_word_embeddings": False,
     },
     "apertus": {
         "attention_bias": False, "max_position_embeddings": 65536, "tie_word_embeddings": False,
@@ -41,11 +41,13 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     },
     "ernie4_5": {
         "head_dim": 128, "max_position_embeddings": 131072, "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": True, "use_bias": False,
     },
     "ernie4_5_moe": {
-        "max_position_embeddings": 131072, "moe_intermediate_size": 1536, "num_key_value_heads": 4,
-        "tie_word_embeddings": True,
+        "max_position_embeddings": 131072, "moe_intermediate_size": 1536, "moe_k": 6,
+        "moe_layer_end_index": -1, "moe_layer_interval": 1, "moe_layer_start_index": 1,
+        "moe_num_experts": 64, "moe_num_shared_experts": 2, "num_key_value_heads": 4,
+        "tie_word_embeddings": True, "use_bias": False,
     },
     "exaone4": {
         "max_position_embeddings": 2048, "num_key_value_heads": 32, "sliding_window": 4096,
@@ -56,11 +58,14 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "new_decoder_architecture": False, "parallel_attn": True, "tie_word_embeddings": True,
     },
     "falcon_h1": {
-        "attention_bias": False, "max_position_embeddings": 8192, "mlp_bias": False,
+        "attention_bias": False, "mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_d_head": "auto",
+        "mamba_d_ssm": 1024, "mamba_d_state": 256, "mamba_expand": 2, "mamba_n_groups": 1,
+        "mamba_n_heads": 128, "mamba_proj_bias": False, "max_position_embeddings": 8192, "mlp_bias": False,
         "num_key_value_heads": 8, "tie_word_embeddings": False,
     },
     "falcon_mamba": {
-        "tie_word_embeddings": True,
+        "conv_kernel": 4, "expand": 2, "state_size": 16, "tie_word_embeddings": True, "use_bias": False,
+        "use_conv_bias": True,
     },
     "flex_olmo": {
         "attention_bias": False, "max_position_embeddings": 4096, "num_experts": 7,
@@ -130,15 +135,18 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     },
     "granitemoe_swa": {
         "attention_bias": False, "max_position_embeddings": 2048, "num_experts_per_tok": 2,
-        "num_local_experts": 8, "sliding_window": 128, "tie_word_embeddings": False,
+        "num_local_experts": 8, "shared_intermediate_size": 0, "sliding_window": 128,
+        "tie_word_embeddings": False,
     },
     "granitemoehybrid": {
-        "attention_bias": False, "max_position_embeddings": 2048, "num_experts_per_tok": 2,
-        "num_local_experts": 8, "tie_word_embeddings": False,
+        "attention_bias": False, "mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_d_head": "auto",
+        "mamba_d_state": 256, "mamba_expand": 2, "mamba_n_groups": 1, "mamba_n_heads": 128,
+        "mamba_proj_bias": False, "max_position_embeddings": 2048, "num_experts_per_tok": 2,
+        "num_local_experts": 8, "shared_intermediate_size": 1024, "tie_word_embeddings": False,
     },
     "granitemoeshared": {
         "attention_bias": False, "max_position_embeddings": 2048, "num_experts_per_tok": 2,
-        "num_local_experts": 8, "tie_word_embeddings": False,
+        "num_local_experts": 8, "shared_intermediate_size": 0, "tie_word_embeddings": False,
     },
     "gte": {
         "max_position_embeddings": 8192, "tie_word_embeddings": True,
@@ -151,7 +159,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "attention_bias": False, "max_position_embeddings": 2048, "tie_word_embeddings": False,
     },
     "hunyuan_v1_moe": {
-        "attention_bias": False, "max_position_embeddings": 2048, "num_experts": 1,
+        "attention_bias": False, "max_position_embeddings": 2048, "moe_topk": 1, "num_experts": 1,
         "tie_word_embeddings": False,
     },
     "hyperclovax": {
@@ -163,8 +171,10 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "jamba": {
-        "max_position_embeddings": 262144, "num_experts": 16, "num_experts_per_tok": 2,
-        "num_key_value_heads": 8, "tie_word_embeddings": False,
+        "attn_layer_offset": 4, "attn_layer_period": 8, "expert_layer_offset": 1, "expert_layer_period": 2,
+        "mamba_conv_bias": True, "mamba_d_conv": 4, "mamba_d_state": 16, "mamba_dt_rank": "auto",
+        "mamba_expand": 2, "mamba_proj_bias": False, "max_position_embeddings": 262144, "num_experts": 16,
+        "num_experts_per_tok": 2, "num_key_value_heads": 8, "tie_word_embeddings": False,
     },
     "kimi_linear": {
         "attention_bias": False, "kv_lora_rank": 512, "max_position_embeddings": 1048576,
@@ -182,18 +192,20 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "max_position_embeddings": 128000, "num_key_value_heads": 8, "tie_word_embeddings": True,
     },
     "lfm2_moe": {
-        "max_position_embeddings": 128000, "moe_intermediate_size": 1792, "num_experts": 32,
-        "num_experts_per_tok": 4, "num_key_value_heads": 8, "tie_word_embeddings": True,
+        "max_position_embeddings": 128000, "moe_intermediate_size": 1792, "num_dense_layers": 2,
+        "num_experts": 32, "num_experts_per_tok": 4, "num_key_value_heads": 8, "tie_word_embeddings": True,
     },
     "llama": {
         "attention_bias": False, "max_position_embeddings": 2048, "mlp_bias": False,
         "tie_word_embeddings": False,
     },
     "mamba": {
-        "tie_word_embeddings": True,
+        "conv_kernel": 4, "expand": 2, "state_size": 16, "tie_word_embeddings": True, "use_bias": False,
+        "use_conv_bias": True,
     },
     "mamba2": {
-        "head_dim": 64, "num_heads": 128, "tie_word_embeddings": False,
+        "conv_kernel": 4, "expand": 2, "head_dim": 64, "n_groups": 8, "num_heads": 128, "state_size": 128,
+        "tie_word_embeddings": False, "use_bias": False, "use_conv_bias": True,
     },
     "mellum": {
         "attention_bias": False, "head_dim": 128, "max_position_embeddings": 131072,
@@ -222,10 +234,12 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "nemotron_h": {
-        "attention_bias": False, "head_dim": 128, "max_position_embeddings": 4096, "mlp_bias": False,
-        "moe_intermediate_size": 7688, "n_routed_experts": 8, "n_shared_experts": 1,
-        "num_experts_per_tok": 2, "num_key_value_heads": 8, "num_nextn_predict_layers": 0,
-        "tie_word_embeddings": False,
+        "attention_bias": False, "conv_kernel": 4, "expand": 2, "head_dim": 128, "mamba_proj_bias": False,
+        "max_position_embeddings": 4096, "mlp_bias": False, "moe_intermediate_size": 7688,
+        "moe_shared_expert_intermediate_size": 7688, "n_groups": 8, "n_routed_experts": 8,
+        "n_shared_experts": 1, "num_experts_per_tok": 2, "num_key_value_heads": 8,
+        "num_nextn_predict_layers": 0, "tie_word_embeddings": False, "use_bias": False,
+        "use_conv_bias": True,
     },
     "nomic_bert": {
         "max_position_embeddings": 2048,
@@ -253,7 +267,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": True,
     },
     "phi": {
-        "max_position_embeddings": 2048, "qk_layernorm": False, "tie_word_embeddings": False,
+        "max_position_embeddings": 2048, "tie_word_embeddings": False,
     },
     "phi3": {
         "max_position_embeddings": 4096, "original_max_position_embeddings": 4096,
@@ -289,14 +303,16 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     },
     "smollm3": {
         "attention_bias": False, "max_position_embeddings": 32768, "mlp_bias": False,
-        "num_key_value_heads": 4, "tie_word_embeddings": True, "use_sliding_window": False,
+        "no_rope_layer_interval": 4, "num_key_value_heads": 4, "tie_word_embeddings": True,
+        "use_sliding_window": False,
     },
     "stablelm": {
-        "max_position_embeddings": 4096, "num_key_value_heads": 32, "qk_layernorm": False,
-        "tie_word_embeddings": False, "use_qkv_bias": False,
+        "max_position_embeddings": 4096, "num_key_value_heads": 32, "tie_word_embeddings": False,
+        "use_qkv_bias": False,
     },
     "starcoder2": {
         "max_position_embeddings": 4096, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        "use_bias": True,
     },
     "vaultgemma": {
         "attention_bias": False, "head_dim": 256, "max_position_embeddings": 8192, "num_key_value_heads": 4,
@@ -306,7 +322,10 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "max_position_embeddings": 512, "tie_word_embeddings": True,
     },
     "zamba2": {
-        "add_bias_linear": False, "max_position_embeddings": 4096, "tie_word_embeddings": True,
+        "adapter_rank": 128, "add_bias_linear": False, "mamba_d_conv": 4, "mamba_d_state": 64,
+        "mamba_expand": 2, "mamba_ngroups": 1, "max_position_embeddings": 4096, "n_mamba_heads": 8,
+        "num_mem_blocks": 1, "tie_word_embeddings": True, "use_conv_bias": True, "use_long_context": False,
+        "use_mem_rope": False, "use_shared_attention_adapter": False,
     },
 }  # fmt: skip
 
