@@ -239,5 +239,6 @@ def remedies(
 
 
 def _needed(budget: MemoryBudget) -> int:
-    held = budget.weights_bytes + budget.buffers_bytes + budget.kv_needed_bytes
-    return held + budget.activation_bytes + budget.graphs_bytes + budget.non_torch_bytes
+    held = budget.weights_bytes + budget.buffers_bytes + budget.extra_bytes + budget.kv_needed_bytes
+    reserved = (budget.activation_bytes, budget.graphs_bytes, budget.non_torch_bytes)
+    return held + sum(item or 0 for item in reserved)

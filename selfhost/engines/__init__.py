@@ -12,7 +12,6 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Literal, Protocol, cast
 
-from selfhost.catalog.gpus import Gpu
 from selfhost.errors import UsageError
 from selfhost.workload import Split, Workload
 
@@ -193,9 +192,6 @@ class Engine(Protocol):
 
     def command(self, version: EngineVersion) -> tuple[str, ...]:
         """What starts the server, before the arguments."""
-
-    def settle(self, version: EngineVersion, gpu: Gpu, workload: Workload) -> Workload:
-        """The workload with the release's own defaults written out where they decide about memory."""
 
     def args(self, serving: Serving) -> tuple[Argument, ...]:
         """The whole argument vector, each word with its reason.

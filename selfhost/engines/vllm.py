@@ -7,13 +7,11 @@ brought or removed something is from the pull request named beside it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from selfhost.catalog.gpus import Gpu
 from selfhost.engines import Argument, EngineVersion, EnvVar, Flag, Image, Objection, Serving, Vendor
 from selfhost.errors import UnsupportedError
 from selfhost.units import GIB
-from selfhost.workload import Workload
 
 _FIRST = (0, 6, 0)
 _DOCS_06 = "engine arguments page of v0.6.3.post1"
@@ -136,18 +134,6 @@ class Vllm:
         if swap:
             because += ", 4 GiB of pinned swap space for each (removed in 0.11)"
         return total, because
-
-    def settle(self, version: EngineVersion, gpu: Gpu, workload: Workload) -> Workload:
-        """Utilization and batch limits, which vLLM chooses by GPU and release (engine/arg_utils.py)."""
-        from selfhost.reserves.settings import defaults
-
-        own = defaults(version.number, gpu, max_model_len=workload.max_model_len or 0)
-        return replace(
-            workload,
-            gpu_memory_utilization=workload.gpu_memory_utilization or own.utilization,
-            max_num_batched_tokens=workload.max_num_batched_tokens or own.max_num_batched_tokens,
-            max_num_seqs=workload.max_num_seqs or own.max_num_seqs,
-        )
 
     def args(self, serving: Serving) -> tuple[Argument, ...]:
         """The argument vector of `vllm serve`."""
@@ -399,6 +385,11 @@ def _feature_objection(serving: Serving) -> Objection | None:
     if load.kv_dtype != "auto" and load.kv_dtype not in _KV_DTYPES:
         known = ", ".join(_KV_DTYPES)
         return Objection(because=f"vLLM has no KV-cache dtype {load.kv_dtype}", hint=f"One of: {known}.")
+    if load.max_num_seqs is not None and load.concurrency > load.max_num_seqs * serving.split.data:
+        return Objection(
+            because=f"{load.concurrency} requests at once are more than its limit of {load.max_num_seqs}",
+            hint=f"Take --max-num-seqs {-(-load.concurrency // serving.split.data)}.",
+        )
     limit = serving.max_context_tokens
     if limit is not None and load.max_model_len is not None and load.max_model_len > limit:
         return Objection(

@@ -26,7 +26,8 @@ class Printable(str):
 def quote(value: object) -> Printable:
     """A double-quoted YAML scalar in ASCII that every YAML 1.1 and 1.2 reader turns back into the same text."""
     if not isinstance(value, str):
-        raise TypeError(f"q takes text, not {type(value).__name__}")
+        # str() of a name that does not exist raises jinja2's own error, which says which one.
+        raise TypeError(f"q takes text, not {str(value)!r}")
     return Printable('"' + "".join(map(_escape, value)) + '"')
 
 

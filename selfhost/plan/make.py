@@ -94,7 +94,7 @@ def make_plan(
         engine: the release to run.
         gpu: the kind of GPU.
         split: how the model is divided over it.
-        workload: the load; the engine's defaults are written into what is None, `max_model_len` comes from `budget`.
+        workload: the load; what it leaves to the engine is written out as `budget` has it.
         budget: what the fullest GPU holds.
         created: UTC time in ISO 8601.
         stored_bytes: bytes of the weights as stored, None to work it out from the model.
@@ -118,8 +118,13 @@ def make_plan(
     driver = get_engine(engine.engine)
     stored = _stored(spec, budget, split, stored_bytes)
     clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
-    resolved = replace(workload, max_model_len=workload.max_model_len or budget.max_model_len)
-    resolved = driver.settle(engine, gpu, resolved)
+    resolved = replace(
+        workload,
+        max_model_len=budget.max_model_len,
+        max_num_batched_tokens=budget.max_num_batched_tokens,
+        max_num_seqs=budget.max_num_seqs,
+        gpu_memory_utilization=budget.utilization,
+    )
     serving = serving_for(
         spec,
         engine,

@@ -1,0 +1,264 @@
+"""Engines: versions, flags and their gates, refusals, environment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from selfhost.engines import Argument, Image, Serving, Vendor, engine_names, get_engine, parse_engine
+from selfhost.errors import UnsupportedError, UsageError
+from selfhost.workload import Split, Workload
+
+
+def serving(engine: str = "vllm", **changes: Any) -> Serving:
+    values: dict[str, Any] = {
+        "version": parse_engine(engine),
+        "model": "Qwen/Qwen3-32B",
+        "revision": "9216db5781bf21249d130ec9da846c4624c16137",
+        "served_name": "Qwen/Qwen3-32B",
+        "max_context_tokens": 40960,
+        "compute_capability": (9, 0),
+        "split": Split(tensor=2),
+        "workload": Workload(max_model_len=16384, concurrency=16),
+        "port": 8000,
+        "drain_seconds": 45,
+        "load_seconds": 2010,
+        "home_dir": "/home/selfhost",
+        "hub_cache_dir": "/weights/hub",
+    }
+    return Serving(**(values | changes))
+
+
+def texts(asked: Serving) -> list[str]:
+    return [argument.text for argument in get_engine(asked.version.engine).args(asked)]
+
+
+@pytest.mark.parametrize("name", engine_names())
+class TestEveryEngine:
+    def test_says_what_it_is(self, name: str) -> None:
+        engine = get_engine(name)
+        assert engine.name == name
+        assert engine.port >= 1024
+        assert engine.health_path.startswith("/")
+        assert engine.metrics_path.startswith("/")
+
+    def test_default_version_is_one_it_knows(self, name: str) -> None:
+        version = parse_engine(name)
+        assert version == parse_engine(f"{name}@{get_engine(name).default_version}")
+
+    def test_emits_only_flags_it_lists(self, name: str) -> None:
+        engine = get_engine(name)
+        listed = {flag.name for flag in engine.flags if flag.known_to(parse_engine(name))}
+        busy = Workload(
+            max_model_len=1024, kv_dtype="fp8", gpu_memory_utilization=0.8, max_num_batched_tokens=2048,
+            max_num_seqs=8, kv_cache_memory_bytes=1 << 30, enforce_eager=True, prefix_caching=False, block_size=32,
+            max_loras=2, speculative_tokens=1, language_model_only=True, quantization="fp8",
+        )  # fmt: skip
+        split = Split(tensor=2, pipeline=2, data=2, expert=True)
+        asked = serving(name, workload=busy, split=split)
+        emitted = {argument.flag for argument in engine.args(asked)} - {None}
+        assert emitted <= listed
+
+    def test_every_argument_and_variable_has_a_reason(self, name: str) -> None:
+        engine, asked = get_engine(name), serving(name)
+        assert all(argument.because for argument in engine.args(asked))
+        assert all(variable.because for variable in engine.env(asked))
+
+    def test_variables_are_named_once(self, name: str) -> None:
+        names = [variable.name for variable in get_engine(name).env(serving(name))]
+        assert len(names) == len(set(names))
+
+    def test_images_are_pinned(self, name: str) -> None:
+        vendors: tuple[Vendor, ...] = ("NVIDIA", "AMD")
+        for vendor in vendors:
+            image = get_engine(name).image(parse_engine(name), vendor)
+            assert image.tag not in ("", "latest")
+
+
+def test_versions() -> None:
+    assert parse_engine("vllm").text == "0.32.0"
+    assert parse_engine("vllm@0.19").text == "0.19.0"
+    assert parse_engine("vllm@v0.11.1").number == (0, 11, 1)
+    assert parse_engine("vllm@0.6.3.post1").text == "0.6.3.post1"
+    assert str(parse_engine("vllm@0.19")) == "vllm@0.19.0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vllm@",
+        "vllm@0.5",
+        "vllm@0.99",
+        "vllm@1.0",
+        "vllm@latest",
+        "vllm@0.19; rm -rf /",
+        "tgi9",
+        "",
+        "@",
+        "../vllm",
+    ],
+)
+def test_unknown_engines_and_versions_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_engine(text)
+
+
+def test_image_reference() -> None:
+    image = Image(repository="vllm/vllm-openai", tag="v0.32.0")
+    assert image.reference == "vllm/vllm-openai:v0.32.0"
+    assert replace(image, digest="sha256:" + "0" * 64).reference.endswith("@sha256:" + "0" * 64)
+
+
+def test_argument_text() -> None:
+    assert Argument(value="model", because="b").text == "model"
+    assert Argument(flag="--port", value="8000", because="b").text == "--port=8000"
+    assert Argument(flag="--enforce-eager", because="b").text == "--enforce-eager"
+
+
+def test_plain_arguments() -> None:
+    assert texts(serving()) == [
+        "Qwen/Qwen3-32B",
+        "--served-model-name=Qwen/Qwen3-32B",
+        "--revision=9216db5781bf21249d130ec9da846c4624c16137",
+        "--port=8000",
+        "--tensor-parallel-size=2",
+        "--max-model-len=16384",
+        "--shutdown-timeout=45",
+        "--disable-access-log-for-endpoints=/health,/metrics",
+    ]
+
+
+def test_a_path_has_no_revision() -> None:
+    assert not any(
+        text.startswith("--revision") for text in texts(serving(model="/weights/tiny", revision=None))
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "flag", "there"),
+    [
+        ("vllm@0.17", "--shutdown-timeout", False),
+        ("vllm@0.18", "--shutdown-timeout", True),
+        ("vllm@0.15", "--disable-access-log-for-endpoints", False),
+        ("vllm@0.16", "--disable-access-log-for-endpoints", True),
+    ],
+)
+def test_comforts_appear_with_their_release(engine: str, flag: str, there: bool) -> None:
+    assert any(text.startswith(flag) for text in texts(serving(engine))) is there
+
+
+@pytest.mark.parametrize(
+    ("engine", "workload"),
+    [
+        ("vllm@0.10", Workload(kv_cache_memory_bytes=1 << 30)),
+        ("vllm@0.11", Workload(speculative_tokens=1)),
+        ("vllm@0.16", Workload(language_model_only=True)),
+        ("vllm@0.31", Workload(kv_dtype="fp4")),
+    ],
+)
+def test_a_setting_the_release_lacks_is_refused(engine: str, workload: Workload) -> None:
+    with pytest.raises(UnsupportedError) as error:
+        texts(serving(engine, workload=workload))
+    assert engine in error.value.message
+    assert error.value.hint
+
+
+def test_speculative_decoding_is_json() -> None:
+    (text,) = [t for t in texts(serving(workload=Workload(speculative_tokens=2))) if t.startswith("--spec")]
+    assert json.loads(text.partition("=")[2]) == {"method": "mtp", "num_speculative_tokens": 2}
+
+
+def test_prefix_caching_follows_the_default_of_the_release() -> None:
+    assert "--no-enable-prefix-caching" in texts(serving(workload=Workload(prefix_caching=False)))
+    assert "--enable-prefix-caching" in texts(serving("vllm@0.6"))
+    assert not any("prefix" in text for text in texts(serving()))
+
+
+def test_quantizing_while_loading() -> None:
+    assert "--quantization=fp8_per_tensor" in texts(serving(workload=Workload(quantization="fp8")))
+    assert "--quantization=fp8" in texts(serving("vllm@0.19", workload=Workload(quantization="fp8")))
+    asked = serving("vllm@0.27", workload=Workload(quantization="bnb-nf4"))
+    assert {"--quantization=bitsandbytes", "--load-format=bitsandbytes"} <= set(texts(asked))
+    stored = serving(checkpoint_quantization="fp8", workload=Workload(quantization="fp8"))
+    assert not any(text.startswith("--quantization") for text in texts(stored))
+
+
+def test_float16_where_bfloat16_has_no_units() -> None:
+    assert "--dtype=float16" in texts(serving(compute_capability=(7, 5)))
+    assert "--dtype=float16" not in texts(serving(compute_capability=(8, 0)))
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("vllm@0.32", {"gguf": True}, "GGUF"),
+    ("vllm@0.32", {"workload": Workload(quantization="bnb-nf4")}, "bitsandbytes"),
+    ("vllm@0.32", {"workload": Workload(quantization="awq-int4")}, "unquantized"),
+    ("vllm@0.32", {"workload": Workload(quantization="int8")}, "unquantized"),
+    ("vllm@0.19", {"workload": Workload(quantization="fp8-block")}, "unquantized"),
+    (
+        "vllm@0.32",
+        {"checkpoint_quantization": "awq-int4", "workload": Workload(quantization="fp8")},
+        "awq-int4",
+    ),
+    ("vllm@0.32", {"checkpoint_quantization": "fp8", "workload": Workload(quantization="bf16")}, "fp8"),
+    ("vllm@0.32", {"compute_capability": (7, 0)}, "7.0"),
+    ("vllm@0.31", {"compute_capability": (7, 5), "checkpoint_quantization": "fp8"}, "8.0"),
+    ("vllm@0.32", {"compute_capability": (7, 5), "checkpoint_quantization": "mxfp4"}, "8.0"),
+    ("vllm@0.32", {"compute_capability": (7, 5), "workload": Workload(kv_dtype="fp8")}, "fp8 KV"),
+    ("vllm@0.32", {"compute_capability": (9, 0), "workload": Workload(kv_dtype="fp4")}, "nvfp4 KV"),
+    (
+        "vllm@0.32",
+        {"vendor": "AMD", "compute_capability": None, "checkpoint_quantization": "nvfp4"},
+        "NVIDIA",
+    ),
+    ("vllm@0.32", {"workload": Workload(max_loras=1, max_lora_rank=17)}, "rank"),
+    ("vllm@0.32", {"workload": Workload(kv_dtype="int3")}, "int3"),
+    ("vllm@0.32", {"workload": Workload(max_model_len=65536)}, "40,960"),
+    ("vllm@0.32", {"workload": Workload(concurrency=300, max_num_seqs=256)}, "256"),
+]
+
+
+@pytest.mark.parametrize(("engine", "changes", "word"), REFUSED)
+def test_refusals_say_why(engine: str, changes: dict[str, Any], word: str) -> None:
+    objection = get_engine("vllm").object_to(serving(engine, **changes))
+    assert objection is not None
+    assert word in objection.because
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes"),
+    [
+        ("vllm@0.32", {}),
+        ("vllm@0.23", {"gguf": True}),
+        ("vllm@0.27", {"workload": Workload(quantization="bnb-nf4")}),
+        ("vllm@0.32", {"compute_capability": (7, 5), "checkpoint_quantization": "fp8"}),
+        ("vllm@0.19", {"compute_capability": (7, 0)}),
+        ("vllm@0.32", {"compute_capability": (10, 0), "workload": Workload(kv_dtype="fp4")}),
+        ("vllm@0.32", {"vendor": "AMD", "compute_capability": None, "checkpoint_quantization": "fp8"}),
+        ("vllm@0.32", {"workload": Workload(quantization="bf16")}),
+    ],
+)
+def test_what_runs_is_not_refused(engine: str, changes: dict[str, Any]) -> None:
+    assert get_engine("vllm").object_to(serving(engine, **changes)) is None
+
+
+def test_the_server_asks_nobody() -> None:
+    environment = {variable.name: variable.value for variable in get_engine("vllm").env(serving())}
+    assert environment["HF_HUB_OFFLINE"] == environment["TRANSFORMERS_OFFLINE"] == "1"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["VLLM_ENGINE_READY_TIMEOUT_S"] == "2010"
+    written = [value for name, value in environment.items() if name.endswith(("HOME", "DIR", "ROOT"))]
+    assert all(value.startswith("/home/selfhost") for value in written)
+
+
+def test_ready_timeout_is_known_from_its_release() -> None:
+    names = {variable.name for variable in get_engine("vllm").env(serving("vllm@0.11.0"))}
+    assert "VLLM_ENGINE_READY_TIMEOUT_S" not in names
+
+
+def test_metrics_are_the_living_ones() -> None:
+    metrics = get_engine("vllm").metrics(parse_engine("vllm"))
+    assert "vllm:kv_cache_usage_perc" in metrics
+    assert not any("gpu_cache" in name or "swapped" in name for name in metrics)

@@ -1,0 +1,536 @@
+"""Rendered manifests: golden files, Kubernetes' own schemas, the rules of a deployment, and hostile text as data."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError
+from referencing import Registry, Resource
+
+from selfhost.engines import Argument, EnvVar
+from selfhost.errors import OutputError, UnsupportedError, UsageError
+from selfhost.manifests import Manifests, RenderOptions, render, write_manifests
+from selfhost.plan import Plan, from_json, to_json
+from selfhost.units import GIB, MIB
+from selfhost.workload import Split, Workload
+from tests.plans import plan
+
+VERSIONS = tuple(f"1.{minor}" for minor in range(29, 38))
+SCHEMAS = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+CASES: dict[str, tuple[Plan, RenderOptions]] = {
+    "plain": (plan(), RenderOptions()),
+    "one-gpu": (plan(gpu="h200-sxm-141gb", tensor=1), RenderOptions(pod_monitor=False)),
+    "replicas": (
+        plan(replicas=3, image_digest="sha256:" + "ab" * 32),
+        RenderOptions(namespace="models", storage_class="fast", gateway_namespace="gateway", surge=True),
+    ),
+    "directory": (
+        plan(model={"id": "/data/tiny llama", "origin": "directory", "revision": None}, tensor=1),
+        RenderOptions(read_only_root=False),
+    ),
+    "unpinned": (plan(model={"origin": "catalogue", "revision": None}), RenderOptions()),
+    "amd": (plan(gpu="mi300x-192gb", tensor=1), RenderOptions()),
+    "old-engine": (
+        plan(engine="vllm@0.11", workload=Workload(max_model_len=16384, kv_dtype="fp8")),
+        RenderOptions(),
+    ),
+}
+
+
+@cache
+def rendered(case: str) -> Manifests:
+    made, options = CASES[case]
+    return render(made, options=options)
+
+
+@lru_cache(maxsize=16)
+def objects(manifests: Manifests) -> list[Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 10 times as fast where libyaml is there
+    return [yaml.load(document.text, loader) for document in manifests.documents if document.is_object]
+
+
+def kind(manifests: Manifests, name: str) -> Any:
+    (found,) = (document for document in objects(manifests) if document["kind"] == name)
+    return found
+
+
+def kinds(manifests: Manifests) -> list[str]:
+    return [document["kind"] for document in objects(manifests)]
+
+
+def pod(manifests: Manifests) -> Any:
+    return kind(manifests, "Deployment")["spec"]["template"]["spec"]
+
+
+def server(manifests: Manifests) -> Any:
+    (container,) = pod(manifests)["containers"]
+    return container
+
+
+def variables(manifests: Manifests) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in server(manifests)["env"]}
+
+
+def unescaped(text: str) -> str:
+    """What Kubernetes makes of a word without references: `$$` becomes `$`."""
+    assert "$(" not in text.replace("$$", "")
+    return text.replace("$$", "$")
+
+
+@cache
+def definitions(version: str) -> Registry[Any]:
+    """The definitions of a release, which kubernetes-validate would read anew for each object."""
+    folder = SCHEMAS / f"v{version}.0-local-strict"
+    text = (folder / "_definitions.json").read_text(encoding="utf-8")
+    return Resource.from_contents(json.loads(text)) @ Registry()
+
+
+@cache
+def validator(version: str, api_version: str, name: str) -> Draft202012Validator:
+    """kubernetes-validate's strict schema of one kind of object."""
+    group = api_version.replace(".k8s.io", "").replace("/", "-")
+    path = SCHEMAS / f"v{version}.0-local-strict" / f"{name.lower()}-{group}.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    return Draft202012Validator(schema, registry=Resource.from_contents(schema) @ definitions(version))
+
+
+def in_bytes(quantity: str) -> int:
+    for suffix, size in (("Gi", GIB), ("Mi", MIB)):
+        if quantity.endswith(suffix):
+            return int(quantity[:-2]) * size
+    return int(quantity)
+
+
+@pytest.mark.parametrize("case", CASES)
+class TestEveryCase:
+    def test_equals_its_golden_files(self, case: str, golden: Callable[[str, str], None]) -> None:
+        for document in rendered(case).documents:
+            golden(f"kubernetes/{case}/{document.name}", document.text)
+
+    def test_golden_folder_holds_nothing_else(self, case: str) -> None:
+        folder = Path(__file__).parent / "golden" / "kubernetes" / case
+        names = {document.name for document in rendered(case).documents}
+        assert {path.name for path in folder.iterdir()} == names
+
+    def test_is_valid_strictly_for_every_release(self, case: str) -> None:
+        for document in objects(rendered(case)):
+            if document["kind"] != "PodMonitor":  # no part of Kubernetes
+                for version in VERSIONS:
+                    validator(version, document["apiVersion"], document["kind"]).validate(document)
+
+    def test_is_in_apply_order(self, case: str) -> None:
+        rank = [
+            "ServiceAccount", "NetworkPolicy", "PersistentVolumeClaim", "Job", "Deployment", "Service",
+            "PodDisruptionBudget", "PodMonitor",
+        ]  # fmt: skip
+        order = [rank.index(name) for name in kinds(rendered(case))]
+        assert order == sorted(order)
+
+    def test_is_in_one_namespace(self, case: str) -> None:
+        _, options = CASES[case]
+        assert {document["metadata"]["namespace"] for document in objects(rendered(case))} == {
+            options.namespace
+        }
+
+    def test_is_the_same_every_time(self, case: str) -> None:
+        made, options = CASES[case]
+        assert render(from_json(to_json(made)), options=options) == rendered(case)
+
+    def test_carries_its_plan(self, case: str) -> None:
+        made, _ = CASES[case]
+        annotations = kind(rendered(case), "Deployment")["metadata"]["annotations"]
+        assert from_json(annotations["selfhost/plan"]) == made
+        assert (
+            sum(len(key) + len(value) for key, value in annotations.items()) < 200_000
+        )  # the limit is 256 KiB
+
+    def test_arguments_come_from_the_plan_alone(self, case: str) -> None:
+        made, _ = CASES[case]
+        container = server(rendered(case))
+        assert [unescaped(word) for word in container["args"]] == [
+            argument.text for argument in made.engine.args
+        ]
+        assert tuple(container["command"]) == made.engine.command
+        assert variables(rendered(case)) == {item.name: item.value for item in made.engine.env}
+
+    def test_clocks_agree(self, case: str) -> None:
+        made, _ = CASES[case]
+        load = made.clocks.load_seconds.value
+        deployment, container = kind(rendered(case), "Deployment"), server(rendered(case))
+        start = container["startupProbe"]
+        assert start["periodSeconds"] * start["failureThreshold"] >= load
+        assert deployment["spec"]["progressDeadlineSeconds"] > load
+        ready = variables(rendered(case)).get("VLLM_ENGINE_READY_TIMEOUT_S")
+        assert ready in (None, str(load))
+        if "Job" in kinds(rendered(case)):
+            assert kind(rendered(case), "Job")["spec"]["activeDeadlineSeconds"] >= load
+
+    def test_ends_gracefully(self, case: str) -> None:
+        container = server(rendered(case))
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        drain = [
+            int(word.partition("=")[2])
+            for word in container["args"]
+            if word.startswith("--shutdown-timeout=")
+        ]
+        assert pod(rendered(case))["terminationGracePeriodSeconds"] > sleep + sum(drain)
+
+    def test_probes_ask_the_health_path_patiently(self, case: str) -> None:
+        container = server(rendered(case))
+        for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container[name]
+            assert probe["httpGet"] == {"path": "/health", "port": "http"}
+            assert probe["timeoutSeconds"] >= 5
+        patience = {
+            name: container[name]["periodSeconds"] * container[name]["failureThreshold"]
+            for name in ("readinessProbe", "livenessProbe")
+        }
+        assert patience["livenessProbe"] > patience["readinessProbe"]
+
+    def test_gpus_are_those_of_the_split(self, case: str) -> None:
+        made, _ = CASES[case]
+        for which in ("requests", "limits"):
+            assert server(rendered(case))["resources"][which][made.gpu.resource] == str(made.split.gpus)
+
+    def test_shared_memory_is_limited_and_counted(self, case: str) -> None:
+        made, _ = CASES[case]
+        volumes = {volume["name"]: volume for volume in pod(rendered(case))["volumes"]}
+        shm = volumes["shm"]["emptyDir"]
+        assert shm["medium"] == "Memory"
+        assert in_bytes(shm["sizeLimit"]) == made.pod.shared_memory_bytes.value
+        assert (
+            in_bytes(server(rendered(case))["resources"]["limits"]["memory"])
+            > in_bytes(shm["sizeLimit"]) + 8 * GIB
+        )
+
+    def test_scratch_space_is_requested(self, case: str) -> None:
+        volumes = pod(rendered(case))["volumes"]
+        disks = [
+            v["emptyDir"] for v in volumes if "emptyDir" in v and v["emptyDir"].get("medium") != "Memory"
+        ]
+        limit = in_bytes(server(rendered(case))["resources"]["requests"]["ephemeral-storage"])
+        assert limit >= sum(in_bytes(disk["sizeLimit"]) for disk in disks)
+
+    def test_pods_are_restricted(self, case: str) -> None:
+        _, options = CASES[case]
+        templates = [
+            d["spec"]["template"]["spec"]
+            for d in objects(rendered(case))
+            if d["kind"] in ("Deployment", "Job")
+        ]
+        for spec in templates:
+            assert spec["automountServiceAccountToken"] is False
+            assert spec["enableServiceLinks"] is False
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["securityContext"]["runAsUser"] >= 10000
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+            allowed = {"name", "emptyDir", "persistentVolumeClaim", "secret"}
+            assert all(set(volume) <= allowed for volume in spec["volumes"])
+            for container in [*spec.get("initContainers", []), *spec["containers"]]:
+                context = container["securityContext"]
+                assert context["allowPrivilegeEscalation"] is False
+                assert context["capabilities"] == {"drop": ["ALL"]}
+                assert context["readOnlyRootFilesystem"] is (
+                    options.read_only_root or container["name"] != "server"
+                )
+                assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+                assert container["resources"]["limits"]["memory"]
+        assert kind(rendered(case), "ServiceAccount")["automountServiceAccountToken"] is False
+
+    def test_network_is_closed_but_for_what_is_named(self, case: str) -> None:
+        policies = [document for document in objects(rendered(case)) if document["kind"] == "NetworkPolicy"]
+        for policy in policies:
+            assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+            open_ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+            component = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+            assert open_ports == ({53} if component == "server" else {53, 443})
+
+    def test_selectors_find_the_pods(self, case: str) -> None:
+        deployment = kind(rendered(case), "Deployment")
+        labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+        selectors = [
+            deployment["spec"]["selector"]["matchLabels"],
+            kind(rendered(case), "Service")["spec"]["selector"],
+        ]
+        optional = {"PodMonitor", "PodDisruptionBudget"} & set(kinds(rendered(case)))
+        selectors += [kind(rendered(case), name)["spec"]["selector"]["matchLabels"] for name in optional]
+        assert all(selector.items() <= labels for selector in selectors)
+        if "Job" in kinds(rendered(case)):
+            job = kind(rendered(case), "Job")["spec"]["template"]["metadata"]["labels"].items()
+            assert not any(selector.items() <= job for selector in selectors)
+
+    def test_weights_are_read_only_for_the_server(self, case: str) -> None:
+        made, _ = CASES[case]
+        mounts = {mount["name"]: mount for mount in server(rendered(case))["volumeMounts"]}
+        assert mounts["weights"] == {
+            "name": "weights",
+            "mountPath": made.weights.mount_path,
+            "readOnly": True,
+        }
+        (wait,) = pod(rendered(case))["initContainers"]
+        assert wait["args"][1].startswith(made.weights.mount_path)
+
+    def test_every_derived_value_says_why(self, case: str) -> None:
+        made, _ = CASES[case]
+        text = "\n".join(document.text for document in rendered(case).documents)
+        derived = [made.clocks.load_seconds, made.clocks.progress_deadline_seconds, made.clocks.grace_seconds]
+        derived += [made.clocks.startup_failures, made.clocks.pre_stop_seconds, made.weights.volume_bytes]
+        derived += [
+            made.pod.memory_bytes,
+            made.pod.shared_memory_bytes,
+            made.pod.cpu_request,
+            made.pod.ephemeral_bytes,
+        ]
+        assert all(f"# {value.because}" in text or f"; {value.because}" in text for value in derived)
+        assert all(f" # {argument.because}" in text for argument in made.engine.args)
+
+    def test_kustomization_lists_the_objects(self, case: str) -> None:
+        documents = {document.name: document for document in rendered(case).documents}
+        listed = yaml.safe_load(documents["kustomization.yaml"].text)["resources"]
+        assert listed == [name for name, document in documents.items() if document.is_object]
+
+
+def test_kubernetes_validate_agrees() -> None:
+    for document in objects(rendered("replicas")):
+        if document["kind"] != "PodMonitor":
+            kubernetes_validate.validate(document, "1.37", strict=True)
+    deployment = kind(rendered("plain"), "Deployment")
+    typo = deployment | {"spec": deployment["spec"] | {"replica": 1}}
+    with pytest.raises(ValidationError):
+        validator("1.29", "apps/v1", "Deployment").validate(typo)
+
+
+def test_a_disruption_budget_needs_two_replicas() -> None:
+    assert "PodDisruptionBudget" not in kinds(rendered("plain"))
+    assert kind(rendered("replicas"), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_the_strategy_follows_the_spare_gpus() -> None:
+    strategy = {
+        case: kind(rendered(case), "Deployment")["spec"]["strategy"]["rollingUpdate"] for case in CASES
+    }
+    assert strategy["plain"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert strategy["replicas"] == {"maxSurge": 1, "maxUnavailable": 0}
+    text = next(d.text for d in rendered("plain").documents if d.name == "50-deployment.yaml")
+    assert "down until the new one is ready" in text
+
+
+def test_replicas_share_a_volume_that_can_be_shared() -> None:
+    assert kind(rendered("replicas"), "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert kind(rendered("plain"), "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+    with pytest.raises(UsageError, match="ReadWriteOnce"):
+        render(plan(replicas=2), options=RenderOptions(access_mode="ReadWriteOnce"))
+    with pytest.raises(UsageError, match="surge"):
+        render(plan(), options=RenderOptions(surge=True))
+    render(plan(), options=RenderOptions(surge=True, access_mode="ReadWriteMany"))
+
+
+def test_the_download_is_pinned_and_its_token_is_a_file() -> None:
+    made, _ = CASES["plain"]
+    (container,) = kind(rendered("plain"), "Job")["spec"]["template"]["spec"]["containers"]
+    script, marker, repository, revision, *skip = container["args"]
+    compile(script, "download", "exec")
+    assert (repository, revision) == (made.weights.location, made.model.revision)
+    assert tuple(skip) == made.weights.skip
+    assert "*.safetensors" not in skip
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment["HF_TOKEN_PATH"] == "/var/run/secrets/selfhost/token"
+    assert "HF_TOKEN" not in environment
+    assert environment["HF_HUB_CACHE"] == variables(rendered("plain"))["HF_HUB_CACHE"]
+    (wait,) = pod(rendered("plain"))["initContainers"]
+    compile(wait["args"][0], "wait", "exec")
+    assert wait["args"][1] == marker
+
+
+def test_the_download_script_asks_for_the_revision(tmp_path: Path) -> None:
+    """Run the rendered script against a stand-in for the library's one function."""
+    import subprocess
+    import sys
+
+    (container,) = kind(rendered("plain"), "Job")["spec"]["template"]["spec"]["containers"]
+    library = tmp_path / "huggingface_hub"
+    library.mkdir()
+    (library / "__init__.py").write_text(
+        "def snapshot_download(*args, **kwargs):\n    print(args, kwargs)\n    return 'snapshot'\n",
+        encoding="utf-8",
+    )
+    script, _, *words = container["args"]
+    marker = tmp_path / "done" / "marker"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(marker), *words],
+        env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"'revision': '{CASES['plain'][0].model.revision}'" in done.stdout
+    assert marker.read_text(encoding="utf-8") == "snapshot"
+
+
+def test_waiting_for_weights_ends(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    script = pod(rendered("plain"))["initContainers"][0]["args"][0]
+    there = subprocess.run([sys.executable, "-c", script, str(tmp_path), "9"], check=False)
+    assert there.returncode == 0
+    absent = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "absent"), "-1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert absent.returncode == 1
+    assert "the weights are not on the volume" in absent.stderr
+
+
+def test_what_is_not_pinned_is_said() -> None:
+    texts = {document.name: document.text for document in rendered("unpinned").documents}
+    assert "NOT PINNED" in texts["40-job-download.yaml"]
+    assert "NOT PINNED" in texts["README.md"]
+    assert not any("NOT PINNED" in document.text for document in rendered("plain").documents)
+
+
+def test_files_on_a_volume_are_not_downloaded() -> None:
+    assert "Job" not in kinds(rendered("directory"))
+    assert len([name for name in kinds(rendered("directory")) if name == "NetworkPolicy"]) == 1
+
+
+def test_gpus_that_no_node_has() -> None:
+    with pytest.raises(UnsupportedError, match="16 GPUs") as error:
+        render(plan(split=Split(tensor=8, pipeline=2)))
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"namespace": "Prod"}, {"namespace": "a\nb"}, {"namespace": ""}, {"namespace": "x" * 64},
+        {"storage_class": "a b"}, {"token_secret": "../x"}, {"hub_endpoint": "ftp://x"},
+        {"hub_endpoint": 'https://x"y'}, {"gateway_namespace": "*"}, {"monitoring_namespace": "a_b"},
+        {"access_mode": "ReadOnlyMany"},
+    ],
+)  # fmt: skip
+def test_options_that_are_no_names(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        RenderOptions(**options)
+
+
+def test_an_unknown_target() -> None:
+    with pytest.raises(UsageError, match="nomad"):
+        render(plan(), target="nomad")
+    with pytest.raises(UsageError):
+        render(plan(), target="../templates")
+
+
+NASTY = [
+    "x\n  privileged: true", 'a"b', "a'b", "a: b", "# no", "- x", "{{ plan }}", "{% include 'x' %}", "$(HOME)",
+    "$$(HOME)", "`id`", "; rm -rf /", "\u2028x: y", "\x85x: y", "\ufeff", "\\", "\\n", "!!python/object:os.system",
+    "&a *a", "%YAML",
+    "---\nkind: Pod", "yes", "null", "1e3", "\U0001f600", "\t", "", " ", "|", ">", "@", "\x7f", "\x1b[31m",
+]  # fmt: skip
+anything = st.one_of(
+    st.sampled_from(NASTY), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+)
+EXAMPLE = CASES["plain"][0]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(anything, anything, anything, anything)
+def test_any_text_in_a_plan_is_data(model_id: str, because: str, value: str, source: str) -> None:
+    engine = replace(
+        EXAMPLE.engine,
+        args=(
+            Argument(value=model_id, because=because),
+            Argument(flag="--flag", value=value, because=because),
+        ),
+        env=(EnvVar(name="NAME", value=value, because=because),),
+    )
+    nasty = replace(
+        EXAMPLE,
+        model=replace(EXAMPLE.model, id=model_id, source=source, revision=None),
+        weights=replace(EXAMPLE.weights, location=model_id, skip=(value,)),
+        engine=engine,
+        gpu=replace(EXAMPLE.gpu, name=value),
+        pod=replace(EXAMPLE.pod, cpu_request=replace(EXAMPLE.pod.cpu_request, because=because)),
+        clocks=replace(EXAMPLE.clocks, load_seconds=replace(EXAMPLE.clocks.load_seconds, because=because)),
+    )
+    manifests = render(nasty)
+    assert kinds(manifests) == kinds(rendered("plain"))
+    container = server(manifests)
+    assert [unescaped(word) for word in container["args"]] == [model_id, f"--flag={value}"]
+    assert unescaped(variables(manifests)["NAME"]) == value
+    plain = server(rendered("plain"))
+    assert {k: v for k, v in container.items() if k not in ("args", "env")} == {
+        k: v for k, v in plain.items() if k not in ("args", "env")
+    }
+    (download,) = kind(manifests, "Job")["spec"]["template"]["spec"]["containers"]
+    assert [unescaped(word) for word in download["args"][2:]] == [model_id, "", value]
+    assert from_json(kind(manifests, "Deployment")["metadata"]["annotations"]["selfhost/plan"]) == nasty
+
+
+# Writing: all or nothing, and nothing of anybody else's.
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_every_document(tmp_path: Path) -> None:
+    written = write_manifests(rendered("plain"), tmp_path / "new" / "out")
+    assert [path.name for path in written] == [document.name for document in rendered("plain").documents]
+    assert names(tmp_path / "new" / "out") == sorted(
+        document.name for document in rendered("plain").documents
+    )
+
+
+def test_writes_over_its_own_files_and_takes_away_what_is_not_needed(tmp_path: Path) -> None:
+    write_manifests(rendered("replicas"), tmp_path)
+    assert "70-poddisruptionbudget.yaml" in names(tmp_path)
+    write_manifests(rendered("plain"), tmp_path)
+    assert names(tmp_path) == sorted(document.name for document in rendered("plain").documents)
+    assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))["replicas"] == 1
+
+
+def test_renders_beside_the_plan_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(to_json(EXAMPLE), encoding="utf-8")
+    write_manifests(rendered("plain"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "50-deployment.yaml", ".git", "values.json"])
+def test_leaves_a_folder_of_somebody_else_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("kind: Deployment\n", encoding="utf-8")
+    with pytest.raises(OutputError, match=name.replace(".", r"\.")):
+        write_manifests(rendered("plain"), tmp_path)
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "kind: Deployment\n"
+
+
+def test_does_not_follow_links(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_manifests(rendered("plain"), out)
+    (out / "README.md").unlink()
+    (out / "README.md").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError):
+        write_manifests(rendered("plain"), out)
+
+
+def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError):
+            write_manifests(rendered("plain"), path)
+
+
+def test_files_can_be_read_by_others(tmp_path: Path) -> None:
+    for path in write_manifests(rendered("plain"), tmp_path):
+        assert path.stat().st_mode & stat.S_IRUSR
