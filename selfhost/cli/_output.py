@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import click
 
 Align = Literal["left", "right"]
+INDENT, GAP, NARROWEST = 2, 2, 8
 
 
 def emit_json(name: str, facts: Mapping[str, object], *, version: int = 1) -> None:
@@ -35,21 +37,57 @@ def table(
         rows: cells as plain text, one per column.
         wrap: index of the one column that gives way where the width is short; None for the last.
     """
+    filled = [tuple(row) for row in rows]
+    last = len(columns) - 1 if wrap is None else wrap
+    if sys.stdout.isatty():
+        _rich_table(columns, filled, last)
+    else:
+        # The same layout without rich, whose import takes longer than a whole sizing.
+        _plain_table(columns, filled, last)
+
+
+def _rich_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], wrap: int) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    grid = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for index, (head, align) in enumerate(columns):
-        gives_way = index == (len(columns) - 1 if wrap is None else wrap)
-        grid.add_column(Text(head), justify=align, no_wrap=not gives_way, overflow="fold")
+        grid.add_column(Text(head), justify=align, no_wrap=index != wrap, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False, emoji=False, markup=False)
-    with console.capture() as captured:
-        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    Console(highlight=False, emoji=False, markup=False).print(Padding(grid, (0, 0, 0, INDENT), expand=False))
+
+
+def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], wrap: int) -> None:
+    heads = tuple(head for head, _ in columns)
+    widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
+    others = INDENT + sum(widths) - widths[wrap] + GAP * (len(widths) - 1)
+    widths[wrap] = max(NARROWEST, min(widths[wrap], _width() - others))
+    for row in (heads, *rows):
+        lines = _folded(row[wrap], widths[wrap])
+        for number, line in enumerate(lines):
+            cells = [line if index == wrap else cell if number == 0 else "" for index, cell in enumerate(row)]
+            placed = [
+                cell.rjust(width) if align == "right" else cell.ljust(width)
+                for cell, width, (_, align) in zip(cells, widths, columns, strict=True)
+            ]
+            click.echo((" " * INDENT + (" " * GAP).join(placed)).rstrip())
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """A cell's lines: broken between words, and within a word that is wider than the column."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if len(joined) <= width:
+            lines[-1] = joined
+            continue
+        if not lines[-1]:
+            lines.pop()
+        lines += [word[start : start + width] for start in range(0, len(word), width)] or [""]
+    return lines
 
 
 def facts(rows: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def objection_to(
 ) -> Objection | None:
     """Why the engine would not run this, were the weights published in the format that `--quant` asks for."""
     from selfhost.engines import get_engine
-    from selfhost.plan import serving_for
+    from selfhost.serving import serving_for
 
     published = spec if workload.quantization is None else replace(spec, quantization=workload.quantization)
     serving = serving_for(published, engine, gpu, split, workload)

@@ -52,6 +52,7 @@ def command(query: str | None, as_json: bool) -> None:
                 )
                 for gpu in chosen
             ),
+            wrap=0,
         )
         next_step(f"selfhost gpus {chosen[0].id}", "everything known of one")
 

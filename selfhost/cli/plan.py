@@ -122,7 +122,7 @@ def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list
     from selfhost.engines import get_engine
     from selfhost.memory import budget
     from selfhost.place import place, splits
-    from selfhost.plan import serving_for
+    from selfhost.serving import serving_for
 
     driver = get_engine(asked.engine.engine)
     objections: list[Objection] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfhost.plan.codec import from_json, read_plan, to_json, write_plan
-from selfhost.plan.make import make_plan, serving_for
+from selfhost.plan.make import make_plan
 from selfhost.plan.types import (
     SCHEMA,
     Alternative,
@@ -33,7 +33,6 @@ __all__ = [
     "from_json",
     "make_plan",
     "read_plan",
-    "serving_for",
     "to_json",
     "write_plan",
 ]

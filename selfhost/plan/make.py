@@ -8,7 +8,7 @@ from typing import cast
 from selfhost import __version__
 from selfhost.catalog.gpus import Gpu
 from selfhost.dtypes import itemsize
-from selfhost.engines import EngineVersion, Serving, Vendor, get_engine
+from selfhost.engines import EngineVersion, Serving, get_engine
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
@@ -27,46 +27,11 @@ from selfhost.plan.types import (
     Provenance,
     Weights,
 )
+from selfhost.serving import CACHE_PATH, HOME_PATH, WEIGHTS_PATH, serving_for
 from selfhost.units import gib
 from selfhost.workload import Split, Workload
 
-HOME_PATH = "/home/selfhost"
-WEIGHTS_PATH = "/weights"
-CACHE_PATH = f"{WEIGHTS_PATH}/hub"
 _SHOWN = 12  # alternatives and refusals that travel with the plan
-
-
-def serving_for(
-    spec: ModelSpec,
-    engine: EngineVersion,
-    gpu: Gpu | None,
-    split: Split,
-    workload: Workload,
-    *,
-    load_seconds: int = derive.LEAST_SECONDS,
-    drain_seconds: int = derive.DRAIN_SECONDS,
-) -> Serving:
-    """What the engine is asked to start; `place` asks its engine's objections with the same value."""
-    hub = spec.origin in ("hub", "catalogue")
-    return Serving(
-        version=engine,
-        model=spec.id if hub else f"{WEIGHTS_PATH}/{_file_name(spec.id)}",
-        revision=spec.revision if hub else None,
-        served_name=spec.id if hub else _file_name(spec.id),
-        model_dtype=spec.dtype,
-        checkpoint_quantization=spec.quantization,
-        gguf=spec.origin == "gguf",
-        max_context_tokens=spec.facts.max_context_tokens,
-        vendor=_vendor(gpu) if gpu else "NVIDIA",
-        compute_capability=gpu.compute_capability if gpu else None,
-        split=split,
-        workload=workload,
-        port=get_engine(engine.engine).port,
-        drain_seconds=drain_seconds,
-        load_seconds=load_seconds,
-        home_dir=HOME_PATH,
-        hub_cache_dir=CACHE_PATH,
-    )
 
 
 def make_plan(
@@ -197,16 +162,6 @@ def make_plan(
     )
     check(plan)
     return plan
-
-
-def _vendor(gpu: Gpu) -> Vendor:
-    if gpu.vendor not in ("NVIDIA", "AMD"):
-        raise UnsupportedError(f"{gpu.name}: GPUs of {gpu.vendor} are not planned for.")
-    return cast(Vendor, gpu.vendor)
-
-
-def _file_name(model_id: str) -> str:
-    return model_id.rstrip("/").rpartition("/")[2] or "model"
 
 
 def _model(spec: ModelSpec) -> PlannedModel:

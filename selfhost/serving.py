@@ -1,0 +1,76 @@
+"""What an engine is asked to start, from model, GPU and load: the value whose objections decide what can be placed.
+
+Apart from selfhost/plan so that sizing one model does not load the types of a plan.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from selfhost.engines import EngineVersion, Serving, Vendor, get_engine
+from selfhost.errors import UnsupportedError
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+    from selfhost.model.spec import ModelSpec
+
+HOME_PATH = "/home/selfhost"
+WEIGHTS_PATH = "/weights"
+CACHE_PATH = f"{WEIGHTS_PATH}/hub"
+
+
+def serving_for(
+    spec: ModelSpec,
+    engine: EngineVersion,
+    gpu: Gpu | None,
+    split: Split,
+    workload: Workload,
+    *,
+    load_seconds: int = 0,
+    drain_seconds: int = 0,
+) -> Serving:
+    """What the engine is asked to start.
+
+    Args:
+        spec: the model.
+        engine: the release.
+        gpu: the kind of GPU, None where none is chosen yet.
+        split: how the model is divided.
+        workload: the load.
+        load_seconds: the load-time budget; objections do not depend on it.
+        drain_seconds: how long running requests may take after SIGTERM; objections do not depend on it.
+
+    Raises:
+        UnsupportedError: GPUs of a vendor that is not planned for.
+    """
+    hub = spec.origin in ("hub", "catalogue")
+    return Serving(
+        version=engine,
+        model=spec.id if hub else f"{WEIGHTS_PATH}/{_file_name(spec.id)}",
+        revision=spec.revision if hub else None,
+        served_name=spec.id if hub else _file_name(spec.id),
+        model_dtype=spec.dtype,
+        checkpoint_quantization=spec.quantization,
+        gguf=spec.origin == "gguf",
+        max_context_tokens=spec.facts.max_context_tokens,
+        vendor=_vendor(gpu) if gpu else "NVIDIA",
+        compute_capability=gpu.compute_capability if gpu else None,
+        split=split,
+        workload=workload,
+        port=get_engine(engine.engine).port,
+        drain_seconds=drain_seconds,
+        load_seconds=load_seconds,
+        home_dir=HOME_PATH,
+        hub_cache_dir=CACHE_PATH,
+    )
+
+
+def _vendor(gpu: Gpu) -> Vendor:
+    if gpu.vendor not in ("NVIDIA", "AMD"):
+        raise UnsupportedError(f"{gpu.name}: GPUs of {gpu.vendor} are not planned for.")
+    return cast(Vendor, gpu.vendor)
+
+
+def _file_name(model_id: str) -> str:
+    return model_id.rstrip("/").rpartition("/")[2] or "model"
