@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from selfhost.engines import Argument, Image, Serving, Vendor, engine_names, get_engine, parse_engine
+from selfhost.engines import (
+    Argument,
+    Image,
+    Serving,
+    Vendor,
+    engine_names,
+    get_engine,
+    parse_engine,
+    parse_image,
+)
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.workload import Split, Workload
 
@@ -110,6 +119,27 @@ def test_image_reference() -> None:
     image = Image(repository="vllm/vllm-openai", tag="v0.32.0")
     assert image.reference == "vllm/vllm-openai:v0.32.0"
     assert replace(image, digest="sha256:" + "0" * 64).reference.endswith("@sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "tag"),
+    [
+        ("vllm/vllm-openai:v0.32.0", "vllm/vllm-openai", "v0.32.0"),
+        ("mirror.example:5000/ai/vllm:v0.32.0-cu129", "mirror.example:5000/ai/vllm", "v0.32.0-cu129"),
+    ],
+)
+def test_images_are_read(text: str, repository: str, tag: str) -> None:
+    digest = "sha256:" + "ab" * 32
+    assert parse_image(text) == Image(repository=repository, tag=tag)
+    assert parse_image(f"{text}@{digest}") == Image(repository=repository, tag=tag, digest=digest)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "vllm", "vllm/vllm-openai", "x:latest", "x:v1@sha256:1", "X:v1", "x:v1\ny", "x: y"]
+)
+def test_images_that_are_not_pinned(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_image(text)
 
 
 def test_argument_text() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
-from selfhost.engines import Argument, EnvVar
+from selfhost.engines import Argument, EnvVar, parse_image
 from selfhost.errors import OutputError, UnsupportedError, UsageError
 from selfhost.manifests import Manifests, RenderOptions, render, write_manifests
 from selfhost.plan import Plan, from_json, to_json
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[Plan, RenderOptions]] = {
     "plain": (plan(), RenderOptions()),
     "one-gpu": (plan(gpu="h200-sxm-141gb", tensor=1), RenderOptions(pod_monitor=False)),
     "replicas": (
-        plan(replicas=3, image_digest="sha256:" + "ab" * 32),
+        plan(replicas=3, image=parse_image("vllm/vllm-openai:v0.32.0@sha256:" + "ab" * 32)),
         RenderOptions(namespace="models", storage_class="fast", gateway_namespace="gateway", surge=True),
     ),
     "directory": (

@@ -17,6 +17,10 @@ from selfhost.workload import Split, Workload
 
 Vendor = Literal["NVIDIA", "AMD"]
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?((?:\.post|rc)\d{1,3})?")
+_IMAGE = re.compile(
+    r"(?P<repository>[a-z0-9][-a-z0-9._/]*(?::\d{1,5}/[-a-z0-9._/]+)?):(?P<tag>[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +256,21 @@ def parse_engine(text: str) -> EngineVersion:
     if not engine.oldest <= number or number[:2] > engine.newest[:2]:
         raise UsageError(f"{name} {spelled} is not known.", hint=f"{known}.")
     return EngineVersion(engine=name, number=number, text=".".join(map(str, number)) + (match[4] or ""))
+
+
+def parse_image(text: str) -> Image:
+    """Read `registry/repository:tag` with or without `@sha256:...`.
+
+    Raises:
+        UsageError: it is no image, or it is not pinned by a tag other than latest.
+    """
+    match = _IMAGE.fullmatch(text)
+    if match is None or match["tag"] == "latest":
+        raise UsageError(
+            f"{text[:200]!r} is not a pinned image.",
+            hint="Write repository:tag or repository:tag@sha256:DIGEST.",
+        )
+    return Image(repository=match["repository"], tag=match["tag"], digest=match["digest"])
 
 
 def _dotted(number: tuple[int, int, int]) -> str:

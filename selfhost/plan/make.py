@@ -8,7 +8,7 @@ from typing import cast
 from selfhost import __version__
 from selfhost.catalog.gpus import Gpu
 from selfhost.dtypes import itemsize
-from selfhost.engines import EngineVersion, Serving, get_engine
+from selfhost.engines import EngineVersion, Image, Serving, get_engine
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
@@ -47,7 +47,7 @@ def make_plan(
     safetensors: bool = True,
     replicas: int = 1,
     name: str | None = None,
-    image_digest: str | None = None,
+    image: Image | None = None,
     drain_seconds: int = derive.DRAIN_SECONDS,
     fitting: tuple[Placement, ...] = (),
     refused: tuple[Refusal, ...] = (),
@@ -66,7 +66,7 @@ def make_plan(
         safetensors: whether the repository stores safetensors, so that its .bin copies can be left out.
         replicas: copies of the deployment.
         name: name of the Kubernetes objects, None to make one from the model's id.
-        image_digest: sha256:... of the image, where known.
+        image: the engine's image from elsewhere (a mirror) or with its digest, None for the published one.
         drain_seconds: how long running requests may take after SIGTERM.
         fitting: other placements, ranked.
         refused: GPUs that do not carry it.
@@ -112,7 +112,7 @@ def make_plan(
         engine=PlannedEngine(
             name=driver.name,
             version=engine.text,
-            image=replace(driver.image(engine, serving.vendor), digest=image_digest),
+            image=image or driver.image(engine, serving.vendor),
             command=driver.command(engine),
             args=driver.args(serving),
             env=driver.env(serving),

@@ -1,0 +1,63 @@
+"""checkov over the rendered golden cases; fails on any check that is not one of the named exceptions.
+
+checkov is no dependency of selfhost: `make lint-manifests` installs it into an environment of its own, and CHECKOV
+names the program to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CASES = Path(__file__).parent.parent / "tests" / "golden" / "kubernetes"
+# Check -> why a rendered default may fail it.
+EXCEPTIONS = {
+    "CKV_K8S_43": "no digest: a plan made offline cannot know it; `selfhost plan --image repository:tag@sha256:...` pins it",
+    "CKV_K8S_15": "pull policy Always without a digest: a GPU pod should start while the registry is away",
+}
+# Cases that were asked to be less strict than the default.
+ASKED = {"directory": {"CKV_K8S_22"}}  # --writable-root
+
+
+def failures(program: str, case: Path) -> tuple[int, dict[str, set[str]]]:
+    """Checks passed, and failed check -> objects, of the objects of one case."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in case.glob("[0-9]*.yaml"):
+            shutil.copy(path, folder)
+        done = subprocess.run(
+            [program, "-d", folder, "--framework", "kubernetes", "--quiet", "--skip-download", "-o", "json"],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+    report = json.loads(done.stdout)
+    found: dict[str, set[str]] = {}
+    for failed in report["results"]["failed_checks"]:
+        found.setdefault(failed["check_id"], set()).add(failed["resource"])
+    return report["summary"]["passed"], found
+
+
+def main() -> int:
+    """Print a line per case; 1 when a check failed that is no exception."""
+    program = os.environ.get("CHECKOV") or shutil.which("checkov")
+    if program is None:
+        print("checkov is not installed; `make lint-manifests` sets it up")
+        return 2
+    wrong = 0
+    for case in sorted(path for path in CASES.iterdir() if path.is_dir()):
+        passed, found = failures(program, case)
+        excused = set(EXCEPTIONS) | ASKED.get(case.name, set())
+        print(f"{case.name:12} passed {passed:4}  failed {', '.join(sorted(found)) or '-'}")
+        for check in sorted(set(found) - excused):
+            wrong += 1
+            print(f"  {check} fails for {', '.join(sorted(found[check]))}")
+    for check, reason in EXCEPTIONS.items():
+        print(f"exception {check}: {reason}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
