@@ -13,7 +13,14 @@ from selfhost.attention.deepseek_v4 import (
     V4Window,
     V41CompressorRing,
 )
-from selfhost.attention.grouped import ChunkedLocal, CrossAttention, EncoderOnly, FullAttention, SlidingWindow
+from selfhost.attention.grouped import (
+    ChunkedLocal,
+    ConvWindow,
+    CrossAttention,
+    EncoderOnly,
+    FullAttention,
+    SlidingWindow,
+)
 from selfhost.attention.latent import (
     BlockSparse,
     BlockSparseIndexer,
@@ -32,14 +39,14 @@ from selfhost.attention.recurrent import (
 )
 
 Attention = (
-    FullAttention | SlidingWindow | ChunkedLocal | CrossAttention | EncoderOnly
+    FullAttention | SlidingWindow | ConvWindow | ChunkedLocal | CrossAttention | EncoderOnly
     | LatentAttention | SparseIndexer | PoolTail | BlockSparse | BlockSparseIndexer
     | V4Window | V4Compressed | V4CompressorState | V41CompressorRing | V4Indexer
     | Mamba1State | Mamba2State | GatedDeltaState | KimiDeltaState | ShortConvState | LinearState
 )  # fmt: skip
 
 KINDS: tuple[type[Attention], ...] = (
-    FullAttention, SlidingWindow, ChunkedLocal, CrossAttention, EncoderOnly,
+    FullAttention, SlidingWindow, ConvWindow, ChunkedLocal, CrossAttention, EncoderOnly,
     LatentAttention, SparseIndexer, PoolTail, BlockSparse, BlockSparseIndexer,
     V4Window, V4Compressed, V4CompressorState, V41CompressorRing, V4Indexer,
     Mamba1State, Mamba2State, GatedDeltaState, KimiDeltaState, ShortConvState, LinearState,
@@ -51,6 +58,7 @@ __all__ = [
     "BlockSparse",
     "BlockSparseIndexer",
     "ChunkedLocal",
+    "ConvWindow",
     "CrossAttention",
     "EncoderOnly",
     "FullAttention",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from selfhost.attention.rank import RankCache, Setting, grouped_entry
+from selfhost.attention.rank import RankCache, Setting, grouped_entry, heads_of_rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,32 @@ class SlidingWindow:
             setting=setting,
         )
         return RankCache(reach="window", slots=slots, content_bytes=content, span_tokens=self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvWindow:
+    """The short convolutions of a layer kept as a window of `kernel` tokens (Inkling).
+
+    Four streams per KV head (key, value and its share of two hidden vectors), padded to a power of two of bf16
+    elements: vLLM 0.32 models/inkling/nvidia/sconv_swa_attn.py:118-193.
+    """
+
+    kind: ClassVar[str] = "conv-window"
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    kernel: int
+
+    def of_rank(self, setting: Setting) -> RankCache | None:
+        """What one tensor-parallel rank keeps."""
+        elements = 2 * self.head_dim + 2 * (self.hidden // self.kv_heads)
+        return RankCache(
+            reach="window",
+            slots=heads_of_rank(self.kv_heads, setting.tensor),
+            content_bytes=2 * (1 << (elements - 1).bit_length()),
+            block_tokens=self.kernel,
+            span_tokens=self.kernel,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,9 +63,9 @@ class KvLayout:
         groups: layers that share a block table.
         counted: groups with equal needs, and how many there are of each.
         block_bytes_of_stage: bytes of one block on each pipeline stage.
+        token_bytes_of_stage: per stage and kind of layer, bytes of one token and the span it is kept for (None: all).
         bytes_per_token: what one more token of a long sequence costs on the fullest stage: layers that keep every
             token, indexers included, replication included; windows, chunks and states excluded.
-        window_bytes_per_token: the same for windows and chunks, while they are not full.
         state_bytes_per_sequence: recurrent state of one sequence on the fullest stage, one copy, no padding.
         state_allocated_bytes_per_sequence: what is allocated for it: padded pages, copies for prefix caching.
         states_cached: recurrent states are kept at block ends (prefix caching).
@@ -79,13 +79,31 @@ class KvLayout:
     groups: tuple[Group, ...]
     counted: tuple[tuple[Group, int], ...]
     block_bytes_of_stage: tuple[int, ...]
+    token_bytes_of_stage: tuple[tuple[tuple[float, int | None], ...], ...]
     bytes_per_token: float
-    window_bytes_per_token: float
     state_bytes_per_sequence: int
     state_allocated_bytes_per_sequence: int
     states_cached: bool
     speculative_tokens: int
     engine: tuple[int, int]
+
+    def token_bytes(self, context_tokens: int) -> float:
+        """What one more token of a sequence costs whose context is at most `context_tokens`, on the fullest stage.
+
+        As `bytes_per_token`, with the windows and chunks that such a sequence never fills (Phi-4-mini declares a window
+        of 262,144 tokens for a context of 131,072).
+        """
+        return max(
+            sum(size for size, span in stage if span is None or span >= context_tokens)
+            for stage in self.token_bytes_of_stage
+        )
+
+    @property
+    def window_bytes_per_token(self) -> float:
+        """What a token costs in windows and chunks while they are not full, on the fullest stage."""
+        return max(
+            sum(size for size, span in stage if span is not None) for stage in self.token_bytes_of_stage
+        )
 
     @property
     def block_bytes(self) -> int:
@@ -248,16 +266,17 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
     # Blocks that hold pages of several layers keep every kernel's distance (v1/core/kv_cache_utils.py:1541-1551).
     multiple = math.lcm(*(page.stride_bytes for page, _ in counted)) if paging.block_outermost else 1
 
-    def per_stage(reaches: tuple[str, ...]) -> float:
-        return max(
-            sum(
-                page.cache.page_bytes(page.block_tokens) / page.block_tokens * layers[stage]
-                for page, layers in counted
-                if page.cache.reach in reaches
+    token_bytes = tuple(
+        tuple(
+            (
+                page.cache.page_bytes(page.block_tokens) / page.block_tokens * layers[stage],
+                None if page.cache.reach == "full" else page.cache.span_tokens,
             )
-            for stage in range(len(stages))
+            for page, layers in counted
+            if page.cache.reach in ("full", "window", "chunk")
         )
-
+        for stage in range(len(stages))
+    )
     states = [(page, layers) for page, layers in counted if page.cache.reach == "state"]
     copies = 2 + settings.speculative_tokens if paging.states_cached else 1 + settings.speculative_tokens
     return KvLayout(
@@ -267,8 +286,8 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         groups=groups,
         counted=_count_alike(groups),
         block_bytes_of_stage=block_bytes(groups, len(stages), multiple=multiple),
-        bytes_per_token=per_stage(("full",)),
-        window_bytes_per_token=per_stage(("window", "chunk")),
+        token_bytes_of_stage=token_bytes,
+        bytes_per_token=max(sum(size for size, span in stage if span is None) for stage in token_bytes),
         state_bytes_per_sequence=max(
             sum(page.cache.state_bytes * layers[stage] for page, layers in states)
             for stage in range(len(stages))

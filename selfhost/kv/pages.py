@@ -169,7 +169,7 @@ def _page(
             cache=cache, block_tokens=block if states_cached else 0, bytes=max(cache.state_bytes, state_page)
         )
     tokens = cache.block_tokens or block
-    if cache.reach == "window" and not cache.latent and backend is not None:
+    if cache.reach == "window" and not cache.latent and cache.block_tokens is None and backend is not None:
         tokens = _window_block(backend, block)
     return Page(
         cache=cache,
