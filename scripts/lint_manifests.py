@@ -17,7 +17,7 @@ from pathlib import Path
 CASES = Path(__file__).parent.parent / "tests" / "golden" / "kubernetes"
 # Check -> why a rendered default may fail it.
 EXCEPTIONS = {
-    "CKV_K8S_43": "no digest: a plan made offline cannot know it; `selfhost plan --image repository:tag@sha256:...` pins it",
+    "CKV_K8S_43": "no digest: offline nobody knows it; `selfhost render --image repository:tag@sha256:...` pins it",
     "CKV_K8S_15": "pull policy Always without a digest: a GPU pod should start while the registry is away",
 }
 # Cases that were asked to be less strict than the default.

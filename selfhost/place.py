@@ -73,7 +73,7 @@ class Remedy:
     fits: bool
 
 
-def splits(*, node_gpus: int = NODE_GPUS, nodes: int = 4, expert: bool = False) -> tuple[Split, ...]:
+def splits(*, node_gpus: int = NODE_GPUS, nodes: int = 2, expert: bool = False) -> tuple[Split, ...]:
     """Splits to try, by number of GPUs: tensor parallel within a node, pipeline stages where that ends.
 
     Within a node a pipeline of the same number of GPUs comes right after its tensor split, for models whose heads

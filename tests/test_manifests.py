@@ -425,6 +425,22 @@ def test_options_that_are_no_names(options: dict[str, Any]) -> None:
         RenderOptions(**options)
 
 
+def test_an_image_from_a_mirror_is_everywhere() -> None:
+    text = "mirror.example:5000/vllm/vllm-openai:v0.32.0@sha256:" + "cd" * 32
+    manifests = render(plan(), options=RenderOptions(image=text))
+    templates = [
+        d["spec"]["template"]["spec"] for d in objects(manifests) if d["kind"] in ("Deployment", "Job")
+    ]
+    images = {
+        c["image"] for spec in templates for c in [*spec.get("initContainers", []), *spec["containers"]]
+    }
+    assert images == {text}
+    carried = from_json(kind(manifests, "Deployment")["metadata"]["annotations"]["selfhost/plan"])
+    assert carried.engine.image.reference == text
+    with pytest.raises(UsageError, match="pinned"):
+        RenderOptions(image="vllm/vllm-openai:latest")
+
+
 def test_an_unknown_target() -> None:
     with pytest.raises(UsageError, match="nomad"):
         render(plan(), target="nomad")

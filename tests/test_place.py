@@ -24,7 +24,7 @@ def test_splits_grow_and_stay_within_a_node() -> None:
     assert [split.gpus for split in found] == sorted(split.gpus for split in found)
     assert all(split.tensor <= NODE_GPUS for split in found)
     assert found[0] == Split()
-    assert found[-1] == Split(tensor=8, pipeline=4)
+    assert found[-1] == Split(tensor=8, pipeline=2)
 
 
 def test_fewest_gpus_of_each_kind() -> None:

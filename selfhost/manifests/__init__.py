@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from selfhost.assets import asset_dir, targets
+from selfhost.engines import parse_image
 from selfhost.errors import UsageError
 from selfhost.manifests.environment import environment
 from selfhost.manifests.options import AccessMode, RenderOptions
@@ -56,9 +57,13 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     """
     if target not in targets():
         raise UsageError(f"No target {target!r}.", hint=f"Targets: {', '.join(targets())}.")
+    asked = options or RenderOptions()
+    if asked.image is not None:  # the plan that travels with the objects names what they run
+        plan = replace(plan, engine=replace(plan.engine, image=parse_image(asked.image)))
     translate = cast(Callable[..., Any], import_module(f"selfhost.manifests.{target}").view)
-    shown = translate(plan, options or RenderOptions())
-    names = sorted(path.name for path in (asset_dir("templates") / target).glob(f"*{_SUFFIX}"))
+    shown = translate(plan, asked)
+    folder = asset_dir("templates") / target
+    names = sorted(path.name for path in folder.glob(f"[!_]*{_SUFFIX}"))
     objects = [name for name in names if name[:1].isdigit()]
     documents = [document for name in objects if (document := _fill(target, name, shown)) is not None]
     shown = replace(shown, resources=tuple(document.name for document in documents))

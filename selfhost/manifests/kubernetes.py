@@ -213,7 +213,7 @@ def _headline(plan: Plan) -> tuple[str, ...]:
     shape += f" x DP {split.data}" if split.data > 1 else ""
     lines = [
         f"{plan.model.id} at {plan.model.revision or 'an unpinned revision'}",
-        f"{plan.replicas} x {plan.gpu.count} x {plan.gpu.name} ({shape}), {plan.engine.name} {plan.engine.version}",
+        f"{_replicas(plan)}{plan.gpu.count} x {plan.gpu.name} ({shape}), {plan.engine.name} {plan.engine.version}",
         f"sized for {budget.concurrency} requests of {budget.max_model_len:,} tokens at once",
     ]
     if plan.model.revision is None and plan.weights.kind == "hub":
@@ -223,6 +223,10 @@ def _headline(plan: Plan) -> tuple[str, ...]:
     if plan.gpu.vendor == "AMD":
         lines.append("AMD: not tried under Pod Security restricted; vLLM's own example runs privileged")
     return tuple(lines)
+
+
+def _replicas(plan: Plan) -> str:
+    return f"{plan.replicas} replicas of " if plan.replicas > 1 else ""
 
 
 def _image_reason(plan: Plan) -> str:

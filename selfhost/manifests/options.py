@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from selfhost.engines import parse_image
 from selfhost.errors import UsageError
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
@@ -24,6 +25,15 @@ class RenderOptions:
 
     namespace: str = field(
         default="llm", metadata=_option("--namespace", "Namespace of every object.", "str")
+    )
+    image: str | None = field(
+        default=None,
+        metadata=_option(
+            "--image",
+            "Image instead of the plan's: from a mirror, or with its digest.",
+            "str",
+            metavar="IMAGE",
+        ),
     )
     storage_class: str | None = field(
         default=None,
@@ -75,6 +85,8 @@ class RenderOptions:
     )
 
     def __post_init__(self) -> None:
+        if self.image is not None:
+            parse_image(self.image)
         for flag, value, pattern in (
             ("--namespace", self.namespace, _LABEL),
             ("--storage-class", self.storage_class, _NAME),
