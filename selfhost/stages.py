@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from selfhost.attention import Attention, LatentAttention
 from selfhost.dtypes import itemsize
@@ -54,36 +55,70 @@ def partition(layers: int, pipeline: int) -> tuple[range, ...]:
     return tuple(found)
 
 
-def _counted(blocks: tuple[Block, ...]) -> tuple[tuple[int, Attention], ...]:
+Counted = tuple[tuple[int, Block], ...]
+"""(how many, block), each distinct block once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """The decoder layers of one stage, and the caches they keep."""
+
+    layers: int
+    blocks: Counted
+    keeps: tuple[tuple[int, Attention], ...]
+
+
+def _count(blocks: tuple[Block, ...]) -> Counted:
+    counts: dict[int, list[int]] = {}
+    for index, block in enumerate(blocks):
+        counts.setdefault(id(block), [index, 0])[1] += 1
+    return tuple((count, blocks[index]) for index, count in counts.values())
+
+
+def _keeps(counted: Counted) -> tuple[tuple[int, Attention], ...]:
     counts: dict[Attention, int] = {}
-    for block in blocks:
+    for count, block in counted:
         for kind in block.keeps:
-            counts[kind] = counts.get(kind, 0) + 1
+            counts[kind] = counts.get(kind, 0) + count
     return tuple((count, kind) for kind, count in counts.items())
 
 
-def _latent_copies(blocks: tuple[Block, ...], ranks: Ranks) -> int:
+@lru_cache(maxsize=4096)
+def _shares(spec: ModelSpec, pipeline: int, drafts: bool) -> tuple[_Share, ...]:
+    """Layers by stage; draft layers go to the last."""
+    parts = partition(len(spec.layers), pipeline) if spec.layers else (range(0),)
+    found: list[_Share] = []
+    for part in parts:
+        blocks = spec.layers[part.start : part.stop]
+        if drafts and part is parts[-1]:
+            blocks = (*blocks, *spec.draft)
+        counted = _count(blocks)
+        found.append(_Share(layers=len(part), blocks=counted, keeps=_keeps(counted)))
+    return tuple(found)
+
+
+def _latent_copies(blocks: Counted, ranks: Ranks) -> int:
     """Quantized MLA keeps kv_b_proj and a copy of it in the model's dtype, split into W_UV and W_UK_T
     (vLLM 0.32 layers/attention/mla_attention.py:1248-1326)."""
     total = 0
-    for block in blocks:
+    for count, block in blocks:
         if not any(isinstance(kind, LatentAttention) for kind in block.keeps):
             continue
         for item in block.items:
             if isinstance(item, Matrix) and item.scheme is not None and item.name.endswith("kv_b_proj"):
                 rows = sum(part_rows(part, ranks.tensor) for part in item.parts)
-                total += rows * item.inputs * itemsize(ranks.dtype)
+                total += count * rows * item.inputs * itemsize(ranks.dtype)
     return total
 
 
-def _adapters(blocks: tuple[Block, ...], ranks: Ranks, slots: int, rank: int) -> int:
+def _adapters(blocks: Counted, ranks: Ranks, slots: int, rank: int) -> int:
     """LoRA slots: A (rank x inputs) and B (outputs x rank) of every linear layer, A divided for row-parallel layers
     and B for column-parallel ones (vLLM 0.32 lora/layers/base_linear.py `create_lora_weights`); experts have both per
     expert (lora/layers/fused_moe.py)."""
     if slots <= 0:
         return 0
     cells = 0
-    for block in blocks:
+    for count, block in blocks:
         for item in block.items:
             if isinstance(item, Matrix) and item.quantizable:
                 inputs = item.inputs // ranks.tensor if item.division == "row" else item.inputs
@@ -91,12 +126,12 @@ def _adapters(blocks: tuple[Block, ...], ranks: Ranks, slots: int, rank: int) ->
                     outputs = sum(part_rows(part, ranks.tensor) for part in item.parts)
                 else:
                     outputs = sum(part.units * part.unit for part in item.parts)
-                cells += item.copies * (len(item.parts) * inputs + outputs)
+                cells += count * item.copies * (len(item.parts) * inputs + outputs)
             elif isinstance(item, Experts):
                 inner = item.intermediate if ranks.whole_experts else -(-item.intermediate // ranks.expert_ranks)
                 local = -(-item.count // ranks.expert_ranks) if ranks.whole_experts else item.count
                 shards = 2 if item.gated else 1
-                cells += local * (shards * (item.hidden + inner) + inner + item.hidden)
+                cells += count * local * (shards * (item.hidden + inner) + inner + item.hidden)
     return slots * rank * cells * itemsize(ranks.dtype)
 
 
@@ -117,11 +152,10 @@ def stages_of(spec: ModelSpec, split: Split, workload: Workload, *, compute_capa
         dtype=spec.dtype,
     )
     found: list[Stage] = []
-    parts = partition(len(spec.layers), split.pipeline) if spec.layers else (range(0),)
-    last = len(parts) - 1
-    for index, share in enumerate(parts):
-        blocks = tuple(spec.layers[i] for i in share)
-        total = blocks_bytes(blocks, ranks)
+    shares = _shares(spec, split.pipeline, workload.speculative_tokens > 0)
+    last = len(shares) - 1
+    for index, share in enumerate(shares):
+        total = sum(count * block_bytes(block, ranks) for count, block in share.blocks)
         if index == 0:
             total += block_bytes(spec.first, ranks)
             if not workload.language_model_only:
@@ -130,16 +164,13 @@ def stages_of(spec: ModelSpec, split: Split, workload: Workload, *, compute_capa
             total += block_bytes(spec.last, ranks)
             if spec.tied and index:
                 total += block_bytes(spec.first, ranks)
-            if workload.speculative_tokens and spec.draft:
-                total += blocks_bytes(spec.draft, ranks)
-                blocks = (*blocks, *spec.draft)
         found.append(
             Stage(
                 weights_bytes=total,
-                copies_bytes=_latent_copies(blocks, ranks),
-                adapter_bytes=_adapters(blocks, ranks, workload.max_loras, workload.max_lora_rank),
-                layers=len(share),
-                keeps=_counted(blocks),
+                copies_bytes=_latent_copies(share.blocks, ranks),
+                adapter_bytes=_adapters(share.blocks, ranks, workload.max_loras, workload.max_lora_rank),
+                layers=share.layers,
+                keeps=share.keeps,
             )
         )
     return tuple(found)

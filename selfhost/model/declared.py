@@ -60,10 +60,19 @@ class Declared:
         """Whether equal modules get equal schemes in every layer."""
         return not self.excluded and not self.targets and self.file_blocks is None
 
-    def scheme_for(self, block: Block, item: Item, *, layers: int = 0) -> Scheme | None:
-        """The scheme of one module of a model of so many layers, None when it stays in the model's dtype."""
+    def scheme_for(
+        self, block: Block, item: Item, *, layer: int | None = None, layers: int = 0
+    ) -> Scheme | None:
+        """The scheme of one module, None when it stays in the model's dtype.
+
+        Args:
+            block: where the module stands.
+            item: the module.
+            layer: number of the decoder layer, None outside of them.
+            layers: decoder layers of the model.
+        """
         if self.file_blocks is not None:
-            return _ggml_block(self.file_blocks, block, item, layers)
+            return _ggml_block(self.file_blocks, block, item, layer, layers)
         if isinstance(item, Vector) or not item.quantizable:
             return None
         if isinstance(item, Embedding) and not item.head:
@@ -71,11 +80,11 @@ class Declared:
         if block.tower and (not self.towers or block.replicated):
             return None
         whole, parts = _names(block, item)
-        layer = layer_number(block.prefixes)
-        if self.excluded and _covered(self.excluded, whole, parts, layer):
+        number = layer_number(block.prefixes)
+        if self.excluded and _covered(self.excluded, whole, parts, number):
             return None
         for target in self.targets:
-            if _covered(target.patterns, whole, parts, layer):
+            if _covered(target.patterns, whole, parts, number):
                 return target.scheme
         if self.only_targets:
             return None
@@ -86,7 +95,9 @@ class Declared:
         return None if self.only_experts else self.main
 
 
-def _ggml_block(blocks: tuple[Gguf, Gguf, Gguf], block: Block, item: Item, layers: int) -> Scheme | None:
+def _ggml_block(
+    blocks: tuple[Gguf, Gguf, Gguf], block: Block, item: Item, layer: int | None, layers: int
+) -> Scheme | None:
     """The block type llama.cpp gives a tensor: `use_more_bits` of llama-quant.cpp gives the first and last eighth of
     the layers, and every third between, the better block for attn_v and ffn_down."""
     most, better, head = blocks
@@ -96,9 +107,8 @@ def _ggml_block(blocks: tuple[Gguf, Gguf, Gguf], block: Block, item: Item, layer
         return (head if item.head else most) if item.divided else None
     if not item.quantizable:
         return None
-    number = layer_number(block.prefixes)
-    if number is not None and layers and item.name.rpartition(".")[2] in ("down_proj", "w2", "fc2", "c_proj"):
-        layer, eighth = int(number), layers // 8
+    if layer is not None and item.name.rpartition(".")[2] in ("down_proj", "w2", "fc2", "c_proj"):
+        eighth = layers // 8
         if layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2:
             return better
     return most

@@ -11,10 +11,11 @@ from selfhost.model.families import builder
 from selfhost.model.families._base_models import BASE_MODELS
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families.common import Draught
-from selfhost.model.modules import Block, Buffer, Item
+from selfhost.model.modules import Block, Buffer, Vector
 from selfhost.model.raw import RawModel
 from selfhost.model.spec import ModelSpec
 from selfhost.model.declared import Declared, read_declared
+from selfhost.quantization.schemes import Scheme
 from selfhost.weights import item_parameters
 
 # Model types that vLLM refuses to run in float16 (config/model.py:2379-2384).
@@ -146,39 +147,36 @@ def _resolve(buffer: Buffer, dtype: str) -> Buffer:
 
 def quantize(spec: ModelSpec, declared: Declared | None) -> ModelSpec:
     """A copy whose modules carry the schemes that `declared` gives them; equal layers become one object."""
-    known: dict[tuple[int, tuple[object, ...]], Block] = {}
-    kept: list[tuple[Item, ...]] = []  # keeps ids unique while `known` uses them
+    layers = len(spec.layers)
+    uniform = declared is None or declared.uniform
+    done: dict[int, Block] = {}
+    equal: dict[tuple[object, ...], Block] = {}
 
-    by_items: dict[int, tuple[object, ...]] = {}
-    uniform = declared is not None and declared.uniform
-
-    def one(block: Block) -> Block:
-        schemes: tuple[object, ...] = ()
-        if uniform and not block.tower and id(block.items) in by_items:
-            schemes = by_items[id(block.items)]
-        elif declared is not None:
-            schemes = tuple(declared.scheme_for(block, item, layers=len(spec.layers)) for item in block.items)
-            if not block.tower:
-                kept.append(block.items)
-                by_items[id(block.items)] = schemes
-        key = (id(block.items), (*schemes, block.keeps, block.tower, block.replicated))
-        found = known.get(key)
+    def one(block: Block, index: int | None = None) -> Block:
+        if uniform and id(block) in done:
+            return done[id(block)]
+        schemes: tuple[Scheme | None, ...] = ()
+        if declared is not None:
+            schemes = tuple(declared.scheme_for(block, item, layer=index, layers=layers) for item in block.items)
+        # `spec` keeps the blocks alive, so ids of their items stay unique here.
+        key = (id(block.items), schemes, block.keeps, block.tower, block.replicated)
+        found = equal.get(key)
         if found is None:
-            kept.append(block.items)
-            items = block.items
-            if declared is not None:
+            found = block
+            if any(scheme is not None for scheme in schemes):
                 items = tuple(
-                    item if scheme is None or not hasattr(item, "scheme") else replace(item, scheme=scheme)  # type: ignore[call-arg,arg-type]
-                    for item, scheme in zip(items, schemes, strict=True)
+                    item if scheme is None or isinstance(item, Vector) else replace(item, scheme=scheme)
+                    for item, scheme in zip(block.items, schemes, strict=True)
                 )
-            found = replace(block, items=items)
-            known[key] = found
+                found = replace(block, items=items)
+            equal[key] = found
+        done[id(block)] = found
         return found
 
     return replace(
         spec,
         first=one(spec.first),
-        layers=tuple(one(block) for block in spec.layers),
+        layers=tuple(one(block, index) for index, block in enumerate(spec.layers)),
         last=one(spec.last),
         towers=tuple(one(block) for block in spec.towers),
         draft=tuple(one(block) for block in spec.draft),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from selfhost.errors import UsageError
 from selfhost.model.declared import Declared, gguf_file
-from selfhost.model.modules import Block, Item, Vector
+from selfhost.model.modules import Block, Vector
 from selfhost.model.parse import quantize
 from selfhost.model.spec import ModelSpec
 from selfhost.quantization import PLAIN, SCHEMES, names
@@ -46,15 +46,19 @@ def wanted(name: str) -> Declared | None:
     return Declared(method=METHODS.get(name, "compressed-tensors"), main=scheme, towers=False)
 
 
-def _bare(block: Block, known: dict[int, tuple[Item, ...]]) -> Block:
-    """The block without schemes; blocks with equal items go on sharing them."""
-    items = known.get(id(block.items))
-    if items is None:
-        items = tuple(
-            item if isinstance(item, Vector) or item.scheme is None else replace(item, scheme=None) for item in block.items
-        )
-        known[id(block.items)] = items
-    return replace(block, items=items)
+def _bare(block: Block, known: dict[int, Block]) -> Block:
+    """The block without schemes; the same block always gives the same object."""
+    found = known.get(id(block))
+    if found is None:
+        found = block
+        if any(not isinstance(item, Vector) and item.scheme is not None for item in block.items):
+            items = tuple(
+                item if isinstance(item, Vector) or item.scheme is None else replace(item, scheme=None)
+                for item in block.items
+            )
+            found = replace(block, items=items)
+        known[id(block)] = found
+    return found
 
 
 def requantize(spec: ModelSpec, name: str) -> ModelSpec:
@@ -68,7 +72,7 @@ def requantize(spec: ModelSpec, name: str) -> ModelSpec:
         UsageError: an unknown name.
     """
     declared = wanted(name)
-    known: dict[int, tuple[Item, ...]] = {}
+    known: dict[int, Block] = {}
     bare = spec.with_blocks(
         first=_bare(spec.first, known),
         layers=tuple(_bare(block, known) for block in spec.layers),
