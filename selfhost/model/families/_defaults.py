@@ -177,10 +177,10 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "num_experts_per_tok": 2, "num_key_value_heads": 8, "tie_word_embeddings": False,
     },
     "kimi_linear": {
-        "attention_bias": False, "kv_lora_rank": 512, "max_position_embeddings": 1048576,
-        "moe_intermediate_size": 1024, "n_shared_experts": 1, "num_experts_per_tok": 8,
-        "num_key_value_heads": 32, "num_local_experts": 256, "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64, "tie_word_embeddings": False, "v_head_dim": 128,
+        "attention_bias": False, "kv_lora_rank": 512, "linear_conv_kernel_dim": 4,
+        "max_position_embeddings": 1048576, "moe_intermediate_size": 1024, "n_shared_experts": 1,
+        "num_experts_per_tok": 8, "num_key_value_heads": 32, "num_local_experts": 256,
+        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "tie_word_embeddings": False, "v_head_dim": 128,
     },
     "laguna": {
         "attention_bias": False, "head_dim": 128, "max_position_embeddings": 131072,
@@ -189,11 +189,13 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "lfm2": {
+        "block_auto_adjust_ff_dim": True, "block_multiple_of": 256, "conv_bias": False,
         "max_position_embeddings": 128000, "num_key_value_heads": 8, "tie_word_embeddings": True,
     },
     "lfm2_moe": {
-        "max_position_embeddings": 128000, "moe_intermediate_size": 1792, "num_dense_layers": 2,
-        "num_experts": 32, "num_experts_per_tok": 4, "num_key_value_heads": 8, "tie_word_embeddings": True,
+        "conv_bias": False, "max_position_embeddings": 128000, "moe_intermediate_size": 1792,
+        "num_dense_layers": 2, "num_experts": 32, "num_experts_per_tok": 4, "num_key_value_heads": 8,
+        "tie_word_embeddings": True, "use_expert_bias": True,
     },
     "llama": {
         "attention_bias": False, "max_position_embeddings": 2048, "mlp_bias": False,
@@ -234,12 +236,12 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "nemotron_h": {
-        "attention_bias": False, "conv_kernel": 4, "expand": 2, "head_dim": 128, "mamba_proj_bias": False,
-        "max_position_embeddings": 4096, "mlp_bias": False, "moe_intermediate_size": 7688,
-        "moe_shared_expert_intermediate_size": 7688, "n_groups": 8, "n_routed_experts": 8,
-        "n_shared_experts": 1, "num_experts_per_tok": 2, "num_key_value_heads": 8,
-        "num_nextn_predict_layers": 0, "tie_word_embeddings": False, "use_bias": False,
-        "use_conv_bias": True,
+        "attention_bias": False, "conv_kernel": 4, "expand": 2, "head_dim": 128, "mamba_head_dim": 64,
+        "mamba_num_heads": 128, "mamba_proj_bias": False, "max_position_embeddings": 4096,
+        "mlp_bias": False, "moe_intermediate_size": 7688, "moe_shared_expert_intermediate_size": 7688,
+        "n_groups": 8, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2,
+        "num_key_value_heads": 8, "num_nextn_predict_layers": 0, "ssm_state_size": 128,
+        "tie_word_embeddings": False, "use_bias": False, "use_conv_bias": True,
     },
     "nomic_bert": {
         "max_position_embeddings": 2048,
@@ -255,7 +257,8 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "olmo_hybrid": {
-        "attention_bias": False, "max_position_embeddings": 65536, "tie_word_embeddings": False,
+        "attention_bias": False, "linear_conv_kernel_dim": 4, "max_position_embeddings": 65536,
+        "tie_word_embeddings": False,
     },
     "olmoe": {
         "attention_bias": False, "max_position_embeddings": 4096, "num_experts": 64,
@@ -288,11 +291,24 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
     "qwen3_5_moe": {
         "tie_word_embeddings": False,
     },
-    "qwen3_next": {
-        "attention_bias": False, "decoder_sparse_step": 1, "head_dim": 256,
-        "max_position_embeddings": 32768, "moe_intermediate_size": 512, "num_experts": 512,
-        "num_experts_per_tok": 10, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512,
+    "qwen3_5_moe_text": {
+        "attention_bias": False, "head_dim": 256, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_value_head_dim": 128,
+        "max_position_embeddings": 32768, "moe_intermediate_size": 512, "num_experts": 256,
+        "num_experts_per_tok": 8, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512,
         "tie_word_embeddings": False,
+    },
+    "qwen3_5_text": {
+        "attention_bias": False, "head_dim": 256, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_value_head_dim": 128,
+        "max_position_embeddings": 32768, "num_key_value_heads": 4, "tie_word_embeddings": False,
+    },
+    "qwen3_next": {
+        "attention_bias": False, "decoder_sparse_step": 1, "head_dim": 256, "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+        "linear_value_head_dim": 128, "max_position_embeddings": 32768, "moe_intermediate_size": 512,
+        "num_experts": 512, "num_experts_per_tok": 10, "num_key_value_heads": 2,
+        "shared_expert_intermediate_size": 512, "tie_word_embeddings": False,
     },
     "roberta": {
         "max_position_embeddings": 512, "tie_word_embeddings": True,

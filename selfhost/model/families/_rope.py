@@ -60,6 +60,7 @@ def table(
     share: float = 1.0,
     dtype: str = "model",
     name: str = "rotary cos/sin",
+    mrope_factor: int = 4,
 ) -> Buffer:
     """One cos/sin table.
 
@@ -68,6 +69,7 @@ def table(
         positions: the configuration's longest context.
         given: the rotary parameters, where they are not the configuration's own.
         share: rotating share where the configuration states none.
+        mrope_factor: how much further multimodal positions run than tokens (rotary_embedding/mrope.py:347-351).
     """
     given = parameters(config) if given is None else given
     kind = given.str("rope_type", "type", default="default")
@@ -85,8 +87,7 @@ def table(
     elif kind == "proportional":
         width = head_dim
     if given.has("mrope_section") and kind in ("default", "mrope", "yarn"):
-        # Multimodal positions run up to four times further (rotary_embedding/mrope.py:347-351).
-        rows *= 4
+        rows *= mrope_factor
     return Buffer(name=name, elements=rows * width, dtype=dtype)
 
 
