@@ -80,7 +80,7 @@ class Declared:
         if block.tower and (not self.towers or block.replicated):
             return None
         whole, parts = _names(block, item)
-        number = layer_number(block.prefixes)
+        number = layer_number(block.prefixes[0]) if block.prefixes else None
         if self.excluded and _covered(self.excluded, whole, parts, number):
             return None
         for target in self.targets:
@@ -387,7 +387,6 @@ def _autoround(config: Config, section: Config) -> Declared:
         excluded=Patterns(skipped, "regex"),
         targets=tuple(targets),
         only_targets=bool(names),
-        towers=bool(names),
     )
 
 
@@ -537,9 +536,8 @@ def _quark(config: Config, section: Config) -> Declared:
     return Declared(
         method="quark",
         main=scheme(section.section("global_quant_config")),
-        excluded=Patterns(_ignored(section, "exclude"), "modelopt"),
+        excluded=Patterns(_ignored(section, "exclude"), "regex"),
         targets=targets,
-        towers=True,
     )
 
 
