@@ -58,6 +58,8 @@ def part_rows(part: Part, tensor: int) -> int:
 
 def _matrix(item: Matrix, ranks: Ranks, replicated: bool) -> int:
     tensor = 1 if replicated or item.division == "none" else ranks.tensor
+    if item.whole_unless and item.whole_unless % tensor:
+        tensor = 1
     inputs = item.inputs
     if item.division == "row":
         if inputs % tensor:

@@ -80,7 +80,7 @@ class Declared:
         if block.tower and (not self.towers or block.replicated):
             return None
         whole, parts = _names(block, item)
-        number = layer_number(block.prefixes[0]) if block.prefixes else None
+        number = layer_number(whole[0])
         if self.excluded and _covered(self.excluded, whole, parts, number):
             return None
         for target in self.targets:

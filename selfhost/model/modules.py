@@ -40,6 +40,8 @@ class Matrix:
         quantizable: False where vLLM passes no quantization (routers, indexer weights).
         dtype: element type where it is not the model's.
         copies: equal matrices in the block.
+        whole_unless: heads that TP must divide; otherwise every rank holds the matrix whole, as vLLM's vision towers
+            fall back to data parallelism. 0 for no such rule.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Matrix:
     quantizable: bool = True
     dtype: str | None = None
     copies: int = 1
+    whole_unless: int = 0
     scheme: Scheme | None = None
 
 

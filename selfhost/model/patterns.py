@@ -73,7 +73,7 @@ class Patterns:
         return any(self.matches(name, entry) for entry in candidates for name in names)
 
 
-def layer_number(prefixes: tuple[str, ...]) -> str | None:
-    """The layer's number in a block's first prefix, as text."""
-    tail = prefixes[0].rpartition(".")[2] if prefixes else ""
-    return tail if tail.isdigit() else None
+def layer_number(name: str) -> str | None:
+    """The first number among a module name's components, by which patterns are bucketed."""
+    found = _NUMBERED.search(name)
+    return found[1] if found else None

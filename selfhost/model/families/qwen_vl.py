@@ -1,0 +1,187 @@
+"""Qwen's vision models: Qwen2-VL, Qwen2.5-VL, Qwen3-VL with deepstack mergers, Qwen3.5 and later, dense and routed."""
+
+from __future__ import annotations
+
+from selfhost.model.config import Config
+from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, row
+from selfhost.model.families.multimodal import (
+    conv,
+    encoder,
+    floats,
+    fused,
+    language,
+    stage,
+    table,
+    text_config,
+    with_towers,
+)
+from selfhost.model.modules import Block, Buffer, Item
+
+_BLOCKS = ("model.visual.blocks", "visual.blocks")
+_VISUAL = ("model.visual", "visual")
+MODALITY = "text+image+video"
+
+
+def _heads(vision: Config, width: int, *, default: int = 16) -> tuple[int, int]:
+    heads = vision.int("num_heads", "num_attention_heads", default=default, maximum=1 << 12)
+    if width % heads:
+        raise vision.error("num_heads", f"is {heads}, which does not divide the width {width}")
+    return heads, width // heads
+
+
+def rotation(head_dim: int) -> tuple[Buffer, ...]:
+    """The tower's own rotary table: 8192 positions, half of a head (models/qwen2_vl.py:567)."""
+    return (floats("visual.rotary_pos_emb", 8192 * int(head_dim * 0.5), "model"),)
+
+
+def _merger(name: str, width: int, merge: int, outputs: int, *, first: str, second: str) -> tuple[Item, ...]:
+    inner = width * merge**2
+    return (
+        column(f"{name}.{first}", inner, inner, bias=True),
+        row(f"{name}.{second}", outputs, inner, bias=True),
+    )
+
+
+def _patches(vision: Config, width: int, *, patch: int, bias: bool) -> Item:
+    size = vision.int("patch_size", default=patch, maximum=1 << 10)
+    frames = vision.int("temporal_patch_size", default=2, maximum=1 << 10)
+    channels = vision.int("in_channels", default=3, maximum=1 << 10)
+    return conv("patch_embed.proj", width, channels * frames * size**2, bias=bias)
+
+
+def qwen2_tower(vision: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """Qwen2-VL's vision transformer (models/qwen2_vl.py:525)."""
+    width = vision.int("embed_dim", default=1280)
+    _, head_dim = _heads(vision, width)
+    inner = int(width * vision.float("mlp_ratio", default=4.0))
+    outputs = vision.int("hidden_size", default=3584)
+    items = (
+        # A plain column-parallel matrix, so its bytes do not divide by heads (models/qwen2_vl.py:291).
+        column("attn.qkv", 3 * width, width, bias=True),
+        row("attn.proj", width, width, bias=True),
+        column("mlp.fc1", inner, width, bias=True),
+        row("mlp.fc2", width, inner, bias=True),
+        norm("norms", width, bias=True, copies=2),
+    )
+    # The merger keeps its own merge size of 2, as vLLM passes none (models/qwen2_vl.py:589).
+    rest = stage(
+        _VISUAL,
+        _patches(vision, width, patch=14, bias=False),
+        norm("merger.ln_q", width, bias=True),
+        *_merger("merger", width, 2, outputs, first="mlp.0", second="mlp.2"),
+    )
+    return (*encoder(_BLOCKS, vision.int("depth", default=32, maximum=4096), items), rest), rotation(head_dim)
+
+
+def qwen2_5_tower(vision: Config, *, patch: int = 14) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """Qwen2.5-VL's vision transformer: RMS norms and a gated MLP (models/qwen2_5_vl.py:622)."""
+    width = vision.int("hidden_size", default=3584)
+    heads, head_dim = _heads(vision, width)
+    items = (
+        fused("attn.qkv", heads, head_dim, width, bias=True),
+        row("attn.proj", width, width, bias=True),
+        *gated_mlp("mlp", width, vision.int("intermediate_size", default=3420), bias=True),
+        norm("norms", width, copies=2),
+    )
+    rest = stage(
+        _VISUAL,
+        _patches(vision, width, patch=patch, bias=False),
+        norm("merger.ln_q", width),
+        *_merger(
+            "merger", width, vision.int("spatial_merge_size", default=2, maximum=64),
+            vision.int("out_hidden_size", default=3584), first="mlp.0", second="mlp.2",
+        ),
+    )  # fmt: skip
+    return (*encoder(_BLOCKS, vision.int("depth", default=32, maximum=4096), items), rest), rotation(head_dim)
+
+
+def qwen3_tower(vision: Config, *, deepstack: tuple[int, ...] = ()) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """Qwen3-VL's vision transformer: position table, plain MLP, mergers of intermediate layers
+    (models/qwen3_vl.py:561).
+
+    Args:
+        deepstack: layers with a merger of their own where the configuration names none.
+    """
+    width = vision.int("hidden_size", default=1152)
+    heads, head_dim = _heads(vision, width)
+    inner = vision.int("intermediate_size", default=4304)
+    merge = vision.int("spatial_merge_size", default=2, maximum=64)
+    outputs = vision.int("out_hidden_size", default=3584)
+    stacked = vision.ints("deepstack_visual_indexes", default=deepstack)
+    items = (
+        fused("attn.qkv", heads, head_dim, width, bias=True),
+        row("attn.proj", width, width, bias=True),
+        column("mlp.linear_fc1", inner, width, bias=True),
+        row("mlp.linear_fc2", width, inner, bias=True),
+        norm("norms", width, bias=True, copies=2),
+    )
+    mergers: list[Item] = list(_merger("merger", width, merge, outputs, first="linear_fc1", second="linear_fc2"))
+    for index in range(len(stacked)):
+        name = f"deepstack_merger_list.{index}"
+        mergers += _merger(name, width, merge, outputs, first="linear_fc1", second="linear_fc2")
+        mergers.append(norm(f"{name}.norm", width * merge**2, bias=True))
+    rest = stage(
+        _VISUAL,
+        _patches(vision, width, patch=16, bias=True),
+        table("pos_embed", vision.int("num_position_embeddings", default=2304), width),
+        norm("merger.norm", width, bias=True),
+        *mergers,
+    )
+    return (*encoder(_BLOCKS, vision.int("depth", default=27, maximum=4096), items), rest), rotation(head_dim)
+
+
+def _vision(config: Config) -> Config:
+    return config.optional_section("vision_config") or Config({}, config.name("vision_config"))
+
+
+def qwen2_vl(config: Config) -> Draught:
+    """Qwen2VLForConditionalGeneration; older files hold the language model's fields at the top."""
+    section = text_config(config, model_type="qwen2", outer_tie=False)
+    towers, buffers = qwen2_tower(_vision(config))
+    return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
+
+
+def qwen2_5_vl(config: Config) -> Draught:
+    """Qwen2_5_VLForConditionalGeneration."""
+    section = text_config(config, model_type="qwen2", outer_tie=False)
+    towers, buffers = qwen2_5_tower(_vision(config))
+    return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
+
+
+def qwen3_vl(config: Config, architecture: str = "Qwen3ForCausalLM") -> Draught:
+    """Qwen3VLForConditionalGeneration, dense."""
+    section = text_config(config, outer_tie=False)
+    towers, buffers = qwen3_tower(_vision(config), deepstack=(8, 16, 24))
+    draught = language(section, architecture, positions_factor=1)
+    return with_towers(draught, towers, modality=MODALITY, buffers=buffers)
+
+
+def qwen3_vl_moe(config: Config) -> Draught:
+    """Qwen3VLMoeForConditionalGeneration."""
+    return qwen3_vl(config, "Qwen3MoeForCausalLM")
+
+
+def qwen3_5(config: Config, architecture: str = "Qwen3_5ForCausalLM") -> Draught:
+    """Qwen3_5ForConditionalGeneration (Qwen3.5, 3.6, 3.8): the language part reads its own section, ties included."""
+    section = text_config(config)
+    if config.has("text_config") and config.has("tie_word_embeddings"):
+        own = config.section("text_config").data.get("tie_word_embeddings", False)
+        section = Config({**section.data, "tie_word_embeddings": own}, section.path)
+    towers, buffers = qwen3_tower(_vision(config))
+    draught = language(section, architecture, positions_factor=1)
+    return with_towers(draught, towers, modality=MODALITY, buffers=buffers)
+
+
+def qwen3_5_moe(config: Config) -> Draught:
+    """Qwen3_5MoeForConditionalGeneration."""
+    return qwen3_5(config, "Qwen3_5MoeForCausalLM")
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "Qwen2VLForConditionalGeneration": qwen2_vl,
+    "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
+    "Qwen3VLForConditionalGeneration": qwen3_vl,
+    "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
+    "Qwen3_5ForConditionalGeneration": qwen3_5,
+    "Qwen3_5MoeForConditionalGeneration": qwen3_5_moe,
+}
