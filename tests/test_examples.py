@@ -1,0 +1,56 @@
+"""Every folder of examples/ is what its own commands make."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from selfhost.manifests import render
+from selfhost.plan import read_plan
+from tests.conftest import Cli
+
+FOLDER = Path(__file__).parent.parent / "examples"
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+COMMAND = re.compile(r"^\$ selfhost (.+)$", re.MULTILINE)
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every file but the README, by its path in the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / "README.md"
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_commands_make_the_files(
+    case: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795435200")  # 2026-11-23
+    monkeypatch.chdir(tmp_path)
+    commands = COMMAND.findall((FOLDER / case / "README.md").read_text(encoding="utf-8"))
+    assert len(commands) >= 2
+    for command in commands:
+        ran = cli(*shlex.split(command))
+        assert ran.code == 0, ran.err
+    if request.config.getoption("--update-golden"):
+        shutil.rmtree(FOLDER / case / "rendered", ignore_errors=True)
+        shutil.copytree(tmp_path, FOLDER / case, dirs_exist_ok=True)
+    assert files(tmp_path) == files(FOLDER / case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_rendered_plan_is_the_plan(case: str) -> None:
+    plan = read_plan(FOLDER / case / "plan.json")
+    assert read_plan(FOLDER / case / "rendered" / "plan.json") == plan
+    assert render(plan).documents
+
+
+def test_the_list_names_every_folder() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\| \[([^]]+)\]", text)) == set(CASES)
