@@ -94,6 +94,8 @@ def _experts(item: Experts, ranks: Ranks) -> int:
                 hint="Use a smaller --tp, or --ep to place whole experts.",
             )
         local, intermediate, divided = item.count, item.intermediate // share, share > 1
+        if divided:
+            intermediate = max(intermediate, item.least_per_rank)
     size = itemsize(item.dtype or ranks.dtype)
     shape = ExpertShape(
         local=local,

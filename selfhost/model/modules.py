@@ -65,6 +65,7 @@ class Experts:
         bias: biases on both sides (gpt-oss).
         names: checkpoint names of up/gate/down inside one expert, for exclusion patterns.
         padded: whether the kernels that round the intermediate size up are used (see weights.py).
+        least_per_rank: smallest share of the intermediate size that tensor parallelism gives a rank (Kimi Linear).
     """
 
     name: str
@@ -77,6 +78,7 @@ class Experts:
     quantizable: bool = True
     dtype: str | None = None
     activation: str = "silu"
+    least_per_rank: int = 0
     scheme: Scheme | None = None
 
 

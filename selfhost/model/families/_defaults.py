@@ -183,7 +183,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "tie_word_embeddings": False, "v_head_dim": 128,
     },
     "laguna": {
-        "attention_bias": False, "head_dim": 128, "max_position_embeddings": 131072,
+        "attention_bias": False, "gating": True, "head_dim": 128, "max_position_embeddings": 131072,
         "moe_intermediate_size": 512, "num_experts": 256, "num_experts_per_tok": 8,
         "num_key_value_heads": 8, "shared_expert_intermediate_size": 512, "sliding_window": 512,
         "tie_word_embeddings": False,
