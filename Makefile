@@ -23,10 +23,12 @@ $(VENV)/.made:
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml
 	@$(BIN)/python $(PIP) install -e .
+	@$(BIN)/python -m compileall -q selfhost # also where PYTHONDONTWRITEBYTECODE keeps the first run from doing it
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@$(BIN)/python $(PIP) install -e '.[dev]'
+	@$(BIN)/python -m compileall -q selfhost
 	@touch $@ $(VENV)/.run
 
 run: $(VENV)/.run ## size, plan and render a bundled model into ./out, offline
