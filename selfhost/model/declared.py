@@ -13,7 +13,7 @@ from selfhost.model.config import Config
 from selfhost.model.modules import Block, Embedding, Experts, Item, Matrix, Vector
 from selfhost.model.patterns import Patterns, layer_number
 from selfhost.quantization import GGUF_FILES
-from selfhost.quantization.schemes import BitsAndBytes, Fp8, Gguf, Int8, Mx, Nvfp4, PackedInt, Scheme
+from selfhost.quantization.schemes import GGML_BLOCKS, BitsAndBytes, Fp8, Gguf, Int8, Mx, Nvfp4, PackedInt, Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Declared:
         towers: towers are quantized unless excluded.
         kv_dtype: declared KV-cache dtype.
         file_blocks: ggml blocks of a GGUF file: most tensors, the better ones, the output head.
+        stored: dtypes of the file's own tensors by name, which decide before `file_blocks`.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Declared:
     towers: bool = True
     kv_dtype: str | None = None
     file_blocks: tuple[Gguf, Gguf, Gguf] | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uniform(self) -> bool:
@@ -72,6 +74,8 @@ class Declared:
             layers: decoder layers of the model.
         """
         if self.file_blocks is not None:
+            if self.stored:
+                return _stored_block(self.file_blocks[0].name, self.stored, block, item)
             return _ggml_block(self.file_blocks, block, item, layer, layers)
         if isinstance(item, Vector) or not item.quantizable:
             return None
@@ -112,6 +116,24 @@ def _ggml_block(
         if layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2:
             return better
     return most
+
+
+def _stored_block(label: str, stored: Mapping[str, str], block: Block, item: Item) -> Scheme | None:
+    """The block types of a module's own tensors; None where the file keeps it in plain floats."""
+    if isinstance(item, Vector):
+        return None
+    whole, parts = _names(block, item)
+    found: list[str] = []
+    for names in parts if isinstance(item, Matrix) else (*parts, whole):
+        found.extend(stored[name] for name in names if name in stored)
+    if not found:
+        found = [stored[name] for name in whole if name in stored]
+    blocks = tuple(kind for kind in found if kind in GGML_BLOCKS)
+    if not blocks or all(kind in ("f32", "f16", "bf16") for kind in blocks):
+        return None
+    if isinstance(item, Matrix) and len(blocks) == len(item.parts):
+        return Gguf(name=label, block=blocks[0], part_blocks=blocks)
+    return Gguf(name=label, block=max(set(blocks), key=blocks.count))
 
 
 def _names(block: Block, item: Item) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

@@ -12,7 +12,8 @@ from selfhost.model.families._base_models import BASE_MODELS
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families.common import Draught
 from selfhost.model.modules import Block, Buffer, Vector
-from selfhost.model.raw import RawModel
+from selfhost.model.headers import examine, main_dtype
+from selfhost.model.raw import RawModel, TensorHeader
 from selfhost.model.spec import ModelSpec
 from selfhost.model.declared import Declared, read_declared
 from selfhost.quantization.schemes import Scheme
@@ -43,7 +44,7 @@ def parse_model(raw: RawModel) -> ModelSpec:
         raise ConfigError("The configuration nests too deeply.", field="architectures") from error
     if raw.pooling and not draught.facts.pooling:
         draught = without_head(draught)
-    dtype = read_dtype(config, draught)
+    dtype = read_dtype(config, draught, raw.tensors)
     facts = replace(draught.facts, max_context_tokens=read_context_limit(config, draught.facts.max_context_tokens))
     declared = read_declared(config, raw.quantization)
     parameters = sum(
@@ -70,6 +71,11 @@ def parse_model(raw: RawModel) -> ModelSpec:
         parameters=parameters,
         licence=raw.licence,
     )
+    if raw.tensors:
+        stored = examine(spec, raw.tensors)
+        spec = replace(spec, notes=(*spec.notes, *stored.notes))
+        if declared is not None and declared.file_blocks is not None:
+            declared = replace(declared, stored=stored.dtypes)
     return quantize(spec, declared)
 
 
@@ -89,7 +95,7 @@ def read_architecture(config: Config) -> str:
     return names[0]
 
 
-def read_dtype(config: Config, draught: Draught) -> str:
+def read_dtype(config: Config, draught: Draught, tensors: tuple[TensorHeader, ...] | None = None) -> str:
     """The dtype vLLM runs in: float32 and unstated become bfloat16, float16 for pooling models that bear it
     (config/model.py `_get_and_verify_dtype`)."""
     halves = draught.facts.pooling and config.str("model_type") not in _NO_FLOAT16
@@ -101,7 +107,8 @@ def read_dtype(config: Config, draught: Draught) -> str:
             if text:
                 break
     if not text:
-        return preferred
+        # The repository's own tensors decide (transformers_utils/model_arch_config_convertor.py, safetensors metadata).
+        text = (main_dtype(tensors) if tensors else None) or preferred
     name = canonical(text)
     if name is None:
         raise config.error("dtype", f"is {text!r}, not an element type")

@@ -380,10 +380,14 @@ GGML_BLOCKS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gguf:
-    """ggml blocks: `block` names the block type of a tensor, `name` the file type the user asked for."""
+    """ggml blocks: `block` names the block type of a tensor, `name` the file type.
+
+    `part_blocks` names the block type of each fused part, where a file mixes them.
+    """
 
     name: str = "gguf-q4_k_m"
     block: str = "q4_k"
+    part_blocks: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -398,8 +402,12 @@ class Gguf:
 
     def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
         """Whole blocks along the inputs."""
-        size, weights = GGML_BLOCKS[self.block]
-        return sum(parts) * ceil_div(inputs, weights) * size
+        blocks = self.part_blocks if len(self.part_blocks) == len(parts) else (self.block,) * len(parts)
+        total = 0
+        for rows, block in zip(parts, blocks, strict=True):
+            size, weights = GGML_BLOCKS[block]
+            total += rows * ceil_div(inputs, weights) * size
+        return total
 
     def experts(self, shape: ExpertShape) -> int:
         """The same, expert by expert."""

@@ -1,0 +1,170 @@
+"""One model on every GPU, tensor split and weight format at once: the numbers of `memory.budget` without its sentences.
+
+What does not depend on a GPU's memory is computed once for all GPUs that share it, so a row costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from selfhost.errors import UnsupportedError
+from selfhost.kv import KvLayout, KvSettings, layout_of_stages, step_tokens
+from selfhost.memory import NEWEST, Version
+from selfhost.model.modules import Experts
+from selfhost.model.spec import ModelSpec
+from selfhost.model.what_if import requantize
+from selfhost.reserves import EngineSettings, Reserves, defaults, reserves
+from selfhost.shape import shape_of
+from selfhost.stages import Stage, stages_of
+from selfhost.weights import buffer_bytes
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+
+
+class Row(NamedTuple):
+    """One combination: bytes left for the KV cache of a GPU, tokens it holds, and whether one request fits."""
+
+    gpu_id: str
+    tensor: int
+    quantization: str | None
+    kv_available_bytes: int
+    kv_tokens: int
+    fits: bool
+
+
+class _Kind(NamedTuple):
+    """GPUs that run the same kernels and keep the same reserves; they differ in memory alone."""
+
+    vendor: str
+    capability: tuple[int, int] | None
+    twin: Gpu
+    members: tuple[Gpu, ...]
+
+
+def _kinds(gpus: Iterable[Gpu], version: Version) -> tuple[_Kind, ...]:
+    groups: dict[tuple[object, ...], list[Gpu]] = {}
+    for gpu in gpus:
+        link = gpu.link is not None and "NVLink" in gpu.link
+        key = (
+            gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.kind, gpu.multiprocessors, link,
+            gpu.id.startswith("gb10"), defaults(version, gpu),
+        )  # fmt: skip
+        groups.setdefault(key, []).append(gpu)
+    return tuple(
+        _Kind(vendor=twins[0].vendor, capability=twins[0].compute_capability, twin=twins[0], members=tuple(twins))
+        for twins in groups.values()
+    )
+
+
+def _kernels(spec: ModelSpec, kind: _Kind) -> int | None:
+    """The compute capability as far as it decides sizes of weights: dense models have one size everywhere."""
+    if kind.vendor != "NVIDIA" or kind.capability is None:
+        return None
+    routed = any(isinstance(item, Experts) for block in spec.layers[-1:] for item in block.items)
+    major = kind.capability[0]
+    return major * 10 if routed and major in (9, 10) else 80
+
+
+class _Model:
+    """One model's weights by format, and its KV layouts, each computed once."""
+
+    def __init__(self, spec: ModelSpec, quantizations: tuple[str | None, ...]) -> None:
+        self.formats = {name: spec if name is None else requantize(spec, name) for name in quantizations}
+        self.shapes = {name: shape_of(model) for name, model in self.formats.items()}
+        self._stages: dict[tuple[object, ...], Stage | None] = {}
+        self._layouts: dict[tuple[object, ...], KvLayout | None] = {}
+
+    def stage(self, name: str | None, tensor: int, kernels: int | None) -> Stage | None:
+        """The only pipeline stage on one rank, None where the split is impossible."""
+        key = (name, tensor, kernels)
+        if key not in self._stages:
+            try:
+                found = stages_of(
+                    self.formats[name], Split(tensor=tensor), Workload(), compute_capability=kernels
+                )[0]
+            except UnsupportedError:
+                self._stages[key] = None
+            else:
+                self._stages[key] = found
+        return self._stages[key]
+
+    def layout(self, name: str | None, tensor: int, kind: _Kind, stage: Stage, version: Version) -> KvLayout | None:
+        """The KV layout, None where the engine has none."""
+        model = self.formats[name]
+        key = (model.kv_dtype, model.dtype, tensor, kind.vendor, kind.capability)
+        if key not in self._layouts:
+            settings = KvSettings(
+                tensor=tensor,
+                declared_kv_dtype=model.kv_dtype,
+                model_dtype=model.dtype,
+                vendor="nvidia" if kind.vendor == "NVIDIA" else "amd",
+                compute_capability=kind.capability or (9, 0),
+                engine=version[:2],
+            )
+            try:
+                self._layouts[key] = layout_of_stages((stage.keeps,), settings)
+            except UnsupportedError:
+                self._layouts[key] = None
+        return self._layouts[key]
+
+
+def sweep(
+    spec: ModelSpec,
+    gpus: Iterable[Gpu],
+    *,
+    tensors: tuple[int, ...] = (1, 2, 4, 8, 16),
+    quantizations: tuple[str | None, ...] = (None,),
+    version: Version = NEWEST,
+) -> Iterator[Row]:
+    """Size a model at its full context on many GPUs.
+
+    Args:
+        spec: the model.
+        gpus: the GPUs to try.
+        tensors: tensor-parallel sizes; those the model cannot take give no row.
+        quantizations: values of `--quant`, None for the checkpoint as it is.
+        version: release of vLLM.
+
+    Yields:
+        One row for each possible combination.
+    """
+    model = _Model(spec, quantizations)
+    context = spec.facts.max_context_tokens
+    for kind in _kinds(gpus, version):
+        given = defaults(version, kind.twin, max_model_len=context)
+        steps = step_tokens(
+            given.max_num_batched_tokens, async_scheduling=not model.shapes[quantizations[0]].pooling, engine=version[:2]
+        )
+        kernels = _kernels(spec, kind)
+        for tensor in tensors:
+            settings = EngineSettings(
+                version=version, gpu=kind.twin, tensor=tensor, utilization=given.utilization,
+                max_num_batched_tokens=given.max_num_batched_tokens, max_num_seqs=given.max_num_seqs,
+                max_model_len=context,
+            )  # fmt: skip
+            kept: dict[bool, Reserves] = {}
+            buffers = buffer_bytes(spec.buffers, tensor)
+            for name in quantizations:
+                stage = model.stage(name, tensor, kernels)
+                layout = model.layout(name, tensor, kind, stage, version) if stage else None
+                if stage is None or layout is None:
+                    continue
+                shape = model.shapes[name]
+                mxfp4 = shape.quantization == "mxfp4"
+                if mxfp4 not in kept:
+                    kept[mxfp4] = reserves(shape, settings)
+                items = sum(item.bytes for item in kept[mxfp4].items)
+                used = items + stage.weights_bytes + stage.copies_bytes + buffers
+                size = layout.block_bytes
+                need = layout.blocks_per_request(context, steps)
+                ratio = given.utilization
+                for gpu in kind.members:
+                    available = int(gpu.usable_bytes * ratio) - used
+                    if not need:
+                        yield Row(gpu.id, tensor, name, available, 0, available >= 0)
+                        continue
+                    blocks = available // size if available > 0 else 0
+                    yield Row(gpu.id, tensor, name, available, blocks * context // need, blocks > need)
