@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -69,7 +69,16 @@ def command(
     from selfhost.memory import budget
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
-    against = objection_to(spec, version, card, split, workload)
+    notes = list(spec.notes)
+    limit, asked = spec.facts.max_context_tokens, workload
+    if workload.max_model_len is not None and workload.max_model_len > limit:
+        # A question about memory has an answer beyond the model's own limit too; the engine's refusal is a note.
+        notes.append(
+            f"{workload.max_model_len:,} tokens are beyond the model's {limit:,}: the engine refuses them unless "
+            "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set."
+        )
+        asked = replace(workload, max_model_len=limit)
+    against = objection_to(spec, version, card, split, asked)
     if against is not None:
         where = f"{spec.id} on {card.name}" if card else spec.id
         raise UnsupportedError(as_sentence(f"{where}: {against.because}"), hint=against.hint)
@@ -78,14 +87,21 @@ def command(
     if result.fits is False and card is not None:
         changes = remedies_for(spec, workload, split, card, version)
     if as_json:
-        emit_json("size", as_facts(spec, result, split, version, changes))
+        emit_json("size", as_facts(spec, result, split, version, changes, tuple(notes)))
     else:
         _show(model, spec, result, workload, split, card, changes)
+        for note in notes:
+            click.echo(f"Note: {note}")
     return 4 if result.fits is False else 0
 
 
 def as_facts(
-    spec: ModelSpec, result: MemoryBudget, split: Split, version: EngineVersion, changes: tuple[Remedy, ...]
+    spec: ModelSpec,
+    result: MemoryBudget,
+    split: Split,
+    version: EngineVersion,
+    changes: tuple[Remedy, ...],
+    notes: tuple[str, ...] = (),
 ) -> dict[str, object]:
     """The object of `selfhost/size/v1`."""
     gpu = None
@@ -136,6 +152,7 @@ def as_facts(
         "certainty_bytes": result.certainty_bytes,
         "terms": [asdict(term) for term in result.terms],
         "remedies": [asdict(change) for change in changes],
+        "notes": list(notes),
     }
 
 
