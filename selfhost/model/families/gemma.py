@@ -162,8 +162,9 @@ def gemma3n(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str
             column("laurel.linear_left", rank, hidden),
             row("laurel.linear_right", hidden, rank),
             *_per_layer_gate(hidden, narrow),
-            # router norm, correction scale, Laurel norm, four norms of the layer
-            norm("layer_norms", hidden, copies=7),
+            norm("altup.correct_output_scale", hidden, dtype="float32"),
+            # router norm, Laurel norm, four norms of the layer
+            norm("layer_norms", hidden, copies=6),
         )
 
     items = same_items(build)
@@ -276,7 +277,8 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
         owns = index < first_shared
         return items(types[index], owns), keeps[types[index]] if owns else ()
 
-    more = {"experts": count, "experts_per_token": config.int("top_k_experts"), "expert_intermediate_size": expert_size}
+    per_token = config.int("top_k_experts") if count else 0
+    more = {"experts": count, "experts_per_token": per_token, "expert_intermediate_size": expert_size}
     dims = {kind: by_type[kind].head_dim for kind in dict.fromkeys(types)}
     return stack(
         config, sizes, layer, first=_per_layer_embedding(config, sizes, narrow) if narrow else (), tied_default=True,
