@@ -354,6 +354,20 @@ def test_the_download_is_pinned_and_its_token_is_a_file() -> None:
     assert wait["args"][1] == marker
 
 
+def test_another_download_is_another_job() -> None:
+    """Kubernetes refuses a change of a Job's pod, so a new commit or image makes a new name."""
+    made = plan()
+    other = replace(made, model=replace(made.model, revision="0" * 40))
+    mirror = RenderOptions(image="mirror.example/vllm/vllm-openai:v0.32.0")
+    names = {
+        kind(manifests, "Job")["metadata"]["name"]
+        for manifests in (render(made), render(other), render(made, options=mirror))
+    }
+    assert len(names) == 3
+    assert all(len(name) <= 63 for name in names)
+    assert kind(render(replace(made, replicas=2)), "Job")["metadata"]["name"] in names
+
+
 def test_the_download_script_asks_for_the_revision(tmp_path: Path) -> None:
     """Run the rendered script against a stand-in for the library's one function."""
     import subprocess

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from selfhost.errors import UnsupportedError, UsageError
@@ -94,6 +95,7 @@ class View:
     marker: str
     wait_seconds: str
     download_name: str
+    job_name: str
     download_home: str
     download_revision: str
     download_skip: tuple[str, ...]
@@ -180,6 +182,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         marker=_literal(_marker(plan)),
         wait_seconds=str(plan.clocks.download_deadline_seconds.value),
         download_name=f"{plan.name}-download",
+        job_name=_job_name(plan, options),
         download_home=f"{plan.engine.home_path}/huggingface",
         download_revision=revision or "",
         download_skip=tuple(map(_literal, plan.weights.skip)),
@@ -272,6 +275,23 @@ def _marker(plan: Plan) -> str:
     if plan.model.origin == "gguf":
         return plan.weights.location
     return f"{plan.weights.location}/config.json"
+
+
+def _job_name(plan: Plan, options: RenderOptions) -> str:
+    """A name that changes with what the Job does, as Kubernetes does not let a Job's pod be changed."""
+    decides = (
+        plan.provenance.selfhost_version,
+        plan.model.id,
+        plan.model.revision,
+        plan.weights,
+        plan.engine.image,
+        plan.engine.version,
+        plan.gpu,
+        plan.clocks,
+        options.hub_endpoint,
+        options.token_secret,
+    )
+    return f"{plan.name}-download-{hashlib.sha256(repr(decides).encode()).hexdigest()[:8]}"
 
 
 def _namespaces(options: RenderOptions) -> tuple[Noted, ...]:

@@ -1,0 +1,163 @@
+"""A real API server with Pod Security `restricted` takes every rendered object, where one is given.
+
+KUBEBUILDER_ASSETS: a folder with etcd, kube-apiserver and kubectl, as controller projects have; a server is started on
+loopback. KUBECONFIG: a cluster on which namespaces may be made; everything but the namespace is a dry run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+
+CASES = sorted(path for path in (Path(__file__).parent / "golden" / "kubernetes").iterdir() if path.is_dir())
+ASSETS, CONFIG = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
+pytestmark = [
+    pytest.mark.skipif(
+        not ASSETS and not CONFIG, reason="no API server: set KUBEBUILDER_ASSETS or KUBECONFIG"
+    ),
+    pytest.mark.timeout(300),
+]
+START_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """An API server as kubectl reaches it."""
+
+    command: tuple[str, ...]
+
+    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command, *words], input=stdin, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def accepts(self, document: Any, namespace: str) -> None:
+        text = json.dumps(document | {"metadata": document["metadata"] | {"namespace": namespace}})
+        done = self.run("create", "--dry-run=server", "-f", "-", stdin=text)
+        assert done.returncode == 0, done.stderr
+        assert "would violate PodSecurity" not in done.stderr, done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def start(folder: Path, assets: Path, processes: list[subprocess.Popen[bytes]]) -> Cluster:
+    """etcd and kube-apiserver on loopback, with one token that may do everything."""
+    store, peer, port = free_port(), free_port(), free_port()
+    key, tokens = folder / "sa.key", folder / "tokens.csv"
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is needed to make the server's signing key")
+    subprocess.run([openssl, "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    token = uuid4().hex
+    tokens.write_text(f"{token},admin,1,system:masters\n", encoding="utf-8")
+    urls, peers = f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peer}"
+    commands = (
+        (
+            str(assets / "etcd"), f"--data-dir={folder / 'etcd'}", f"--listen-client-urls={urls}",
+            f"--advertise-client-urls={urls}", f"--listen-peer-urls={peers}", "--unsafe-no-fsync",
+        ),
+        (
+            str(assets / "kube-apiserver"), f"--etcd-servers={urls}", f"--cert-dir={folder / 'certs'}",
+            f"--secure-port={port}", "--bind-address=127.0.0.1", "--service-cluster-ip-range=10.0.0.0/24",
+            "--service-account-issuer=https://localhost", f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}", f"--token-auth-file={tokens}",
+            "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
+        ),
+    )  # fmt: skip
+    for number, command in enumerate(commands):
+        with (folder / f"{number}.log").open("wb") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder))
+    kubectl = assets / "kubectl"
+    program = str(kubectl) if kubectl.exists() else (shutil.which("kubectl") or "kubectl")
+    server = f"--server=https://127.0.0.1:{port}"
+    cluster = Cluster(command=(program, server, f"--token={token}", "--insecure-skip-tls-verify"))
+    deadline = time.monotonic() + START_SECONDS
+    while cluster.run("get", "--raw", "/readyz").returncode != 0:
+        log_text = (folder / "1.log").read_text(encoding="utf-8", errors="replace")
+        assert processes[-1].poll() is None, log_text[-3000:]
+        assert time.monotonic() < deadline, log_text[-3000:]
+        time.sleep(0.5)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        if ASSETS:
+            yield start(tmp_path_factory.mktemp("server"), Path(ASSETS), processes)
+        else:
+            kubectl = shutil.which("kubectl")
+            if kubectl is None:
+                pytest.skip("kubectl is not installed")
+            yield Cluster(command=(kubectl,))
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that admits restricted pods only."""
+    name = f"selfhost-test-{uuid4().hex[:8]}"
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    made = cluster.run("create", "-f", "-", stdin=json.dumps(document))
+    assert made.returncode == 0, made.stderr
+    try:
+        yield name
+    finally:
+        cluster.run("delete", "namespace", name, "--wait=false")
+
+
+def documents(case: Path) -> list[Any]:
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(case.glob("[0-9]*.yaml"))]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
+def test_every_object_is_taken(case: Path, cluster: Cluster, namespace: str) -> None:
+    for document in documents(case):
+        if document["kind"] != "PodMonitor":  # its definition is not installed here
+            cluster.accepts(document, namespace)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
+def test_their_pods_are_admitted(case: Path, cluster: Cluster, namespace: str) -> None:
+    """Pod Security judges pods when they are made, not the Deployments and Jobs that make them."""
+    for document in documents(case):
+        if document["kind"] in ("Deployment", "Job"):
+            template = document["spec"]["template"]
+            spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}
+            metadata = template["metadata"] | {"name": "pod"}
+            cluster.accepts(
+                {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, namespace
+            )
+
+
+def test_the_server_does_refuse_a_privileged_pod(cluster: Cluster, namespace: str) -> None:
+    container = {"name": "x", "image": "x", "securityContext": {"privileged": True}}
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad", "namespace": namespace},
+        "spec": {"containers": [container]},
+    }  # fmt: skip
+    done = cluster.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    assert done.returncode != 0
+    assert "PodSecurity" in done.stderr
