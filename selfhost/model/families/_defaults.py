@@ -270,7 +270,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": True,
     },
     "phi": {
-        "max_position_embeddings": 2048, "tie_word_embeddings": False,
+        "max_position_embeddings": 2048, "qk_layernorm": False, "tie_word_embeddings": False,
     },
     "phi3": {
         "max_position_embeddings": 4096, "original_max_position_embeddings": 4096,
@@ -314,8 +314,9 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "max_position_embeddings": 512, "tie_word_embeddings": True,
     },
     "seed_oss": {
-        "attention_bias": True, "head_dim": 128, "max_position_embeddings": 524288, "mlp_bias": False,
-        "num_key_value_heads": 8, "tie_word_embeddings": False,
+        "attention_bias": True, "attention_out_bias": False, "head_dim": 128,
+        "max_position_embeddings": 524288, "mlp_bias": False, "num_key_value_heads": 8,
+        "tie_word_embeddings": False,
     },
     "smollm3": {
         "attention_bias": False, "max_position_embeddings": 32768, "mlp_bias": False,
@@ -323,8 +324,8 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "use_sliding_window": False,
     },
     "stablelm": {
-        "max_position_embeddings": 4096, "num_key_value_heads": 32, "tie_word_embeddings": False,
-        "use_qkv_bias": False,
+        "max_position_embeddings": 4096, "num_key_value_heads": 32, "qk_layernorm": False,
+        "tie_word_embeddings": False, "use_qkv_bias": False,
     },
     "starcoder2": {
         "max_position_embeddings": 4096, "num_key_value_heads": 2, "tie_word_embeddings": True,
