@@ -332,8 +332,19 @@ DEEPSEEK_V32 = ((61, SparseIndexer(head_dim=128)), (61, LatentAttention(rank=512
         (LLAMA, KvSettings(kv_dtype="nvfp4", compute_capability=(7, 5))),
         (((43, V4Window(head_dim=512, window=128)),), KvSettings(kv_dtype="bf16")),
         (LLAMA, KvSettings(block_size=17)),
+        (
+            ((61, LatentAttention(rank=512, rope_dim=64)),),
+            KvSettings(kv_dtype="fp8", compute_capability=(8, 0)),
+        ),
     ],
-    ids=["unknown type", "sparse MLA on Ampere", "nvfp4 on Turing", "bf16 DeepSeek V4", "odd block"],
+    ids=[
+        "unknown type",
+        "sparse MLA on Ampere",
+        "nvfp4 on Turing",
+        "bf16 DeepSeek V4",
+        "odd block",
+        "fp8 MLA on Ampere",
+    ],
 )
 def test_refusals_say_what_to_do(layers: tuple[LayerGroup, ...], chosen: KvSettings) -> None:
     with pytest.raises(UnsupportedError) as refusal:

@@ -106,6 +106,8 @@ def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterat
         case PoolTail():
             return iter((Backend(name="KPOOL_TAIL", sizes=(1,), block_outermost=True),))
         case BlockSparse():
+            if kv_dtype == "nvfp4" and settings.compute_capability[0] != 10:
+                return iter(())
             return iter((Backend(name="MINIMAX_M3_SPARSE", sizes=(128,), exact=True),))
         case BlockSparseIndexer():
             return iter((Backend(name="MINIMAX_M3_SPARSE_INDEXER", sizes=(128,), exact=True),))
@@ -152,7 +154,10 @@ def _grouped_nvidia(layer: Grouped, kv_dtype: str, settings: KvSettings) -> Iter
     value = layer.value_dim if isinstance(layer, FullAttention | SlidingWindow) else None
     if value is not None and value != head:
         # MiMo-V2 names its kernel itself: FA3/FA4 where they run, Triton elsewhere; both take multiples of 16.
-        yield Backend(name="FLASH_ATTN_DIFFKV" if major in (9, 10) else "TRITON_ATTN_DIFFKV", sizes=(16,))
+        if kv_dtype in PLAIN or (
+            kv_dtype == "fp8_e4m3" and major != 10 and _triton_reads(kv_dtype, settings)
+        ):
+            yield Backend(name="FLASH_ATTN_DIFFKV" if major in (9, 10) else "TRITON_ATTN_DIFFKV", sizes=(16,))
         return
     half = settings.model_dtype in ("float16", "bfloat16")
     # FA3/FA4 read 64-token pages where an SM90 dequantises fp8 for heads of 512 (flash_attn.py:300-329).
@@ -178,8 +183,13 @@ def _grouped_nvidia(layer: Grouped, kv_dtype: str, settings: KvSettings) -> Iter
         yield Backend(name="FLASHINFER", sizes=(16, 32, 64, *large), exact=True)
     if flash_runs and major == 10:
         yield flash
-    if head >= 32 and kv_dtype != "nvfp4":
+    if head >= 32 and _triton_reads(kv_dtype, settings):
         yield Backend(name="TRITON_ATTN", sizes=(16,))
+
+
+def _triton_reads(kv_dtype: str, settings: KvSettings) -> bool:
+    """Triton kernels read fp8 from compute capability 8.9 on (Ada, Hopper, ...), and nvfp4 never."""
+    return kv_dtype in PLAIN or (kv_dtype != "nvfp4" and settings.compute_capability >= (8, 9))
 
 
 def _flash_attention_runs(head: int, kv_dtype: str, sinks: bool, prefix: bool, settings: KvSettings) -> bool:
@@ -250,7 +260,8 @@ def _latent_nvidia(layer: LatentAttention, kv_dtype: str, settings: KvSettings) 
         if kv_dtype in PLAIN:
             yield Backend(name="FLASH_ATTN_MLA", sizes=(16,))
         yield Backend(name="FLASHMLA", sizes=(64,), exact=True)
-    yield Backend(name="TRITON_MLA", sizes=(16,))
+    if _triton_reads(kv_dtype, settings):
+        yield Backend(name="TRITON_MLA", sizes=(16,))
 
 
 def _sparse_latent_nvidia(layer: LatentAttention, kv_dtype: str, settings: KvSettings) -> Iterator[Backend]:
