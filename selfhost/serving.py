@@ -73,4 +73,6 @@ def _vendor(gpu: Gpu) -> Vendor:
 
 
 def _file_name(model_id: str) -> str:
-    return model_id.rstrip("/").rpartition("/")[2] or "model"
+    """Last part of a path, which stays below the volume whatever it is called."""
+    name = model_id.rstrip("/").rpartition("/")[2]
+    return name if name not in ("", ".", "..") else "model"

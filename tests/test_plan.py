@@ -316,6 +316,16 @@ def test_a_directory_is_served_from_the_volume() -> None:
     assert made.engine.args[1].text == "--served-model-name=tiny"
 
 
+@pytest.mark.parametrize("path", ["..", "/", ".", "../..", "/data/.."])
+def test_a_directory_cannot_climb_out_of_the_volume(path: str) -> None:
+    made = plan(model={"id": path, "origin": "directory", "revision": None})
+    assert made.weights.location == "/weights/model"
+    document = json.loads(to_json(made))
+    document["weights"]["location"] = "/weights/../etc"
+    with pytest.raises(PlanFormatError, match=r"plan\.weights\.location"):
+        from_json(json.dumps(document))
+
+
 def test_what_the_engine_refuses_makes_no_plan() -> None:
     with pytest.raises(UnsupportedError, match="unquantized") as error:
         plan(workload=Workload(quantization="awq-int4"))

@@ -81,6 +81,10 @@ def _names(plan: Plan) -> None:
     ):
         climbs = ".." in value.split("/")
         _need(_HTTP_PATH.fullmatch(value) is not None and not climbs, path, "is not an absolute path")
+    if plan.weights.kind == "volume":
+        location, mount = plan.weights.location, plan.weights.mount_path
+        inside = location.startswith(f"{mount}/") and ".." not in location.split("/")
+        _need(inside, "weights.location", f"must lie below {mount}")
 
 
 def _numbers(plan: Plan) -> None:
