@@ -262,7 +262,9 @@ def bailing_moe(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=2),
     )  # fmt: skip
     if config.bool("use_qk_norm", default=False):
-        common = (*common, norm(f"{name}.qk_layernorm", sizes.head_dim, copies=2))
+        # Layer norms unless `use_rmsnorm` (bailing_moe.py:111-120).
+        with_bias = not config.bool("use_rmsnorm", default=False)
+        common = (*common, norm(f"{name}.qk_layernorm", sizes.head_dim, copies=2, bias=with_bias))
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size"), bias=biased))
     gate_dtype = {"fp32": "float32", "bf16": "bfloat16"}.get(config.str("router_dtype", default=""))
     sparse: tuple[Item, ...] = (
