@@ -267,13 +267,11 @@ class Vllm:
             EnvVar(name="DO_NOT_TRACK", value="1", because="no usage reports from other libraries"),
         ]
         if serving.version.at_least(0, 11, 1):  # vllm#27444
-            found.append(
-                EnvVar(
-                    name="VLLM_ENGINE_READY_TIMEOUT_S",
-                    value=str(serving.load_seconds),
-                    because="the load-time budget; the engine would give up after 600 s",
-                )
+            because = "the load-time budget; the engine would give up after 600 s"
+            ready = EnvVar(
+                name="VLLM_ENGINE_READY_TIMEOUT_S", value=str(serving.load_seconds), because=because
             )
+            found.append(ready)
         return tuple(found)
 
     def object_to(self, serving: Serving) -> Objection | None:
