@@ -9,6 +9,7 @@ from selfhost.model.families.multimodal import (
     encoder,
     floats,
     language,
+    part,
     plain,
     stage,
     text_config,
@@ -26,14 +27,10 @@ _TOWER = ("model.vision_tower", "vision_tower")
 _MOBILENET_V5 = 294_126_912
 
 
-def _section(config: Config, name: str) -> Config:
-    return config.optional_section(name) or Config({}, config.name(name))
-
-
 def gemma3(config: Config) -> Draught:
     """Gemma3ForConditionalGeneration (models/gemma3_mm.py)."""
     section = text_config(config, model_type="gemma3_text", outer_tie=True)
-    vision = _section(config, "vision_config")
+    vision = part(config, "vision_config")
     draught = language(section, "Gemma3ForCausalLM")
     width = vision.int("hidden_size", default=768)
     towers, buffers = siglip_tower(vision, config, _TOWER)
@@ -48,7 +45,7 @@ def gemma3(config: Config) -> Draught:
 def paligemma(config: Config) -> Draught:
     """PaliGemmaForConditionalGeneration (models/paligemma.py)."""
     section = text_config(config, model_type="gemma", outer_tie=True)
-    vision = _section(config, "vision_config")
+    vision = part(config, "vision_config")
     name = "GemmaForCausalLM" if section.str("model_type") == "gemma" else "Gemma2ForCausalLM"
     # PaliGemmaConfig gives the vision section its own projection size when it states none.
     outputs = vision.int("projection_dim", default=config.int("projection_dim", default=2048))
@@ -80,7 +77,7 @@ def gemma3n(config: Config) -> Draught:
     section = text_config(config, model_type="gemma3n_text", outer_tie=True)
     draught = language(section, "Gemma3nForCausalLM")
     hidden = draught.facts.hidden_size
-    vision, audio = _section(config, "vision_config"), _section(config, "audio_config")
+    vision, audio = part(config, "vision_config"), part(config, "audio_config")
     kind = vision.str("architecture", default="mobilenetv5_300m_enc")
     if kind != "mobilenetv5_300m_enc":
         raise vision.error("architecture", f"is {kind[:40]!r}; Gemma 3n has mobilenetv5_300m_enc")
@@ -204,7 +201,7 @@ def gemma4(config: Config) -> Draught:
     section = text_config(config, model_type="gemma4_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")
     hidden = draught.facts.hidden_size
-    vision = _section(config, "vision_config")
+    vision = part(config, "vision_config")
     quantized = _quantized(config, vision)
     towers = [
         *_gemma4_vision(vision, quantized), _projection("embed_vision", vision, hidden, width=768, quantized=quantized)

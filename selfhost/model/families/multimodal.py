@@ -76,6 +76,7 @@ def text_config(
     *names: str,
     model_type: str = "",
     outer_tie: bool | None = None,
+    forward_tie: bool = False,
     more: Mapping[str, object] | None = None,
 ) -> Config:
     """The language model's section with its class's sizes and the outer rule on tied embeddings.
@@ -85,13 +86,15 @@ def text_config(
         model_type: type of the section where it states none.
         outer_tie: default of the outer class's `tie_word_embeddings`, which replaces the section's own value
             (config/vllm.py:955-985); None where that class has no such field.
+        forward_tie: the outer class takes over a tie that only the section states.
         more: values that the composite class forces upon the section.
     """
     section = config.optional_section(*(names or ("text_config",))) or config
     kind = section.str("model_type", default=model_type)
     data: dict[str, object] = {**SIZES.get(kind, {}), "model_type": kind, **section.data, **(more or {})}
     if section is not config and (outer_tie is not None or config.has("tie_word_embeddings")):
-        data["tie_word_embeddings"] = config.bool("tie_word_embeddings", default=bool(outer_tie))
+        inner = Config(data, section.path).bool("tie_word_embeddings", default=False) if forward_tie else False
+        data["tie_word_embeddings"] = config.bool("tie_word_embeddings", default=bool(outer_tie)) or inner
     return Config(data, section.path)
 
 
@@ -202,6 +205,11 @@ def _both_ways(block: Block) -> Block:
 
 
 # ---- towers
+def part(config: Config, name: str) -> Config:
+    """A tower's section; its class's defaults apply where it is absent."""
+    return config.optional_section(name) or Config({}, config.name(name))
+
+
 def encoder(prefixes: Prefixes, count: int, items: tuple[Item, ...], *, replicated: bool = False) -> tuple[Block, ...]:
     """`count` equal layers of a tower."""
     return tuple(

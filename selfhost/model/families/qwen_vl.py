@@ -10,6 +10,7 @@ from selfhost.model.families.multimodal import (
     floats,
     fused,
     language,
+    part,
     stage,
     table,
     text_config,
@@ -130,28 +131,24 @@ def qwen3_tower(vision: Config, *, deepstack: tuple[int, ...] = ()) -> tuple[tup
     return (*encoder(_BLOCKS, vision.int("depth", default=27, maximum=4096), items), rest), rotation(head_dim)
 
 
-def _vision(config: Config) -> Config:
-    return config.optional_section("vision_config") or Config({}, config.name("vision_config"))
-
-
 def qwen2_vl(config: Config) -> Draught:
     """Qwen2VLForConditionalGeneration; older files hold the language model's fields at the top."""
-    section = text_config(config, model_type="qwen2", outer_tie=False)
-    towers, buffers = qwen2_tower(_vision(config))
+    section = text_config(config, model_type="qwen2", outer_tie=False, forward_tie=True)
+    towers, buffers = qwen2_tower(part(config, "vision_config"))
     return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
 
 
 def qwen2_5_vl(config: Config) -> Draught:
     """Qwen2_5_VLForConditionalGeneration."""
-    section = text_config(config, model_type="qwen2", outer_tie=False)
-    towers, buffers = qwen2_5_tower(_vision(config))
+    section = text_config(config, model_type="qwen2", outer_tie=False, forward_tie=True)
+    towers, buffers = qwen2_5_tower(part(config, "vision_config"))
     return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
 
 
 def qwen3_vl(config: Config, architecture: str = "Qwen3ForCausalLM") -> Draught:
     """Qwen3VLForConditionalGeneration, dense."""
     section = text_config(config, outer_tie=False)
-    towers, buffers = qwen3_tower(_vision(config), deepstack=(8, 16, 24))
+    towers, buffers = qwen3_tower(part(config, "vision_config"), deepstack=(8, 16, 24))
     draught = language(section, architecture, positions_factor=1)
     return with_towers(draught, towers, modality=MODALITY, buffers=buffers)
 
@@ -167,7 +164,7 @@ def qwen3_5(config: Config, architecture: str = "Qwen3_5ForCausalLM") -> Draught
     if config.has("text_config") and config.has("tie_word_embeddings"):
         own = config.section("text_config").data.get("tie_word_embeddings", False)
         section = Config({**section.data, "tie_word_embeddings": own}, section.path)
-    towers, buffers = qwen3_tower(_vision(config))
+    towers, buffers = qwen3_tower(part(config, "vision_config"))
     draught = language(section, architecture, positions_factor=1)
     return with_towers(draught, towers, modality=MODALITY, buffers=buffers)
 
