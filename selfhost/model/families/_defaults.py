@@ -22,7 +22,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "bert": {
-        "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "max_position_embeddings": 512, "tie_word_embeddings": True, "type_vocab_size": 2,
     },
     "bloom": {
         "tie_word_embeddings": True,
@@ -149,7 +149,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "num_local_experts": 8, "shared_intermediate_size": 0, "tie_word_embeddings": False,
     },
     "gte": {
-        "max_position_embeddings": 8192, "tie_word_embeddings": True,
+        "max_position_embeddings": 8192, "tie_word_embeddings": True, "type_vocab_size": 1,
     },
     "hrm_text": {
         "attention_bias": False, "head_dim": 128, "max_position_embeddings": 2048, "mlp_bias": False,
@@ -228,7 +228,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False,
     },
     "modernbert": {
-        "attention_bias": False, "max_position_embeddings": 8192, "mlp_bias": False,
+        "attention_bias": False, "max_position_embeddings": 8192, "mlp_bias": False, "norm_bias": False,
         "tie_word_embeddings": True,
     },
     "nemotron": {
@@ -244,7 +244,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "tie_word_embeddings": False, "use_bias": False, "use_conv_bias": True,
     },
     "nomic_bert": {
-        "max_position_embeddings": 2048,
+        "max_position_embeddings": 2048, "type_vocab_size": 2,
     },
     "olmo": {
         "attention_bias": False, "max_position_embeddings": 2048, "tie_word_embeddings": False,
@@ -311,7 +311,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "shared_expert_intermediate_size": 512, "tie_word_embeddings": False,
     },
     "roberta": {
-        "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "max_position_embeddings": 512, "tie_word_embeddings": True, "type_vocab_size": 2,
     },
     "seed_oss": {
         "attention_bias": True, "attention_out_bias": False, "head_dim": 128,
@@ -336,7 +336,7 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "sliding_window": 4096, "tie_word_embeddings": True,
     },
     "xlm-roberta": {
-        "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "max_position_embeddings": 512, "tie_word_embeddings": True, "type_vocab_size": 2,
     },
     "zamba2": {
         "adapter_rank": 128, "add_bias_linear": False, "mamba_d_conv": 4, "mamba_d_state": 64,
