@@ -12,9 +12,8 @@ from selfhost.model.spec import ModelSpec
 from selfhost.model.what_if import requantize
 from selfhost.reserves import Defaults, EngineSettings, ModelShape, Reserves, defaults, reserves
 from selfhost.shape import shape_of
-from selfhost.stages import Stage, stages_of
+from selfhost.stages import Stage, buffers_of, stages_of
 from selfhost.units import ceil_div, gib
-from selfhost.weights import buffer_bytes
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
@@ -148,16 +147,12 @@ def prepare(
             engine=engine,
         ),
     )
-    towers = () if not workload.language_model_only else tuple(b for b in model.buffers if b.tower)
-    buffers = tuple(buffer for buffer in model.buffers if buffer not in towers)
-    attention = sum(len(block.keeps) > 0 for block in model.layers)
     return Prepared(
         spec=model,
         shape=_shape(model, workload.language_model_only),
         stages=stages,
         layout=layout,
-        # 16 bytes of q/k/v/prob scales per attention layer (layers/attention/attention.py).
-        buffers_bytes=buffer_bytes(buffers, split.tensor) + 16 * ceil_div(attention, split.pipeline),
+        buffers_bytes=buffers_of(model, split, language_model_only=workload.language_model_only),
     )
 
 
@@ -191,7 +186,13 @@ class _Sizing:
     def __init__(
         self, prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | None, version: Version
     ) -> None:
-        self.prepared, self.workload, self.split, self.gpu, self.version = prepared, workload, split, gpu, version
+        self.prepared, self.workload, self.split, self.gpu, self.version = (
+            prepared,
+            workload,
+            split,
+            gpu,
+            version,
+        )
         model = prepared.spec
         self.max_model_len = workload.max_model_len or model.facts.max_context_tokens
         self.stage = prepared.stages[prepared.fullest]
@@ -310,13 +311,18 @@ class _Sizing:
         terms = [
             Term(name="weights", bytes=stage.weights_bytes, because=self._why_weights(), source=_CONFIG),
             Term(
-                name="buffers", bytes=self.prepared.buffers_bytes, because="rotary tables, whole on every rank", source=_CONFIG
+                name="buffers",
+                bytes=self.prepared.buffers_bytes,
+                because="rotary tables, whole on every rank",
+                source=_CONFIG,
             ),
         ]
         if stage.copies_bytes:
             why = f"latent attention keeps kv_b_proj and its {model.dtype} copy"
             source = "vLLM 0.32.0 layers/attention/mla_attention.py:1248"
-            terms.append(Term(name="unpacked projections", bytes=stage.copies_bytes, because=why, source=source))
+            terms.append(
+                Term(name="unpacked projections", bytes=stage.copies_bytes, because=why, source=source)
+            )
         if stage.adapter_bytes:
             why = f"{self.workload.max_loras} slots of rank {self.workload.max_lora_rank}"
             source = "vLLM 0.32.0 lora/layers/base_linear.py"

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from selfhost.attention import GatedDeltaState, KimiDeltaState, LinearState, Mamba1State, Mamba2State, ShortConvState
+from selfhost.attention import (
+    GatedDeltaState,
+    KimiDeltaState,
+    LinearState,
+    Mamba1State,
+    Mamba2State,
+    ShortConvState,
+)
 from selfhost.dtypes import itemsize
 from selfhost.model.modules import Block, Embedding, Experts, Matrix
 from selfhost.model.spec import ModelSpec

@@ -10,7 +10,8 @@ from selfhost.dtypes import itemsize
 from selfhost.errors import UnsupportedError
 from selfhost.model.modules import Block, Experts, Matrix
 from selfhost.model.spec import ModelSpec
-from selfhost.weights import Ranks, block_bytes, blocks_bytes, part_rows
+from selfhost.units import ceil_div
+from selfhost.weights import Ranks, block_bytes, blocks_bytes, buffer_bytes, part_rows
 from selfhost.workload import Split, Workload
 
 
@@ -34,15 +35,17 @@ class Stage:
 
 
 def partition(layers: int, pipeline: int) -> tuple[range, ...]:
-    """Layers of each stage: even shares, what is left over goes to the stages before the last, from the back
-    (vLLM 0.32 distributed/utils.py `get_pp_indices`).
+    """Layers of each stage (vLLM 0.32 distributed/utils.py `get_pp_indices`).
+
+    Even shares; what is left over goes to the stages before the last, from the back.
 
     Raises:
         UnsupportedError: more stages than layers.
     """
     if pipeline > layers:
         raise UnsupportedError(
-            f"{pipeline} pipeline stages are more than the model's {layers} layers.", hint=f"Use --pp {layers} or less."
+            f"{pipeline} pipeline stages are more than the model's {layers} layers.",
+            hint=f"Use --pp {layers} or less.",
         )
     sizes = [layers // pipeline] * pipeline
     for index in range(2, layers % pipeline + 2):
@@ -98,8 +101,10 @@ def _shares(spec: ModelSpec, pipeline: int, drafts: bool) -> tuple[_Share, ...]:
 
 
 def _latent_copies(blocks: Counted, ranks: Ranks) -> int:
-    """Quantized MLA keeps kv_b_proj and a copy of it in the model's dtype, split into W_UV and W_UK_T
-    (vLLM 0.32 layers/attention/mla_attention.py:1248-1326)."""
+    """Quantized MLA keeps kv_b_proj and a copy of it in the model's dtype, split into W_UV and W_UK_T.
+
+    vLLM 0.32 layers/attention/mla_attention.py:1248-1326.
+    """
     total = 0
     for count, block in blocks:
         if not any(isinstance(kind, LatentAttention) for kind in block.keeps):
@@ -112,9 +117,11 @@ def _latent_copies(blocks: Counted, ranks: Ranks) -> int:
 
 
 def _adapters(blocks: Counted, ranks: Ranks, slots: int, rank: int) -> int:
-    """LoRA slots: A (rank x inputs) and B (outputs x rank) of every linear layer, A divided for row-parallel layers
-    and B for column-parallel ones (vLLM 0.32 lora/layers/base_linear.py `create_lora_weights`); experts have both per
-    expert (lora/layers/fused_moe.py)."""
+    """LoRA slots: A (rank x inputs) and B (outputs x rank) of every linear layer.
+
+    A is divided for row-parallel layers and B for column-parallel ones (vLLM 0.32 lora/layers/base_linear.py
+    `create_lora_weights`); experts have both per expert (lora/layers/fused_moe.py).
+    """
     if slots <= 0:
         return 0
     cells = 0
@@ -128,14 +135,18 @@ def _adapters(blocks: Counted, ranks: Ranks, slots: int, rank: int) -> int:
                     outputs = sum(part.units * part.unit for part in item.parts)
                 cells += count * item.copies * (len(item.parts) * inputs + outputs)
             elif isinstance(item, Experts):
-                inner = item.intermediate if ranks.whole_experts else -(-item.intermediate // ranks.expert_ranks)
+                inner = (
+                    item.intermediate if ranks.whole_experts else -(-item.intermediate // ranks.expert_ranks)
+                )
                 local = -(-item.count // ranks.expert_ranks) if ranks.whole_experts else item.count
                 shards = 2 if item.gated else 1
                 cells += count * local * (shards * (item.hidden + inner) + inner + item.hidden)
     return slots * rank * cells * itemsize(ranks.dtype)
 
 
-def stages_of(spec: ModelSpec, split: Split, workload: Workload, *, compute_capability: int | None) -> tuple[Stage, ...]:
+def stages_of(
+    spec: ModelSpec, split: Split, workload: Workload, *, compute_capability: int | None
+) -> tuple[Stage, ...]:
     """What each pipeline stage holds on one rank.
 
     The first stage has the embedding and the towers, the last the final norm, the head (or, when it is tied, a second
@@ -174,3 +185,13 @@ def stages_of(spec: ModelSpec, split: Split, workload: Workload, *, compute_capa
             )
         )
     return tuple(found)
+
+
+def buffers_of(spec: ModelSpec, split: Split, *, language_model_only: bool = False) -> int:
+    """Bytes of non-parameter tensors on one rank.
+
+    Rotary tables, and 16 bytes of q/k/v/prob scales per attention layer (vLLM 0.32 layers/attention/attention.py).
+    """
+    buffers = tuple(buffer for buffer in spec.buffers if not (language_model_only and buffer.tower))
+    attention = sum(1 for block in spec.layers if block.keeps)
+    return buffer_bytes(buffers, split.tensor) + 16 * ceil_div(attention, split.pipeline)

@@ -14,10 +14,9 @@ from selfhost.memory import NEWEST, Version
 from selfhost.model.modules import Experts
 from selfhost.model.spec import ModelSpec
 from selfhost.model.what_if import requantize
-from selfhost.reserves import EngineSettings, Reserves, defaults, reserves
+from selfhost.reserves import EngineSettings, defaults, reserved_bytes
 from selfhost.shape import shape_of
-from selfhost.stages import Stage, stages_of
-from selfhost.weights import buffer_bytes
+from selfhost.stages import Stage, buffers_of, stages_of
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
@@ -47,14 +46,20 @@ class _Kind(NamedTuple):
 def _kinds(gpus: Iterable[Gpu], version: Version) -> tuple[_Kind, ...]:
     groups: dict[tuple[object, ...], list[Gpu]] = {}
     for gpu in gpus:
-        link = gpu.link is not None and "NVLink" in gpu.link
+        # Before model runner V2 the sampler's buffers followed the number of multiprocessors (reserves/activation.py).
+        processors = gpu.multiprocessors if version < (0, 26, 0) else 0
         key = (
-            gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.kind, gpu.multiprocessors, link,
+            gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.kind, processors, gpu.link,
             gpu.id.startswith("gb10"), defaults(version, gpu),
         )  # fmt: skip
         groups.setdefault(key, []).append(gpu)
     return tuple(
-        _Kind(vendor=twins[0].vendor, capability=twins[0].compute_capability, twin=twins[0], members=tuple(twins))
+        _Kind(
+            vendor=twins[0].vendor,
+            capability=twins[0].compute_capability,
+            twin=twins[0],
+            members=tuple(twins),
+        )
         for twins in groups.values()
     )
 
@@ -91,7 +96,9 @@ class _Model:
                 self._stages[key] = found
         return self._stages[key]
 
-    def layout(self, name: str | None, tensor: int, kind: _Kind, stage: Stage, version: Version) -> KvLayout | None:
+    def layout(
+        self, name: str | None, tensor: int, kind: _Kind, stage: Stage, version: Version
+    ) -> KvLayout | None:
         """The KV layout, None where the engine has none."""
         model = self.formats[name]
         key = (model.kv_dtype, model.dtype, tensor, kind.vendor, kind.capability)
@@ -135,18 +142,18 @@ def sweep(
     context = spec.facts.max_context_tokens
     for kind in _kinds(gpus, version):
         given = defaults(version, kind.twin, max_model_len=context)
-        steps = step_tokens(
-            given.max_num_batched_tokens, async_scheduling=not model.shapes[quantizations[0]].pooling, engine=version[:2]
-        )
+        pooling = model.shapes[quantizations[0]].pooling
+        steps = step_tokens(given.max_num_batched_tokens, async_scheduling=not pooling, engine=version[:2])
         kernels = _kernels(spec, kind)
+        needs: dict[int, tuple[int, int]] = {}
         for tensor in tensors:
             settings = EngineSettings(
                 version=version, gpu=kind.twin, tensor=tensor, utilization=given.utilization,
                 max_num_batched_tokens=given.max_num_batched_tokens, max_num_seqs=given.max_num_seqs,
                 max_model_len=context,
             )  # fmt: skip
-            kept: dict[bool, Reserves] = {}
-            buffers = buffer_bytes(spec.buffers, tensor)
+            kept: dict[bool, int] = {}
+            buffers = buffers_of(spec, Split(tensor=tensor))
             for name in quantizations:
                 stage = model.stage(name, tensor, kernels)
                 layout = model.layout(name, tensor, kind, stage, version) if stage else None
@@ -155,11 +162,12 @@ def sweep(
                 shape = model.shapes[name]
                 mxfp4 = shape.quantization == "mxfp4"
                 if mxfp4 not in kept:
-                    kept[mxfp4] = reserves(shape, settings)
-                items = sum(item.bytes for item in kept[mxfp4].items)
-                used = items + stage.weights_bytes + stage.copies_bytes + buffers
-                size = layout.block_bytes
-                need = layout.blocks_per_request(context, steps)
+                    # Formats differ in their widths only where MXFP4 experts bring their own workspace.
+                    kept[mxfp4] = reserved_bytes(shape, settings)
+                used = kept[mxfp4] + stage.weights_bytes + stage.copies_bytes + buffers
+                size, need = needs.get(id(layout)) or needs.setdefault(
+                    id(layout), (layout.block_bytes, layout.blocks_per_request(context, steps))
+                )
                 ratio = given.utilization
                 for gpu in kind.members:
                     available = int(gpu.usable_bytes * ratio) - used

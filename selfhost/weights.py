@@ -72,10 +72,8 @@ def _matrix(item: Matrix, ranks: Ranks, replicated: bool) -> int:
     else:
         rows = tuple(part_rows(part, tensor) for part in item.parts)
     size = itemsize(item.dtype or ranks.dtype)
-    if item.scheme is None:
-        total = sum(rows) * inputs * size
-    else:
-        total = item.scheme.matrix(rows, inputs, item.inputs, size)
+    scheme = item.scheme
+    total = scheme.matrix(rows, inputs, item.inputs, size) if scheme else sum(rows) * inputs * size
     if item.bias:
         total += sum(rows) * size
     return total * item.copies
@@ -120,7 +118,8 @@ def _embedding(item: Embedding, ranks: Ranks, replicated: bool) -> int:
         if not replicated:
             if rows % ranks.tensor:
                 raise UnsupportedError(
-                    f"Tensor parallel {ranks.tensor} does not divide the vocabulary.", hint="Use a power of two."
+                    f"Tensor parallel {ranks.tensor} does not divide the vocabulary.",
+                    hint="Use a power of two.",
                 )
             rows //= ranks.tensor
     if item.scheme is None:

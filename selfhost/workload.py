@@ -19,9 +19,15 @@ def _option(flag: str, help_text: str, kind: str, *, metavar: str = "N") -> dict
 class Split:
     """How one model is divided over GPUs: `tensor` x `pipeline` GPUs hold one copy, `data` copies run side by side."""
 
-    tensor: int = field(default=1, metadata=_option("--tp", "Tensor-parallel size: GPUs that share each layer.", "int"))
-    pipeline: int = field(default=1, metadata=_option("--pp", "Pipeline-parallel size: stages of layers.", "int"))
-    data: int = field(default=1, metadata=_option("--dp", "Data-parallel size: copies of the attention layers.", "int"))
+    tensor: int = field(
+        default=1, metadata=_option("--tp", "Tensor-parallel size: GPUs that share each layer.", "int")
+    )
+    pipeline: int = field(
+        default=1, metadata=_option("--pp", "Pipeline-parallel size: stages of layers.", "int")
+    )
+    data: int = field(
+        default=1, metadata=_option("--dp", "Data-parallel size: copies of the attention layers.", "int")
+    )
     expert: bool = field(
         default=False, metadata=_option("--ep", "Place whole experts on ranks (expert parallel).", "flag")
     )
@@ -50,14 +56,18 @@ class Workload:
     )
     quantization: str | None = field(
         default=None,
-        metadata=_option("--quant", "Weight quantization to assume instead of the checkpoint's.", "str", metavar="S"),
+        metadata=_option(
+            "--quant", "Weight quantization to assume instead of the checkpoint's.", "str", metavar="S"
+        ),
     )
     kv_dtype: str = field(
         default="auto", metadata=_option("--kv-dtype", "KV-cache element type.", "kv_dtype", metavar="D")
     )
     gpu_memory_utilization: float | None = field(
         default=None,
-        metadata=_option("--gpu-memory-utilization", "Share of the GPU the engine may use (0-1).", "ratio", metavar="R"),
+        metadata=_option(
+            "--gpu-memory-utilization", "Share of the GPU the engine may use (0-1).", "ratio", metavar="R"
+        ),
     )
     max_num_batched_tokens: int | None = field(
         default=None, metadata=_option("--max-num-batched-tokens", "Tokens of one engine step.", "count")
@@ -76,7 +86,9 @@ class Workload:
     block_size: int | None = field(
         default=None, metadata=_option("--block-size", "KV-cache block size in tokens.", "int")
     )
-    max_loras: int = field(default=0, metadata=_option("--max-loras", "LoRA adapters held on the GPU at once.", "int"))
+    max_loras: int = field(
+        default=0, metadata=_option("--max-loras", "LoRA adapters held on the GPU at once.", "int")
+    )
     max_lora_rank: int = field(default=16, metadata=_option("--max-lora-rank", "Largest LoRA rank.", "int"))
     speculative_tokens: int = field(
         default=0,

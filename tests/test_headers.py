@@ -47,7 +47,13 @@ def headers(dtype: str = "bfloat16", **changes: tuple[int, ...]) -> tuple[Tensor
 
 def raw(tensors: tuple[TensorHeader, ...], **config: object) -> RawModel:
     return RawModel(
-        reference="x", id="x", revision=None, origin="directory", source="x", config=CONFIG | config, tensors=tensors
+        reference="x",
+        id="x",
+        revision=None,
+        origin="directory",
+        source="x",
+        config=CONFIG | config,
+        tensors=tensors,
     )
 
 
@@ -79,7 +85,9 @@ def test_a_missing_dtype_comes_from_the_headers() -> None:
 
 
 def test_layers_the_engine_does_not_load_are_said() -> None:
-    extra = TensorHeader(name="model.layers.2.eh_proj.weight", dtype="bfloat16", shape=(4096, 256), bytes=2 << 20)
+    extra = TensorHeader(
+        name="model.layers.2.eh_proj.weight", dtype="bfloat16", shape=(4096, 256), bytes=2 << 20
+    )
     spec = parse_model(raw((*headers(), extra)))
     assert any("no part" in note for note in spec.notes)
     assert not parse_model(raw(headers())).notes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from selfhost.dtypes import BITS
 from selfhost.errors import MalformedAnswerError
 from selfhost.model.modules import Block, Embedding, Experts, Matrix
 from selfhost.model.raw import TensorHeader
@@ -88,7 +87,7 @@ def examine(spec: ModelSpec, tensors: tuple[TensorHeader, ...]) -> Stored:
     known = _under(inside, tensors)
     total = sum(t.bytes for t in tensors)
     loose = total - known
-    notes = ()
+    notes: tuple[str, ...] = ()
     if loose > total // 1000:
         notes = (f"{gib(loose)} GiB of the stored tensors belong to no part that the engine loads.",)
     return Stored(bytes=total, unclaimed_bytes=loose, dtypes=dtypes, notes=notes)
@@ -113,8 +112,3 @@ def main_dtype(tensors: tuple[TensorHeader, ...]) -> str | None:
         if tensor.dtype in _PLAIN_FLOATS:
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.bytes
     return max(sizes, key=sizes.__getitem__) if sizes else None
-
-
-def is_known(dtype: str) -> bool:
-    """Whether a stored dtype is one that selfhost can count."""
-    return dtype in BITS or dtype in GGML_BLOCKS

@@ -1,4 +1,4 @@
-"""What vLLM allocates, module by module: matrices, experts, vectors and embeddings, each with how it is divided over ranks.
+"""What vLLM allocates, module by module: matrices, experts, vectors, embeddings, and how ranks divide each.
 
 Sizes here are of the whole model; `weights.py` turns them into bytes of one rank.
 """

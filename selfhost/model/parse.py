@@ -7,15 +7,17 @@ from dataclasses import replace
 from selfhost.dtypes import canonical
 from selfhost.errors import ConfigError
 from selfhost.model.config import Config
+from selfhost.model.declared import Declared
+from selfhost.model.dialects import read_declared
+from selfhost.model.encoders import image_encoder
 from selfhost.model.families import builder
 from selfhost.model.families._base_models import BASE_MODELS
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families.common import Draught
-from selfhost.model.modules import Block, Buffer, Vector
 from selfhost.model.headers import examine, main_dtype
+from selfhost.model.modules import Block, Buffer, Vector
 from selfhost.model.raw import RawModel, TensorHeader
 from selfhost.model.spec import ModelSpec
-from selfhost.model.declared import Declared, read_declared
 from selfhost.quantization.schemes import Scheme
 from selfhost.weights import item_parameters
 
@@ -45,7 +47,11 @@ def parse_model(raw: RawModel) -> ModelSpec:
     if raw.pooling and not draught.facts.pooling:
         draught = without_head(draught)
     dtype = read_dtype(config, draught, raw.tensors)
-    facts = replace(draught.facts, max_context_tokens=read_context_limit(config, draught.facts.max_context_tokens))
+    facts = replace(
+        draught.facts, max_context_tokens=read_context_limit(config, draught.facts.max_context_tokens)
+    )
+    if draught.towers:
+        facts = replace(facts, image_encoder=image_encoder(config, config.str("model_type")))
     declared = read_declared(config, raw.quantization)
     parameters = sum(
         item_parameters(item)
@@ -88,7 +94,9 @@ def read_architecture(config: Config) -> str:
         # (transformers_utils/config.py:876-886).
         return base
     if not names:
-        raise config.error("architectures", "is missing", hint="config.json of a language model names its class there.")
+        raise config.error(
+            "architectures", "is missing", hint="config.json of a language model names its class there."
+        )
     for name in names:
         if builder(name) is not None:
             return name
@@ -96,8 +104,10 @@ def read_architecture(config: Config) -> str:
 
 
 def read_dtype(config: Config, draught: Draught, tensors: tuple[TensorHeader, ...] | None = None) -> str:
-    """The dtype vLLM runs in: float32 and unstated become bfloat16, float16 for pooling models that bear it
-    (config/model.py `_get_and_verify_dtype`)."""
+    """The dtype vLLM runs in (config/model.py `_get_and_verify_dtype`).
+
+    float32 and unstated become bfloat16, float16 for pooling models that bear it.
+    """
     halves = draught.facts.pooling and config.str("model_type") not in _NO_FLOAT16
     preferred = "float16" if halves else "bfloat16"
     text = draught.dtype
@@ -131,8 +141,10 @@ def text_section(config: Config) -> Config:
 
 
 def read_context_limit(config: Config, fallback: int) -> int:
-    """The longest context the engine takes by default: the shortest stated length, stretched by rope scaling
-    (vLLM 0.32 config/model.py `_get_and_verify_max_len`)."""
+    """The longest context the engine takes by default: the shortest stated length, stretched by rope scaling.
+
+    vLLM 0.32 config/model.py `_get_and_verify_max_len`.
+    """
     text = text_section(config)
     stated = [text.int(name) for name in _LENGTHS if text.has(name)]
     limit = min(stated) if stated else fallback
@@ -164,7 +176,9 @@ def quantize(spec: ModelSpec, declared: Declared | None) -> ModelSpec:
             return done[id(block)]
         schemes: tuple[Scheme | None, ...] = ()
         if declared is not None:
-            schemes = tuple(declared.scheme_for(block, item, layer=index, layers=layers) for item in block.items)
+            schemes = tuple(
+                declared.scheme_for(block, item, layer=index, layers=layers) for item in block.items
+            )
         # `spec` keeps the blocks alive, so ids of their items stay unique here.
         key = (id(block.items), schemes, block.keeps, block.tower, block.replicated)
         found = equal.get(key)

@@ -52,7 +52,9 @@ class Patterns:
         if mode == "substring":
             return entry in name
         if mode == "modelopt":
-            return entry in name or (("*" in entry or "[" in entry) and self._regex(entry, glob=True, text=name))
+            return entry in name or (
+                ("*" in entry or "[" in entry) and self._regex(entry, glob=True, text=name)
+            )
         if mode == "gptq":
             return self._regex(entry, glob=False, text=name)
         if entry.startswith("re:"):

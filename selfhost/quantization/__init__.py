@@ -1,4 +1,4 @@
-"""What a quantization does to each tensor: one class per scheme (schemes.py), and SCHEMES, their names on the command line."""
+"""What a quantization does to each tensor: a class per scheme (schemes.py), and SCHEMES, their `--quant` names."""
 
 from __future__ import annotations
 

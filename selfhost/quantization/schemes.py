@@ -125,8 +125,10 @@ class Fp8:
         return total
 
     def experts(self, shape: ExpertShape) -> int:
-        """quantization/fp8.py:540-628; blocks that TP cannot divide are refined or the shard is padded
-        (fused_moe/oracle/fp8.py:290-345)."""
+        """quantization/fp8.py:540-628.
+
+        Blocks that TP cannot divide are refined, or the shard is padded (fused_moe/oracle/fp8.py:290-345).
+        """
         intermediate, hidden = shape.intermediate, shape.hidden
         if self.granularity == "block":
             rows, columns = self.block
@@ -141,10 +143,8 @@ class Fp8:
             scales += ceil_div(hidden, rows) * ceil_div(intermediate, columns)
         else:
             weights = (shape.shards + 1) * hidden * intermediate
-            if self.granularity == "channel":
-                scales = shape.shards * intermediate + hidden
-            else:
-                scales = shape.shards + 1
+            per_channel = self.granularity == "channel"
+            scales = shape.shards * intermediate + hidden if per_channel else shape.shards + 1
         if self.static_inputs:
             scales += (shape.shards if self.expert_input_shards else 1) + 1
         return shape.local * (weights + 4 * scales) + shape.biases(hidden, intermediate)
@@ -170,7 +170,9 @@ class Int8:
     def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
         """compressed_tensors/schemes/compressed_tensors_w8a8_int8.py."""
         rows = sum(parts)
-        return rows * inputs + 4 * (rows if self.per_channel else len(parts)) + (8 if self.static_inputs else 0)
+        return (
+            rows * inputs + 4 * (rows if self.per_channel else len(parts)) + (8 if self.static_inputs else 0)
+        )
 
     def experts(self, shape: ExpertShape) -> int:
         """compressed_tensors_moe: int8 weights, fp32 scale per output channel."""
@@ -239,7 +241,9 @@ class PackedInt:
             while group > 1 and (inner % group or hidden % group):
                 group //= 2
         one = (up * hidden + hidden * inner) * self.width // 8
-        cells = up * (ceil_div(hidden, group) if group else 1) + hidden * (ceil_div(inner, group) if group else 1)
+        cells = up * (ceil_div(hidden, group) if group else 1) + hidden * (
+            ceil_div(inner, group) if group else 1
+        )
         one += cells * shape.itemsize
         if zero_points:
             one += cells * self.width // 8

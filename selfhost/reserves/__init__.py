@@ -33,7 +33,9 @@ __all__ = [
     "capture_sizes",
     "defaults",
     "parse_version",
+    "reserved_bytes",
     "reserves",
+    "subtracts_graphs",
     "uses_model_runner_v2",
     "version_warning",
 ]
@@ -53,7 +55,7 @@ def reserves(shape: ModelShape, settings: EngineSettings) -> Reserves:
     estimate, captured = graphs(shape, settings)
     if settings.gpu.vendor == "AMD":  # servers start with captured graphs larger than what the share leaves
         captured = replace(captured, bytes=0)
-    subtracted = settings.version >= (0, 21, 0) and settings.gpu.vendor == "NVIDIA"
+    subtracted = subtracts_graphs(settings)
     return Reserves(
         activation=peak,
         graphs=estimate,
@@ -66,3 +68,14 @@ def reserves(shape: ModelShape, settings: EngineSettings) -> Reserves:
         total_bytes=settings.gpu.memory_bytes,
         certainty_bytes=certainty_bytes(shape, settings, peak.bytes, estimate.bytes if subtracted else 0),
     )
+
+
+def subtracts_graphs(settings: EngineSettings) -> bool:
+    """Whether this release takes its estimate of the CUDA graphs out of the KV cache (from 0.21 on)."""
+    return settings.version >= (0, 21, 0) and settings.gpu.vendor == "NVIDIA"
+
+
+def reserved_bytes(shape: ModelShape, settings: EngineSettings) -> int:
+    """Bytes of the share that the KV cache cannot have: the sum of `Reserves.items`, for sweeps over many GPUs."""
+    total = activation(shape, settings).bytes + non_torch(settings).bytes
+    return total + graphs(shape, settings)[0].bytes if subtracts_graphs(settings) else total

@@ -77,7 +77,11 @@ def indexer(config: Config, sizes: Heads, *, name: str = "self_attn.indexer") ->
     return (
         whole(f"{name}.wq_b", heads * dim, config.int("q_lora_rank")),
         Matrix(
-            name=f"{name}.wk_weights_proj", parts=parts, inputs=sizes.hidden, division="none", quantizable=False
+            name=f"{name}.wk_weights_proj",
+            parts=parts,
+            inputs=sizes.hidden,
+            division="none",
+            quantizable=False,
         ),
         Vector(name=f"{name}.k_norm", units=dim, unit=2, dtype="float32"),
     )
@@ -96,8 +100,11 @@ def indexed_layers(config: Config, layers: int) -> tuple[bool, ...]:
 
 
 def latent_buffers(config: Config, sizes: Heads, *, sparse: bool = False) -> tuple[Buffer, ...]:
-    """Rotary tables over the rope part only; DeepSeek's yarn stretches them and keeps fp32
-    (rotary_embedding/deepseek_scaling_rope.py). An indexer that rotates otherwise has its own (deepseek_v2.py:1160)."""
+    """Rotary tables over the rope part only.
+
+    DeepSeek's yarn stretches them and keeps fp32 (rotary_embedding/deepseek_scaling_rope.py). An indexer that rotates
+    otherwise has its own (deepseek_v2.py:1160).
+    """
     rope = config.int("qk_rope_head_dim")
     positions, dtype = sizes.positions, None
     scaling = config.optional_section("rope_scaling", "rope_parameters")
@@ -108,10 +115,14 @@ def latent_buffers(config: Config, sizes: Heads, *, sparse: bool = False) -> tup
         )
         dtype = "float32"
     table = rope_buffer(positions, rope, dtype=dtype)
-    return (table, table) if sparse and not config.bool("indexer_rope_interleave", default=False) else (table,)
+    return (
+        (table, table) if sparse and not config.bool("indexer_rope_interleave", default=False) else (table,)
+    )
 
 
-def moe_items(config: Config, hidden: int, *, router_dtype: str | None = None, corrected: bool) -> tuple[Item, ...]:
+def moe_items(
+    config: Config, hidden: int, *, router_dtype: str | None = None, corrected: bool
+) -> tuple[Item, ...]:
     """Router, routed experts and the shared expert as one MLP."""
     count = config.int("n_routed_experts", maximum=1 << 16)
     inner = config.int("moe_intermediate_size")
@@ -140,11 +151,17 @@ def latent_moe(
     dense_size = config.int("intermediate_size")
     count = config.int("n_routed_experts", default=0, minimum=0, maximum=1 << 16)
     dense_layers = config.int("first_k_dense_replace", default=0, minimum=0)
-    every = config.int("moe_layer_freq", default=1) if not isinstance(config.data.get("moe_layer_freq"), list) else 1
+    every = (
+        config.int("moe_layer_freq", default=1)
+        if not isinstance(config.data.get("moe_layer_freq"), list)
+        else 1
+    )
     corrected = config.str("topk_method", default="noaux_tc" if glm else "") == "noaux_tc"
     common = (*latent_attention(config, sizes), norm("layer_norms", sizes.hidden, copies=2))
     dense = (*common, *gated_mlp("mlp", sizes.hidden, dense_size))
-    routed = (*common, *moe_items(config, sizes.hidden, router_dtype=router_dtype, corrected=corrected)) if count else dense
+    routed = dense
+    if count:
+        routed = (*common, *moe_items(config, sizes.hidden, router_dtype=router_dtype, corrected=corrected))
     latent = LatentAttention(
         rank=config.int("kv_lora_rank"),
         rope_dim=config.int("qk_rope_head_dim"),

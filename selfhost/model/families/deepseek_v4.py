@@ -37,7 +37,9 @@ def _compressor(name: str, width: int, hidden: int, ratio: int) -> tuple[Item, .
     parts = (Part(name=f"{name}.wkv", units=span), Part(name=f"{name}.wgate", units=span))
     return (
         Vector(name=f"{name}.ape", units=ratio, unit=span, dtype="float32"),
-        Matrix(name=f"{name}.fused_wkv_wgate", parts=parts, inputs=hidden, division="none", quantizable=False),
+        Matrix(
+            name=f"{name}.fused_wkv_wgate", parts=parts, inputs=hidden, division="none", quantizable=False
+        ),
         norm(f"{name}.norm", width),
     )
 

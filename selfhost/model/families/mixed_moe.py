@@ -126,7 +126,15 @@ def mimo_v2(config: Config) -> Draught:
 
     def attend(one: Heads, values: int, sinks: bool) -> tuple[Item, ...]:
         items: list[Item] = [
-            qkv("self_attn.qkv_proj", one.hidden, one.heads, one.kv_heads, one.head_dim, value_dim=values, bias=biased),
+            qkv(
+                "self_attn.qkv_proj",
+                one.hidden,
+                one.heads,
+                one.kv_heads,
+                one.head_dim,
+                value_dim=values,
+                bias=biased,
+            ),
             row("self_attn.o_proj", one.hidden, one.heads * values),
         ]
         if sinks:
@@ -181,7 +189,8 @@ def minimax_m3(config: Config) -> Draught:
     index_heads, index_dim = sparse.int("sparse_num_index_heads"), sparse.int("sparse_index_dim")
     count, inner = config.int("num_local_experts", maximum=1 << 16), config.int("intermediate_size")
     dense_size = config.int("dense_intermediate_size")
-    shared = config.int("shared_intermediate_size", default=inner) * config.int("n_shared_experts", default=0, minimum=0)
+    shared = config.int("shared_intermediate_size", default=inner)
+    shared *= config.int("n_shared_experts", default=0, minimum=0)
     routes = _flags(config, "moe_layer_freq", sizes.layers)
     indexed = _flags(sparse, "sparse_attention_freq", sizes.layers)
     plain = attention(sizes, qk_norm="head")
@@ -211,7 +220,9 @@ def minimax_m3(config: Config) -> Draught:
             *(gated_mlp("block_sparse_moe.shared_experts", sizes.hidden, shared) if shared else ()),
         ),
     }  # fmt: skip
-    built = {(i, r): (*(with_index if i else plain), norms, *mlps[r]) for i in (False, True) for r in (False, True)}
+    built = {
+        (i, r): (*(with_index if i else plain), norms, *mlps[r]) for i in (False, True) for r in (False, True)
+    }
     full = FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim)
     blocks = (
         BlockSparse(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),

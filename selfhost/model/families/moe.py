@@ -1,4 +1,4 @@
-"""Mixture-of-experts decoders with grouped-query attention: Mixtral, Qwen MoE, GLM-4.5, MiniMax-M2, gpt-oss and relatives."""
+"""Mixture-of-experts decoders with grouped-query attention: Mixtral, Qwen MoE, GLM-4.5, MiniMax-M2, gpt-oss."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ from selfhost.model.families.common import (
     rope_buffer,
     router,
     row,
+    whole,
 )
 from selfhost.model.families.llama import rotary_dim
 from selfhost.model.modules import Block, Buffer, Item, Vector
 
 
 def attention(
-    sizes: Heads, *, bias: bool = False, output_bias: bool = False, qk_norm: str | None = None, name: str = "self_attn"
+    sizes: Heads,
+    *,
+    bias: bool = False,
+    output_bias: bool = False,
+    qk_norm: str | None = None,
+    name: str = "self_attn",
 ) -> tuple[Item, ...]:
     """QKV and output projection, with norms per head or over all heads."""
     items: list[Item] = [
@@ -134,7 +140,7 @@ def qwen_moe(config: Config, *, biased: bool, qk_norm: str | None) -> Draught:
         )
     routes = _sparse(config, sizes.layers)
     needs_dense = not all(routes(index) for index in range(sizes.layers))
-    dense_size = config.int("intermediate_size", default=None if not needs_dense else None)
+    dense_size = config.int("intermediate_size", default=None)
     dense: tuple[Item, ...] = ()
     if needs_dense:
         dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
@@ -190,10 +196,10 @@ def glm4_moe(config: Config) -> Draught:
 
 
 def draft_blocks(config: Config, sizes: Heads, layer: tuple[Item, ...], count: int) -> tuple[Block, ...]:
-    """MTP layers as DeepSeek shaped them: a decoder layer, a projection of two hidden states to one, three norms, and
-    the embedding and head shared with the model (models/deepseek_mtp.py, glm4_moe_mtp.py)."""
-    from selfhost.model.families.common import whole
+    """MTP layers as DeepSeek shaped them (models/deepseek_mtp.py, glm4_moe_mtp.py).
 
+    A decoder layer, a projection of two hidden states to one, three norms; embedding and head are the model's own.
+    """
     items = (
         *layer,
         whole("eh_proj", sizes.hidden, 2 * sizes.hidden, quantizable=False),
@@ -201,7 +207,8 @@ def draft_blocks(config: Config, sizes: Heads, layer: tuple[Item, ...], count: i
     )
     keeps = (grouped(sizes.kv_heads, sizes.head_dim),)
     return tuple(
-        Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=items, keeps=keeps) for index in range(count)
+        Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=items, keeps=keeps)
+        for index in range(count)
     )
 
 
@@ -225,7 +232,10 @@ def minimax_m2(config: Config) -> Draught:
         experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
     )
     if config.bool("use_routing_bias", default=False):
-        items = (*items, Vector(name="block_sparse_moe.e_score_correction_bias", units=count, dtype="float32"))
+        items = (
+            *items,
+            Vector(name="block_sparse_moe.e_score_correction_bias", units=count, dtype="float32"),
+        )
     return assemble(
         config, sizes, lambda index: items, intermediate=inner, experts=count,
         per_token=config.int("num_experts_per_tok"), expert_size=inner,

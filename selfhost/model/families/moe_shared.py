@@ -1,5 +1,6 @@
-"""More mixture-of-experts decoders with grouped-query attention: Ling, Ernie 4.5, Hunyuan, Trinity, dots, OLMoE, DBRX,
-Granite and Phi MoE. Each reads its own field names; what they build is the same few pieces.
+"""More mixture-of-experts decoders with grouped-query attention, each with field names of its own.
+
+Ling, Ernie 4.5, Hunyuan, Trinity, dots, OLMoE, DBRX, Granite and Phi MoE; what they build is the same few pieces.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def phi_moe(config: Config) -> Draught:
         # The longrope table holds the short and the long half (rotary_embedding/phi3_long_rope_scaled_rope.py).
         original = config.int("original_max_position_embeddings", default=positions)
         positions += scaled.int("original_max_position_embeddings", default=original)
+    window = config.int("sliding_window", default=0, minimum=0) or None
     one = assemble(
-        config, sizes, lambda index: items, window=lambda index: config.int("sliding_window", default=0, minimum=0) or None,
+        config, sizes, lambda index: items, window=lambda index: window,
         intermediate=inner, experts=count, per_token=config.int("num_experts_per_tok", default=2), expert_size=inner,
         buffers=(rope_buffer(positions, sizes.head_dim),),
     )  # fmt: skip
@@ -90,8 +92,8 @@ def granite_moe(config: Config) -> Draught:
         experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
     )
     if shared:
-        items = (*items, *gated_mlp("shared_mlp", sizes.hidden, shared,
-                                    names=("input_linear", "input_linear", "input_linear", "output_linear")))  # fmt: skip
+        names = ("input_linear", "input_linear", "input_linear", "output_linear")
+        items = (*items, *gated_mlp("shared_mlp", sizes.hidden, shared, names=names))
     each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
     return assemble(
         config, sizes, lambda index: items, window=lambda index: each[index], tied_default=True, intermediate=inner,
@@ -283,7 +285,8 @@ def bailing_moe(config: Config) -> Draught:
         buffers=(rope_buffer(sizes.positions, rotary),),
     )  # fmt: skip
     return replace(
-        one, first=Block(prefixes=("model",), items=(embedding("word_embeddings", sizes.vocab, sizes.hidden),))
+        one,
+        first=Block(prefixes=("model",), items=(embedding("word_embeddings", sizes.vocab, sizes.hidden),)),
     )
 
 
