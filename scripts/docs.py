@@ -61,6 +61,11 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def help_() -> str:
+    """The help of selfhost itself."""
+    return f"```text\n{_help([])}```\n"
+
+
 def _help(words: list[str]) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -137,6 +142,19 @@ def models() -> str:
     return table(("id", "parameters", "takes", "status", "licence", "source"), rows)
 
 
+def allocations() -> str:
+    """How selfhost's sizes compare with vLLM's own allocations, per architecture."""
+    import bench_allocations as bench
+    from bench_truth import bundled_cases
+
+    scores = tuple(map(bench.score, bundled_cases()))
+    found = bench.totals(scores)
+    share = f"{100 * found.weights_right / found.cases:.1f} % right in weights"
+    share += f", {100 * found.kv_right / found.cases:.1f} % in KV cache and capacity."
+    rows = table(("architecture", *bench.HEADS[1:]), bench.rows(scores, by="architecture"))
+    return f"{found.cases} cases of {found.models} models: {share}\n\n{rows}"
+
+
 def exit_codes() -> str:
     """What each exit code means."""
     return table(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES.items()])
@@ -188,8 +206,8 @@ def tree() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__.replace("_", "-"): part
-    for part in (commands, schemas, gpus, models, exit_codes, errors, tree)
+    part.__name__.strip("_").replace("_", "-"): part
+    for part in (help_, commands, schemas, gpus, models, allocations, exit_codes, errors, tree)
 }
 
 

@@ -88,7 +88,8 @@ def _tell(
         else:
             click.echo(f"{_paint('Error:', 'red')} {_one_line(message)}", err=True)
             if hint:
-                click.echo(f"{_paint('Hint:', 'cyan')} {_one_line(hint)}", err=True)
+                first = hint[:1].upper() + hint[1:] if hint.split(maxsplit=1)[0].islower() else hint
+                click.echo(f"{_paint('Hint:', 'cyan')} {_one_line(first)}", err=True)
     except BrokenPipeError:
         pass
     return code

@@ -116,7 +116,8 @@ def headline(text: str, *, good: bool | None = None) -> None:
 
 def next_step(command: str, why: str) -> None:
     """Print the last line of a result: the command that leads on."""
-    click.echo(f"\nNext: {command}    {why}")
+    gap = " " * 4 if len(command) + len(why) + 10 <= _width() else "\n      "
+    click.echo(f"\nNext: {command}{gap}{why}")
 
 
 def _width() -> int:
