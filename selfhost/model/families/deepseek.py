@@ -47,7 +47,7 @@ def read_latent_heads(config: Config) -> Heads:
 def latent_attention(config: Config, sizes: Heads, *, name: str = "self_attn") -> tuple[Item, ...]:
     """MLA projections: the A projections are whole on each rank, B and output are divided (deepseek_v2.py:953-1106)."""
     rank = config.int("kv_lora_rank")
-    rope, nope = config.int("qk_rope_head_dim"), config.int("qk_nope_head_dim")
+    rope, nope = config.int("qk_rope_head_dim", minimum=0), config.int("qk_nope_head_dim")
     value = config.int("v_head_dim")
     query = config.int("q_lora_rank", default=None)
     latent = Part(name=f"{name}.kv_a_proj_with_mqa", units=rank + rope)

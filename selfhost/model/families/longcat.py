@@ -35,7 +35,7 @@ def _sizes(config: Config) -> Heads:
     )
 
 
-def _bare(items: tuple[Item, ...], *, keep: bool) -> tuple[Item, ...]:
+def bare(items: tuple[Item, ...], *, keep: bool) -> tuple[Item, ...]:
     """Items that no quantization touches, unless `keep`."""
     if keep:
         return items
@@ -49,15 +49,15 @@ def longcat_flash(config: Config, *, first: tuple[Item, ...] = ()) -> Draught:
     count = config.int("n_routed_experts", maximum=1 << 16)
     expert_size = config.int("expert_ffn_hidden_size", "moe_intermediate_size")
     zeros = config.int("zero_expert_num", default=256, minimum=0, maximum=1 << 16)
-    bare = config.strings("disable_quant_module", default=())
+    skipped = config.strings("disable_quant_module", default=())
     attention: list[Item] = []
     mlps: list[Item] = []
     for number in range(2):
         attention.extend(latent_attention(config, sizes, name=f"self_attn.{number}"))
         mlps.extend(gated_mlp(f"mlps.{number}", sizes.hidden, inner))
     items: tuple[Item, ...] = (
-        *_bare(tuple(attention), keep="self_attn" not in bare),
-        *_bare(tuple(mlps), keep="mlps" not in bare),
+        *bare(tuple(attention), keep="self_attn" not in skipped),
+        *bare(tuple(mlps), keep="mlps" not in skipped),
         norm("layer_norms", sizes.hidden, copies=4),
         router("mlp.router.classifier", count + zeros, sizes.hidden, dtype="float32"),
         Vector(name="mlp.router.e_score_correction_bias", units=count + zeros, dtype="float32"),

@@ -1,0 +1,210 @@
+"""The text part of GLM-5.3-Flash: Kimi delta attention, every fourth layer sparse latent attention, hyper-connections.
+
+vLLM 0.32 models/glm5next/common/{model,attention,kda}.py.
+"""
+
+from __future__ import annotations
+
+from selfhost.attention import Attention, KimiDeltaState, LatentAttention, PoolTail, SparseIndexer
+from selfhost.model.config import Config
+from selfhost.model.families._kit import Layer, same_items, stack
+from selfhost.model.families.common import (
+    Builder,
+    Draught,
+    Heads,
+    column,
+    experts_item,
+    gated_mlp,
+    head,
+    norm,
+    router,
+    row,
+    whole,
+)
+from selfhost.model.families.deepseek import latent_attention
+from selfhost.model.families.longcat import bare
+from selfhost.model.modules import Block, Item, Matrix, Part, Vector
+
+
+def _linear(config: Config) -> tuple[int, int, int]:
+    """Heads, width of a head and convolution of the delta attention; `linear_attn_config` goes first."""
+    inside = config.optional_section("linear_attn_config")
+    given = {} if inside is None else inside.data
+    section = Config(
+        {
+            "linear_num_heads": given.get("num_heads", config.data.get("linear_num_heads")),
+            "linear_head_dim": given.get("head_dim", config.data.get("linear_head_dim")),
+            "linear_conv_kernel_dim": given.get("short_conv_kernel_size", config.data.get("linear_conv_kernel_dim")),
+        },
+        config.path,
+    )
+    return (
+        section.int("linear_num_heads", default=64, maximum=1 << 16),
+        section.int("linear_head_dim", default=128),
+        section.int("linear_conv_kernel_dim", default=4, maximum=1 << 10),
+    )
+
+
+def _bounded(config: Config) -> bool:
+    """Whether the gate has a lower bound: -5 unless it is null and `safe_gate` does not ask for one."""
+    inside = config.optional_section("linear_attn_config")
+    if inside is None:
+        return config.data.get("linear_lower_bound", -5.0) is not None
+    bound = inside.data.get("gate_lower_bound", config.data.get("linear_lower_bound", -5.0))
+    return bound is not None or inside.bool("safe_gate", default=True)
+
+
+def _delta_attention(config: Config, hidden: int) -> tuple[Item, ...]:
+    """q, k, v, step sizes and the two low-rank inputs in one matrix, the last two on every rank (kda.py:237-320).
+
+    Never quantized, as checkpoints in fp8 leave its scales out.
+    """
+    heads, dim, kernel = _linear(config)
+    width = heads * dim
+    mixed = [Part(name=f"self_attn.{name}", units=heads, unit=dim) for name in ("q_proj", "k_proj", "v_proj")]
+    mixed.append(Part(name="self_attn.b_proj", units=heads))
+    mixed += [Part(name=f"self_attn.{name}", units=1, unit=dim) for name in ("f_a_proj", "g_a_proj")]
+    items: tuple[Item, ...] = (
+        Matrix(name="self_attn.in_proj_qkvbfg_a", parts=tuple(mixed), inputs=hidden, division="column"),
+        column("self_attn.f_b_proj", width, dim, units=heads),
+        column("self_attn.g_b_proj", width, dim, units=heads),
+        Vector(name="self_attn.conv1d", units=heads, unit=dim * kernel, divided=True, dtype="float32", copies=3),
+        Vector(name="self_attn.dt_bias", units=heads, unit=dim, divided=True, dtype="float32"),
+        Vector(name="self_attn.A_log", units=heads, divided=True, dtype="float32"),
+        norm("self_attn.o_norm", dim),
+        row("self_attn.o_proj", hidden, width),
+    )
+    return bare(items, keep=False)
+
+
+def _indexer(config: Config, hidden: int) -> tuple[Item, ...]:
+    """Pools of tokens share a key, which a learned gate and position weigh (attention.py:185-240)."""
+    name = "self_attn.indexer"
+    heads, dim = config.int("index_n_heads", default=32), config.int("index_head_dim", default=128)
+    parts = (Part(name=f"{name}.wk", units=dim), Part(name=f"{name}.weights_proj", units=heads))
+    return (
+        Vector(name=f"{name}.index_kpool_compress_ape", units=_pool(config), unit=dim, dtype="float32"),
+        Vector(name=f"{name}.index_kpool_compress_gate", units=dim, unit=hidden, dtype="bfloat16"),
+        whole(f"{name}.wq_b", heads * dim, config.int("q_lora_rank"), quantizable=False),
+        Matrix(name=f"{name}.wk_weights_proj", parts=parts, inputs=hidden, division="none", quantizable=False),
+        Vector(name=f"{name}.k_norm", units=dim, unit=2, dtype="float32"),
+    )
+
+
+def _pool(config: Config) -> int:
+    return config.int("index_kpool", default=16, minimum=2, maximum=1 << 12)
+
+
+def _feed(config: Config, hidden: int, *, routed: bool) -> tuple[Item, ...]:
+    if not routed:
+        return gated_mlp("mlp", hidden, config.int("intermediate_size"))
+    count, inner = config.int("n_routed_experts", maximum=1 << 16), config.int("moe_intermediate_size")
+    shared = config.int("n_shared_experts", default=1, minimum=0, maximum=1 << 10)
+    items: list[Item] = [router("mlp.gate", count, hidden), experts_item("mlp.experts", count, hidden, inner)]
+    if config.str("topk_method", default="noaux_tc") == "noaux_tc":
+        items.append(Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"))
+    if shared:
+        items.extend(gated_mlp("mlp.shared_experts", hidden, inner * shared))
+    return tuple(items)
+
+
+def _words(config: Config, field: str, layers: int) -> tuple[str, ...] | None:
+    if not config.has(field):
+        return None
+    words = config.strings(field)
+    if len(words) < layers:
+        raise config.error(field, f"names {len(words)} layers, but there are {layers}")
+    return words[:layers]
+
+
+def hyper_connections(hidden: int, streams: int) -> tuple[Item, ...]:
+    """Mixing of the residual streams around attention and MLP, in fp32 on every rank."""
+    mixed = (2 + streams) * streams
+    return (
+        Vector(name="hc_fn", units=mixed, unit=streams * hidden, dtype="float32", copies=2),
+        Vector(name="hc_base_scale", units=mixed + 3, dtype="float32", copies=2),
+    )
+
+
+def glm5_next(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str, ...] = ()) -> Draught:
+    """Glm5NextForCausalLM, and the text section of Glm5NextForConditionalGeneration.
+
+    Args:
+        config: the text section.
+        prefix: the checkpoint's prefix of the model.
+        engine_prefixes: vLLM's where it differs.
+    """
+    hidden = config.int("hidden_size")
+    heads = config.int("num_attention_heads", maximum=1 << 16)
+    rope = config.int("qk_rope_head_dim", default=0, minimum=0)
+    if rope:
+        raise config.error("qk_rope_head_dim", f"is {rope}, but this architecture rotates nothing")
+    sizes = Heads(
+        hidden=hidden, layers=config.layers(), heads=heads, kv_heads=heads, head_dim=config.int("qk_nope_head_dim"),
+        vocab=config.int("vocab_size"), positions=config.int("max_position_embeddings", default=1048576),
+    )  # fmt: skip
+    kinds = _words(config, "layer_types", sizes.layers)
+    if kinds is None:
+        kinds = tuple("linear_attention" if index % 4 != 3 else "indexed_attention" for index in range(sizes.layers))
+    mlps = _words(config, "mlp_layer_types", sizes.layers)
+    if mlps is None:
+        mlps = tuple("dense" if index < 3 else "sparse" for index in range(sizes.layers))
+    if not config.has("mhc"):
+        raise config.error("mhc", "is missing")
+    mixing = hyper_connections(hidden, config.int("hc_mult", default=4, maximum=256)) if config.bool("mhc") else ()
+    latent_items = latent_attention(Config({**config.data, "qk_rope_head_dim": 0}, config.path), sizes)
+
+    def build(delta: bool, routed: bool, mixed: bool) -> tuple[Item, ...]:
+        attention = _delta_attention(config, hidden)
+        if not delta:
+            attention = (*bare(latent_items, keep=False), *_indexer(config, hidden))
+        return (
+            *attention,
+            *_feed(config, hidden, routed=routed),
+            norm("layer_norms", hidden, copies=2),
+            *(mixing if mixed else ()),
+        )
+
+    items = same_items(build)
+    linear_heads, linear_dim, kernel = _linear(config)
+    state: tuple[Attention, ...] = (
+        KimiDeltaState(
+            heads=linear_heads, head_dim=linear_dim, conv_kernel=kernel,
+            flash_prefill=linear_dim == 128 and _bounded(config),
+        ),
+    )  # fmt: skip
+    index_dim = config.int("index_head_dim", default=128)
+    kept: tuple[Attention, ...] = (
+        LatentAttention(rank=config.int("kv_lora_rank"), rope_dim=0, nope_dim=sizes.head_dim, sparse=True),
+        SparseIndexer(head_dim=index_dim, pool=_pool(config)),
+        PoolTail(head_dim=index_dim, pool=_pool(config)),
+    )
+
+    def layer(index: int) -> Layer:
+        delta = kinds[index] == "linear_attention"
+        return items(delta, mlps[index] == "sparse", True), state if delta else kept
+
+    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
+    draft_items = (
+        *items(False, mlps[-1] == "sparse", False),
+        whole("eh_proj", hidden, 2 * hidden, quantizable=False),
+        norm("enorm_hnorm_norm", hidden, copies=3),
+        head("shared_head.head", sizes.vocab, hidden),
+    )
+    routes = "sparse" in mlps
+    return stack(
+        config, sizes, layer, prefix=prefix, engine_prefixes=engine_prefixes, buffers=(),
+        intermediate=config.int("intermediate_size"), tied=False,
+        draft=tuple(
+            Block(prefixes=(f"{prefix}.layers.{sizes.layers + index}",), items=draft_items, keeps=kept)
+            for index in range(drafts)
+        ),
+        facts_more={
+            "experts": config.int("n_routed_experts") if routes else 0,
+            "experts_per_token": config.int("num_experts_per_tok", default=8) if routes else 0,
+            "expert_intermediate_size": config.int("moe_intermediate_size") if routes else 0,
+        },
+    )  # fmt: skip
+
+
+ARCHITECTURES: dict[str, Builder] = {"Glm5NextForCausalLM": glm5_next}
