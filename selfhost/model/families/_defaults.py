@@ -152,8 +152,8 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "max_position_embeddings": 8192, "tie_word_embeddings": True, "type_vocab_size": 1,
     },
     "hrm_text": {
-        "attention_bias": False, "head_dim": 128, "max_position_embeddings": 2048, "mlp_bias": False,
-        "tie_word_embeddings": False,
+        "H_cycles": 2, "L_cycles": 3, "attention_bias": False, "head_dim": 128,
+        "max_position_embeddings": 2048, "mlp_bias": False, "tie_word_embeddings": False,
     },
     "hunyuan_v1_dense": {
         "attention_bias": False, "max_position_embeddings": 2048, "tie_word_embeddings": False,
@@ -177,10 +177,11 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "num_experts_per_tok": 2, "num_key_value_heads": 8, "tie_word_embeddings": False,
     },
     "kimi_linear": {
-        "attention_bias": False, "kv_lora_rank": 512, "linear_conv_kernel_dim": 4,
-        "max_position_embeddings": 1048576, "moe_intermediate_size": 1024, "n_shared_experts": 1,
-        "num_experts_per_tok": 8, "num_key_value_heads": 32, "num_local_experts": 256,
-        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "tie_word_embeddings": False, "v_head_dim": 128,
+        "attention_bias": False, "kv_lora_rank": 512, "linear_conv_kernel_dim": 4, "linear_head_dim": 128,
+        "linear_num_heads": 32, "max_position_embeddings": 1048576, "moe_intermediate_size": 1024,
+        "n_shared_experts": 1, "num_experts_per_tok": 8, "num_key_value_heads": 32,
+        "num_local_experts": 256, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+        "tie_word_embeddings": False, "v_head_dim": 128,
     },
     "laguna": {
         "attention_bias": False, "gating": True, "head_dim": 128, "max_position_embeddings": 131072,
