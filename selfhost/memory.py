@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from selfhost.attention import CrossAttention
 from selfhost.errors import UnsupportedError
 from selfhost.kv import KvCapacity, KvLayout, KvSettings, layout_of_stages, step_tokens
 from selfhost.model.spec import ModelSpec
@@ -141,7 +142,8 @@ def prepare(
             model_dtype=model.dtype,
             vendor="nvidia" if nvidia else "amd",
             compute_capability=capability,
-            prefix_caching=workload.prefix_caching,
+            # None takes the engine's default, which was off for recurrent models before 0.28.
+            prefix_caching=None if workload.prefix_caching else False,
             block_size=workload.block_size,
             speculative_tokens=workload.speculative_tokens,
             engine=engine,
@@ -198,6 +200,9 @@ class _Sizing:
         self.stage = prepared.stages[prepared.fullest]
         self.defaults = self._defaults()
         self.batched = workload.max_num_batched_tokens or self.defaults.max_num_batched_tokens
+        if any(isinstance(kind, CrossAttention) for _, kind in self.stage.keeps):
+            # Encoder-decoders run without chunked prefill: a step holds a whole request (config/scheduler.py:303).
+            self.batched = max(self.batched, self.max_model_len)
         self.sequences = workload.max_num_seqs or self.defaults.max_num_seqs
         self.utilization = workload.gpu_memory_utilization or self.defaults.utilization
         # A copy of the attention layers per data-parallel rank serves its share of the requests.

@@ -19,12 +19,6 @@ MODELS = (
     "google/gemma-3-27b-it",
     "Qwen/Qwen3-30B-A3B",
 )
-    "Qwen/Qwen3-32B",
-    "openai/gpt-oss-20b",
-    "deepseek-ai/DeepSeek-V3",
-    "google/gemma-3-27b-it",
-    "Qwen/Qwen3-30B-A3B",
-)
 GPUS = ("h100-sxm-80gb", "b200", "l40s", "a100-sxm-80gb", "mi300x")
 FORMATS = (None, "fp8", "awq-int4", "mxfp4")
 
