@@ -25,7 +25,7 @@ from selfhost.model.families.common import (
     row,
     whole,
 )
-from selfhost.model.families.llama import rotary_dim
+from selfhost.model.families._rope import table
 from selfhost.model.modules import Block, Buffer, Item, Vector
 
 
@@ -87,7 +87,7 @@ def assemble(
         first=Block(prefixes=(prefix,), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
         layers=layers.done(),
         last=Block(prefixes=("",), items=last),
-        buffers=(rope_buffer(sizes.positions, rotary_dim(config, sizes.head_dim)),) if buffers is None else buffers,
+        buffers=(table(config, sizes.head_dim, sizes.positions),) if buffers is None else buffers,
         tied=tied,
         draft=draft,
     )  # fmt: skip
@@ -185,12 +185,11 @@ def glm4_moe(config: Config) -> Draught:
     )
     if shared:
         sparse = (*sparse, *gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared))
-    rotary = _partial(config, sizes.head_dim, 0.5)
     drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
     return assemble(
         config, sizes, lambda index: dense if index < dense_layers else sparse, intermediate=dense_size,
         experts=count, per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
-        buffers=(rope_buffer(sizes.positions, rotary),),
+        buffers=(table(config, sizes.head_dim, sizes.positions, share=0.5),),
         draft=draft_blocks(config, sizes, sparse, drafts),
     )  # fmt: skip
 
@@ -210,14 +209,6 @@ def draft_blocks(config: Config, sizes: Heads, layer: tuple[Item, ...], count: i
         Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=items, keeps=keeps)
         for index in range(count)
     )
-
-
-def _partial(config: Config, head_dim: int, default: float) -> int:
-    """Rotating elements, where the family's default share is not 1."""
-    for section in (config, config.optional_section("rope_parameters")):
-        if section is not None and section.has("partial_rotary_factor"):
-            return max(2, int(head_dim * section.float("partial_rotary_factor", default=default)))
-    return max(2, int(head_dim * default))
 
 
 def minimax_m2(config: Config) -> Draught:
