@@ -59,6 +59,10 @@ def objection_to(
     from selfhost.engines import get_engine
     from selfhost.serving import serving_for
 
+    limit = spec.facts.max_context_tokens
+    if workload.max_model_len is not None and workload.max_model_len > limit:
+        # Memory has an answer beyond the model's own context too; that the engine refuses it is a note of size.
+        workload = replace(workload, max_model_len=limit)
     published = spec if workload.quantization is None else replace(spec, quantization=workload.quantization)
     serving = serving_for(published, engine, gpu, split, workload)
     return get_engine(engine.engine).object_to(serving)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +16,7 @@ from selfhost.cli._options import (
     split_options,
     workload_options,
 )
-from selfhost.cli._output import emit_json, facts, headline, next_step, table
+from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
 from selfhost.cli._sizing import (
     again,
     as_sentence,
@@ -70,15 +70,13 @@ def command(
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     notes = list(spec.notes)
-    limit, asked = spec.facts.max_context_tokens, workload
+    limit = spec.facts.max_context_tokens
     if workload.max_model_len is not None and workload.max_model_len > limit:
-        # A question about memory has an answer beyond the model's own limit too; the engine's refusal is a note.
         notes.append(
             f"{workload.max_model_len:,} tokens are beyond the model's {limit:,}: the engine refuses them unless "
             "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set."
         )
-        asked = replace(workload, max_model_len=limit)
-    against = objection_to(spec, version, card, split, asked)
+    against = objection_to(spec, version, card, split, workload)
     if against is not None:
         where = f"{spec.id} on {card.name}" if card else spec.id
         raise UnsupportedError(as_sentence(f"{where}: {against.because}"), hint=against.hint)
@@ -89,9 +87,7 @@ def command(
     if as_json:
         emit_json("size", as_facts(spec, result, split, version, changes, tuple(notes)))
     else:
-        _show(model, spec, result, workload, split, card, changes)
-        for note in notes:
-            click.echo(f"Note: {note}")
+        _show(model, spec, result, workload, split, card, changes, tuple(notes))
     return 4 if result.fits is False else 0
 
 
@@ -164,6 +160,7 @@ def _show(
     split: Split,
     gpu: Gpu | None,
     changes: tuple[Remedy, ...],
+    notes: tuple[str, ...],
 ) -> None:
     headline(_answer(spec, result, split, gpu), good=result.fits)
     click.echo()
@@ -181,6 +178,10 @@ def _show(
     click.echo()
     facts(_limits(result))
     show_remedies("What would help:", changes)
+    if notes:
+        click.echo()
+    for note in notes:
+        say(f"Note: {note}")
     words = again(model, workload)
     if gpu is None:
         next_step(f"selfhost plan {words}", "GPUs that carry it")
