@@ -92,6 +92,9 @@ def _fp8(config: Config, section: Config) -> Declared:
         if kind == "fp4" and isinstance(main, Fp8):
             # Checkpoints with fp4 experts store the scales of the rest as e8m0 (quant_config.py `is_scale_e8m0`).
             main = replace(main, scale_bytes=1)
+            if block == (32, 32):
+                # V4.1's scales are of 32 x 32 values; vLLM spreads them to one per row and 32 inputs (:245-262).
+                main = Mx(width=8)
         if kind not in ("fp4", "fp8"):
             raise config.error("expert_dtype", f"is {kind!r}; DeepSeek V4 has fp4 or fp8 experts")
     elif section.str("store_dtype", default="") == "mxfp4":

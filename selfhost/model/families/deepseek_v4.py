@@ -25,9 +25,9 @@ from selfhost.model.families.common import (
     whole,
 )
 from selfhost.model.modules import Block, Item, Matrix, Part, Vector
-from selfhost.units import round_up
+from selfhost.units import ceil_div
 
-# Sinks are padded to the query heads that the kernel takes (attention.py `get_padded_num_q_heads`).
+# A rank's sinks are padded to the query heads that the kernel takes (attention.py `get_padded_num_q_heads`).
 _PADDED_HEADS = 64
 
 
@@ -44,21 +44,33 @@ def _compressor(name: str, width: int, hidden: int, ratio: int) -> tuple[Item, .
     )
 
 
-def _attention(config: Config, hidden: int, ratio: int) -> tuple[Item, ...]:
+def fused_attention(config: Config, hidden: int) -> tuple[Item, ...]:
+    """Projections of one latent head and its sinks, without compressor and indexer."""
     heads, dim = config.int("num_attention_heads", maximum=1 << 16), config.int("head_dim")
     query, output, groups = config.int("q_lora_rank"), config.int("o_lora_rank"), config.int("o_groups")
     if (heads * dim) % groups:
         raise config.error("o_groups", f"is {groups}, which does not divide {heads} heads of {dim}")
     fused = (Part(name="attn.wq_a", units=query), Part(name="attn.wkv", units=dim))
-    items: list[Item] = [
-        Vector(name="attn.attn_sink", units=round_up(heads, _PADDED_HEADS), dtype="float32"),
+    return (
+        Vector(
+            name="attn.attn_sink",
+            units=ceil_div(heads, _PADDED_HEADS),
+            unit=_PADDED_HEADS,
+            divided=True,
+            dtype="float32",
+        ),
         Matrix(name="attn.fused_wqa_wkv", parts=fused, inputs=hidden, division="none"),
         norm("attn.q_norm", query),
         column("attn.wq_b", heads * dim, query, units=heads),
         norm("attn.kv_norm", dim),
         column("attn.wo_a", groups * output, heads * dim // groups, units=groups),
         row("attn.wo_b", hidden, groups * output),
-    ]
+    )
+
+
+def _attention(config: Config, hidden: int, ratio: int) -> tuple[Item, ...]:
+    items = list(fused_attention(config, hidden))
+    dim, query = config.int("head_dim"), config.int("q_lora_rank")
     if ratio > 1:
         items.extend(_compressor("attn.compressor", dim, hidden, ratio))
     if ratio == 4:
@@ -84,7 +96,17 @@ def _keeps(config: Config, ratio: int) -> tuple[Attention, ...]:
 
 
 def deepseek_v4(config: Config) -> Draught:
-    """DeepseekV4ForCausalLM."""
+    """DeepseekV4ForCausalLM; with a vision tower vLLM takes the class that has one
+    (transformers_utils/model_arch_config_convertor.py:592-606)."""
+    if config.int("vision_n_layers", default=0, minimum=0):
+        from selfhost.model.families.deepseek_v41 import deepseek_v4_vision
+
+        return deepseek_v4_vision(config)
+    return v4_text(config)
+
+
+def v4_text(config: Config) -> Draught:
+    """The language model of DeepSeek V4."""
     heads = config.int("num_attention_heads", maximum=1 << 16)
     sizes = Heads(
         hidden=config.int("hidden_size"), layers=config.layers(), heads=heads, kv_heads=1,

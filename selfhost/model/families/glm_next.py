@@ -34,7 +34,9 @@ def _linear(config: Config) -> tuple[int, int, int]:
         {
             "linear_num_heads": given.get("num_heads", config.data.get("linear_num_heads")),
             "linear_head_dim": given.get("head_dim", config.data.get("linear_head_dim")),
-            "linear_conv_kernel_dim": given.get("short_conv_kernel_size", config.data.get("linear_conv_kernel_dim")),
+            "linear_conv_kernel_dim": given.get(
+                "short_conv_kernel_size", config.data.get("linear_conv_kernel_dim")
+            ),
         },
         config.path,
     )
@@ -68,7 +70,9 @@ def _delta_attention(config: Config, hidden: int) -> tuple[Item, ...]:
         Matrix(name="self_attn.in_proj_qkvbfg_a", parts=tuple(mixed), inputs=hidden, division="column"),
         column("self_attn.f_b_proj", width, dim, units=heads),
         column("self_attn.g_b_proj", width, dim, units=heads),
-        Vector(name="self_attn.conv1d", units=heads, unit=dim * kernel, divided=True, dtype="float32", copies=3),
+        Vector(
+            name="self_attn.conv1d", units=heads, unit=dim * kernel, divided=True, dtype="float32", copies=3
+        ),
         Vector(name="self_attn.dt_bias", units=heads, unit=dim, divided=True, dtype="float32"),
         Vector(name="self_attn.A_log", units=heads, divided=True, dtype="float32"),
         norm("self_attn.o_norm", dim),
@@ -86,7 +90,9 @@ def _indexer(config: Config, hidden: int) -> tuple[Item, ...]:
         Vector(name=f"{name}.index_kpool_compress_ape", units=_pool(config), unit=dim, dtype="float32"),
         Vector(name=f"{name}.index_kpool_compress_gate", units=dim, unit=hidden, dtype="bfloat16"),
         whole(f"{name}.wq_b", heads * dim, config.int("q_lora_rank"), quantizable=False),
-        Matrix(name=f"{name}.wk_weights_proj", parts=parts, inputs=hidden, division="none", quantizable=False),
+        Matrix(
+            name=f"{name}.wk_weights_proj", parts=parts, inputs=hidden, division="none", quantizable=False
+        ),
         Vector(name=f"{name}.k_norm", units=dim, unit=2, dtype="float32"),
     )
 
@@ -145,13 +151,17 @@ def glm5_next(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
     )  # fmt: skip
     kinds = _words(config, "layer_types", sizes.layers)
     if kinds is None:
-        kinds = tuple("linear_attention" if index % 4 != 3 else "indexed_attention" for index in range(sizes.layers))
+        kinds = tuple(
+            "linear_attention" if index % 4 != 3 else "indexed_attention" for index in range(sizes.layers)
+        )
     mlps = _words(config, "mlp_layer_types", sizes.layers)
     if mlps is None:
         mlps = tuple("dense" if index < 3 else "sparse" for index in range(sizes.layers))
     if not config.has("mhc"):
         raise config.error("mhc", "is missing")
-    mixing = hyper_connections(hidden, config.int("hc_mult", default=4, maximum=256)) if config.bool("mhc") else ()
+    mixing = (
+        hyper_connections(hidden, config.int("hc_mult", default=4, maximum=256)) if config.bool("mhc") else ()
+    )
     latent_items = latent_attention(Config({**config.data, "qk_rope_head_dim": 0}, config.path), sizes)
 
     def build(delta: bool, routed: bool, mixed: bool) -> tuple[Item, ...]:

@@ -39,7 +39,9 @@ def bare(items: tuple[Item, ...], *, keep: bool) -> tuple[Item, ...]:
     """Items that no quantization touches, unless `keep`."""
     if keep:
         return items
-    return tuple(replace(item, quantizable=False) if isinstance(item, (Matrix, Experts)) else item for item in items)
+    return tuple(
+        replace(item, quantizable=False) if isinstance(item, (Matrix, Experts)) else item for item in items
+    )
 
 
 def longcat_flash(config: Config, *, first: tuple[Item, ...] = ()) -> Draught:
@@ -98,7 +100,9 @@ def longcat_ngram(config: Config) -> Draught:
     neighbours = config.int("emb_neighbor_num", minimum=2, maximum=64)
     embedders = config.int("emb_split_num", maximum=1 << 10) * (neighbours - 1)
     if hidden % embedders:
-        raise config.error("emb_split_num", f"gives {embedders} tables, which do not divide a hidden size of {hidden}")
+        raise config.error(
+            "emb_split_num", f"gives {embedders} tables, which do not divide a hidden size of {hidden}"
+        )
     smallest = config.float("ngram_vocab_size_ratio", default=0) * vocab
     if not 0 < smallest < 1 << 36:
         raise config.error("ngram_vocab_size_ratio", "gives no sensible table size")

@@ -94,11 +94,15 @@ def _attention(config: Config) -> tuple[Heads, tuple[Item, ...], Attention, tupl
     if config.int("param_sink_number", default=0, minimum=0):
         sizes = _sink_sizes(config)
         # Sinks take the first blocks of the pool; windows are kept whole (StaticSinkAttention.get_kv_cache_spec).
-        kept = FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, value_dim=config.int("v_channels"))
+        kept = FullAttention(
+            kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, value_dim=config.int("v_channels")
+        )
         items = _sink_attention(config, sizes)
         buffers = [rope_buffer(sizes.positions, config.int("qk_rope_dim"))]
         if not config.bool("param_sink_with_value", default=False):
-            elements = config.int("param_sink_number") * sizes.kv_heads * config.int("v_channels") * sizes.layers
+            elements = (
+                config.int("param_sink_number") * sizes.kv_heads * config.int("v_channels") * sizes.layers
+            )
             buffers.append(Buffer(name="sink values", elements=elements, dtype="model", divided=True))
         return sizes, items, kept, tuple(buffers)
     from selfhost.model.families._kit import attention_kind

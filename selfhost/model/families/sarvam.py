@@ -27,7 +27,9 @@ from selfhost.model.families.moe_shared import bailing_moe
 from selfhost.model.modules import Item, Vector
 
 
-def _experts(config: Config, hidden: int, *, router_dtype: str | None, total_shared: bool) -> tuple[Item, ...]:
+def _experts(
+    config: Config, hidden: int, *, router_dtype: str | None, total_shared: bool
+) -> tuple[Item, ...]:
     """Router, experts and shared experts.
 
     Args:
@@ -55,7 +57,11 @@ def sarvam_mla(config: Config) -> Draught:
     """SarvamMLAForCausalLM: latent attention whose A projections are not fused."""
     sizes = read_latent_heads(config)
     rank, query = config.int("kv_lora_rank"), config.int("q_lora_rank", default=None)
-    nope, rope, value = config.int("qk_nope_head_dim"), config.int("qk_rope_head_dim"), config.int("v_head_dim")
+    nope, rope, value = (
+        config.int("qk_nope_head_dim"),
+        config.int("qk_rope_head_dim"),
+        config.int("v_head_dim"),
+    )
     queries = sizes.heads * sizes.head_dim
     attention: tuple[Item, ...] = (
         whole("self_attn.kv_a_proj_with_mqa", rank + rope, sizes.hidden),

@@ -35,7 +35,9 @@ def _routed_layers(config: Config, layers: int, default: range) -> frozenset[int
         return frozenset(default)
     if isinstance(given, str):
         words = [word.strip() for word in given.strip().split(",")]
-        if len(words) > layers or not all(word.isascii() and word.isdigit() and len(word) < 8 for word in words):
+        if len(words) > layers or not all(
+            word.isascii() and word.isdigit() and len(word) < 8 for word in words
+        ):
             raise config.error("moe_layers_enum", "should be layer numbers with commas between")
         return frozenset(int(word) for word in words)
     return frozenset(config.ints("moe_layers_enum"))
@@ -129,8 +131,12 @@ def _tables(
         share = 1.0
         if shares:
             if index >= len(shares):
-                raise config.error("partial_rotary_factors", f"names {len(shares)} layers, but there are {len(kinds)}")
-            share = Config({"share": shares[index]}, config.name("partial_rotary_factors")).float("share", default=1.0)
+                raise config.error(
+                    "partial_rotary_factors", f"names {len(shares)} layers, but there are {len(kinds)}"
+                )
+            share = Config({"share": shares[index]}, config.name("partial_rotary_factors")).float(
+                "share", default=1.0
+            )
         theta = thetas[index] if isinstance(thetas, (list, tuple)) and index < len(thetas) else thetas
         scaled = not scaled_types or (types is not None and types[index] in scaled_types)
         given: Mapping[str, object] = {**(scaling.data if scaled else {}), "partial_rotary_factor": share}
@@ -165,7 +171,9 @@ def step3p5(config: Config) -> Draught:
         return (
             router("moe.gate", count, hidden, dtype="float32"),
             Vector(name="moe.router_bias", units=count, dtype="float32"),
-            experts_item("moe.experts", count, hidden, expert_size, activation="swiglustep" if limited else "silu"),
+            experts_item(
+                "moe.experts", count, hidden, expert_size, activation="swiglustep" if limited else "silu"
+            ),
             *gated_mlp("moe.share_expert", hidden, shared),
         )
 
@@ -189,7 +197,9 @@ def step3p5(config: Config) -> Draught:
         kind = kinds[index]
         limited = index < len(limits) and limits[index] not in (None, 0)
         routed = index in routes
-        return items(kind, routed, routed and limited), (grouped(kind.kv_heads, kind.head_dim, window=kind.window),)
+        return items(kind, routed, routed and limited), (
+            grouped(kind.kv_heads, kind.head_dim, window=kind.window),
+        )
 
     drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
     draft = tuple(

@@ -44,7 +44,9 @@ def _exaone_windows(config: Config, layers: int) -> tuple[int | None, ...]:
         if isinstance(every, str):
             raise config.error("layer_types", "is missing beside a `sliding_window_pattern` in letters")
         step = config.int("sliding_window_pattern", default=4) if config.has("sliding_window") else 1
-        kinds = tuple("full_attention" if (index + 1) % step == 0 else "sliding_attention" for index in range(layers))
+        kinds = tuple(
+            "full_attention" if (index + 1) % step == 0 else "sliding_attention" for index in range(layers)
+        )
     many = config.list("sliding_windows") if config.has("sliding_windows") else None
     windows: list[int | None] = []
     for index, kind in enumerate(kinds):
