@@ -217,6 +217,8 @@ def remedies(
         if tensor <= NODE_GPUS:
             more = Split(tensor=tensor, pipeline=split.pipeline, data=split.data, expert=split.expert)
             tries.append((f"{more.gpus} GPUs", f"--tp {tensor}", workload, more))
+    wider = Split(tensor=split.tensor, pipeline=split.pipeline * 2, data=split.data, expert=split.expert)
+    tries.append((f"{wider.gpus} GPUs", f"--tp {wider.tensor} --pp {wider.pipeline}", workload, wider))
     for change, option, load, shape in tries:
         try:
             after = budget(load, shape)

@@ -138,6 +138,9 @@ def _hub(found: Reference, environ: Mapping[str, str], timeout_seconds: float) -
     try:
         return load_repository(found, environ=environ, cache=cache, timeout_seconds=timeout_seconds)
     except OfflineError as error:
+        if models.close_matches(found.name):
+            # Offline, a mistyped name and an unreachable Hub look alike: say the likelier way out first.
+            error.hint = f"{models.suggestion(found.name)} Otherwise {error.hint}"
         return _cached(found, cache, error)
     except ModelNotFoundError as error:
         if found.revision is None and os.path.isfile(os.path.join(found.name, "config.json")):
