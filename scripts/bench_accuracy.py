@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import bench_allocations
+import bench_startups
 import click
 from bench_truth import bundled_cases, oracle_cases
 
@@ -33,11 +34,22 @@ def print_allocations(scores: tuple[bench_allocations.Score, ...], *, by: str) -
     for item in scores:
         if item.refusal is None and not (item.weights_right and item.kv_right):
             case = item.case
+            name = f"{case.model} tp{case.tensor} ep{int(case.expert)} {case.kv_dtype} cc{case.compute_capability}"
             click.echo(
-                f"  wrong  {case.model} tp{case.tensor} ep{int(case.expert)} {case.kv_dtype} cc{case.compute_capability}: "
-                f"weights {bench_allocations.percent(item.weights_error)}, KV per token "
+                f"  wrong  {name}: weights {bench_allocations.percent(item.weights_error)}, KV per token "
                 f"{item.kv_difference_bytes:+g} B, capacity {bench_allocations.percent(item.capacity_error)}"
             )
+    return found.passed
+
+
+def print_starts(starts: tuple[bench_startups.Start, ...], *, shown: int) -> bool:
+    """The second table: the largest errors and the totals; whether the limits hold."""
+    columns: list[tuple[str, Align]] = [(head, "right") for head in bench_startups.START_HEADS]
+    columns[:2] = [("model", "left"), ("GPU", "left")]
+    click.echo("\nAvailable KV memory against start-up logs, the largest errors:")
+    table(columns, [bench_startups.start_row(item) for item in bench_startups.worst(starts, shown)], wrap=0)
+    found = bench_startups.start_totals(starts)
+    click.echo(f"\n{bench_startups.summary(found)}")
     return found.passed
 
 
@@ -54,8 +66,10 @@ def main(truth: Path | None, by: str) -> None:
     """Print both comparisons; exit 1 when a limit is passed."""
     scores = tuple(map(bench_allocations.score, oracle_cases(truth) if truth else bundled_cases()))
     passed = print_allocations(scores, by=by)
+    if truth is None:
+        passed &= print_starts(bench_startups.starts(), shown=12)
     if not passed:
-        sys.exit("Past the limits: see `wrong` and `refused` above.")
+        sys.exit("Past the limits: see above.")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ ALLOCATIONS = BENCH / "vllm_allocations.json"
 CONFIGS = BENCH / "configs"
 ABOUT = (
     "What vLLM 0.32.0's own model classes and KV-cache code allocate per tensor-parallel rank: each model built on "
-    "torch's meta device as rank 0, the platform answering as an H100 (cc 9.0) or a B200 (cc 10.0), then asked for its "
-    "KV-cache capacity. A case is [tp, expert parallel, kv dtype, cc, parameter bytes, buffer bytes, KV bytes per token "
-    "of the layers that keep every token, answers]; an answer per query is [blocks, tokens, max concurrency], null where "
-    "vLLM refused. Queries are [GiB available, max_model_len]."
+    "torch's meta device as rank 0, the platform answering as an H100 (cc 9.0) or a B200 (cc 10.0), then asked for "
+    "its KV-cache capacity. A case is [tp, expert parallel, kv dtype, cc, parameter bytes, buffer bytes, KV bytes "
+    "per token of the layers that keep every token, answers]; an answer per query is [blocks, tokens, max "
+    "concurrency], null where vLLM refused. Queries are [GiB available, max_model_len]."
 )
 # Layers that keep every token of a sequence; the others keep a window or a state.
 _BOUNDED = ("SlidingWindow", "Chunked", "Encoder", "Mamba")
