@@ -9,11 +9,8 @@ from selfhost.errors import UsageError
 from selfhost.model.modules import Block, Embedding, Experts, Item, Matrix, Vector
 from selfhost.model.patterns import Patterns, layer_number
 from selfhost.quantization import GGUF_FILES
-from selfhost.quantization.schemes import (
-    GGML_BLOCKS,
-    Gguf,
-    Scheme,
-)
+from selfhost.quantization.blocks import GGML_BLOCKS, Gguf
+from selfhost.quantization.schemes import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from selfhost.errors import MalformedAnswerError
 from selfhost.model.modules import Block, Embedding, Experts, Matrix
 from selfhost.model.raw import TensorHeader
 from selfhost.model.spec import ModelSpec
-from selfhost.quantization.schemes import GGML_BLOCKS
+from selfhost.quantization.blocks import GGML_BLOCKS
 from selfhost.units import gib
 
 _PLAIN_FLOATS = ("float64", "float32", "bfloat16", "float16")

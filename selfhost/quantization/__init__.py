@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from selfhost.quantization.schemes import BitsAndBytes, Fp8, Gguf, Int8, Mx, Nvfp4, PackedInt, Scheme
+from selfhost.quantization.blocks import BitsAndBytes, Gguf
+from selfhost.quantization.schemes import Fp8, Int8, Mx, Nvfp4, PackedInt, Scheme
 
 PLAIN = ("bf16", "fp16")
 
