@@ -96,12 +96,18 @@ def qwen2_5_tower(vision: Config, *, patch: int = 14) -> tuple[tuple[Block, ...]
     return (*encoder(_BLOCKS, vision.int("depth", default=32, maximum=4096), items), rest), rotation(head_dim)
 
 
-def qwen3_tower(vision: Config, *, deepstack: tuple[int, ...] = ()) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+_MERGER_NAMES = ("merger.norm", "linear_fc1", "linear_fc2", "deepstack_merger_list", "norm")
+
+
+def qwen3_tower(
+    vision: Config, *, deepstack: tuple[int, ...] = (), names: tuple[str, str, str, str, str] = _MERGER_NAMES
+) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     """Qwen3-VL's vision transformer: position table, plain MLP, mergers of intermediate layers
     (models/qwen3_vl.py:561).
 
     Args:
         deepstack: layers with a merger of their own where the configuration names none.
+        names: the merger's norm and linear layers, the list of the others and their norm.
     """
     width = vision.int("hidden_size", default=1152)
     heads, head_dim = _heads(vision, width)
@@ -116,16 +122,16 @@ def qwen3_tower(vision: Config, *, deepstack: tuple[int, ...] = ()) -> tuple[tup
         row("mlp.linear_fc2", width, inner, bias=True),
         norm("norms", width, bias=True, copies=2),
     )
-    mergers: list[Item] = list(_merger("merger", width, merge, outputs, first="linear_fc1", second="linear_fc2"))
+    mergers: list[Item] = list(_merger("merger", width, merge, outputs, first=names[1], second=names[2]))
     for index in range(len(stacked)):
-        name = f"deepstack_merger_list.{index}"
-        mergers += _merger(name, width, merge, outputs, first="linear_fc1", second="linear_fc2")
-        mergers.append(norm(f"{name}.norm", width * merge**2, bias=True))
+        name = f"{names[3]}.{index}"
+        mergers += _merger(name, width, merge, outputs, first=names[1], second=names[2])
+        mergers.append(norm(f"{name}.{names[4]}", width * merge**2, bias=True))
     rest = stage(
         _VISUAL,
         _patches(vision, width, patch=16, bias=True),
         table("pos_embed", vision.int("num_position_embeddings", default=2304), width),
-        norm("merger.norm", width, bias=True),
+        norm(names[0], width, bias=True),
         *mergers,
     )
     return (*encoder(_BLOCKS, vision.int("depth", default=27, maximum=4096), items), rest), rotation(head_dim)
