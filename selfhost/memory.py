@@ -11,6 +11,7 @@ from selfhost.errors import UnsupportedError
 from selfhost.kv import KvCapacity, KvLayout, KvSettings, layout_of_stages, step_tokens
 from selfhost.model.spec import ModelSpec
 from selfhost.model.what_if import requantize
+from selfhost.quantization.schemes import PackedInt
 from selfhost.reserves import Defaults, EngineSettings, ModelShape, Reserves, defaults, reserves
 from selfhost.shape import shape_of
 from selfhost.stages import Stage, buffers_of, stages_of
@@ -128,6 +129,11 @@ def prepare(
         UsageError: an unknown `--quant`.
     """
     model = _spec(spec, workload.quantization)
+    if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
+        raise UnsupportedError(
+            f"vLLM {engine[0]}.{engine[1]} no longer runs GPTQ weights that reorder activations within groups (desc_act).",
+            hint="Take a checkpoint with desc_act false or group_size -1, AWQ weights, or --engine vllm@0.31.",
+        )
     nvidia = vendor == "NVIDIA"
     capability = compute_capability or (9, 0)
     stages = stages_of(

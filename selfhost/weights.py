@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from selfhost.dtypes import itemsize
 from selfhost.errors import UnsupportedError
 from selfhost.model.modules import Block, Buffer, Embedding, Experts, Item, Matrix, Part, Vector
-from selfhost.quantization.schemes import ExpertShape, unquantized_experts
+from selfhost.quantization.schemes import ExpertShape, expert_refusal, group_refusal, unquantized_experts
 from selfhost.units import round_up
 
 # vLLM pads the vocabulary to a multiple of 64 (layers/vocab_parallel_embedding.py:36).
@@ -73,6 +73,19 @@ def _matrix(item: Matrix, ranks: Ranks, replicated: bool) -> int:
         rows = tuple(part_rows(part, tensor) for part in item.parts)
     size = itemsize(item.dtype or ranks.dtype)
     scheme = item.scheme
+    if scheme is not None:
+        cut = group_refusal(
+            scheme,
+            rows,
+            inputs,
+            rows_divided=tensor > 1 and item.division == "column",
+            inputs_divided=tensor > 1 and item.division == "row",
+        )
+        if cut is not None:
+            raise UnsupportedError(
+                f"Tensor parallel {tensor} cuts the {scheme.id} weights of {item.name}: {cut}.",
+                hint="Use a smaller --tp, or --pp for more GPUs.",
+            )
     total = scheme.matrix(rows, inputs, item.inputs, size) if scheme else sum(rows) * inputs * size
     if item.bias:
         total += sum(rows) * size
@@ -107,7 +120,15 @@ def _experts(item: Experts, ranks: Ranks) -> int:
         compute_capability=ranks.compute_capability,
         activation=item.activation,
     )
-    return unquantized_experts(shape, size) if item.scheme is None else item.scheme.experts(shape)
+    if item.scheme is None:
+        return unquantized_experts(shape, size)
+    cut = expert_refusal(item.scheme, shape)
+    if cut is not None:
+        raise UnsupportedError(
+            f"{share} ranks cut the {item.scheme.id} weights of {item.name}: {cut}.",
+            hint="Use a smaller --tp, or --ep to place whole experts.",
+        )
+    return item.scheme.experts(shape)
 
 
 def _embedding(item: Embedding, ranks: Ranks, replicated: bool) -> int:

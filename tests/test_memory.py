@@ -192,3 +192,25 @@ def test_budgets_are_monotone(context: int, concurrency: int, memory: int) -> No
     busier = budget(LLAMA, replace(load, concurrency=concurrency + 1), Split(), card)
     assert busier.kv_needed_bytes > one.kv_needed_bytes
     assert (one.short_bytes == 0) == bool(one.fits)
+
+
+def quantized(**section: object) -> ModelSpec:
+    found = load_model("catalog:meta-llama/Llama-3.1-8B")
+    return parse_model(replace(found, config={**found.config, "quantization_config": section}))
+
+
+def test_reordered_gptq_is_refused_where_the_engine_dropped_it() -> None:
+    ordered = quantized(quant_method="gptq", bits=4, group_size=128, desc_act=True)
+    assert size(ordered, version=(0, 31, 0)).fits
+    with pytest.raises(UnsupportedError, match="desc_act"):
+        size(ordered)
+    assert size(quantized(quant_method="gptq", bits=4, group_size=-1, desc_act=True)).fits
+
+
+def test_groups_that_tensor_parallel_would_cut_are_refused() -> None:
+    # 14,336 inputs of down_proj over 16 ranks are 896: whole groups of 128, but not of 512.
+    whole = quantized(quant_method="awq", bits=4, group_size=128, zero_point=True)
+    assert size(whole, split=Split(tensor=16)).weights_bytes > 0
+    cut = quantized(quant_method="awq", bits=4, group_size=512, zero_point=True)
+    with pytest.raises(UnsupportedError, match="groups of 512"):
+        size(cut, split=Split(tensor=16))

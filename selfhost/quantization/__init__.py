@@ -16,17 +16,17 @@ SCHEMES: dict[str, Scheme] = {
     "awq-int4": PackedInt(name="awq-int4", width=4, group=128, zero_points=True, refines_groups=True),
     "gptq-int4": PackedInt(
         name="gptq-int4", width=4, group=128, zero_points=True, zero_points_in_fallback=False, refines_groups=True,
-        spare_biases=True,
+        spare_biases=True, cuts_groups=True,
     ),
     "gptq-int8": PackedInt(
         name="gptq-int8", width=8, group=128, zero_points=True, zero_points_in_fallback=False, refines_groups=True,
-        spare_biases=True,
+        spare_biases=True, cuts_groups=True,
     ),
     "w4a16": PackedInt(name="w4a16", width=4, group=128, shape_bytes=16),
     "w8a16": PackedInt(name="w8a16", width=8, group=0, shape_bytes=16),
     "autoround-int4": PackedInt(
         name="autoround-int4", width=4, group=128, zero_points=True, zero_points_in_fallback=False,
-        refines_groups=True, spare_biases=True,
+        refines_groups=True, spare_biases=True, cuts_groups=True,
     ),
     "nvfp4": Nvfp4(),
     "nvfp4a16": Nvfp4(weight_only=True),

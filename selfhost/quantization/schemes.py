@@ -69,6 +69,45 @@ class Scheme(Protocol):
         """Bytes of the routed experts of one layer on a rank."""
 
 
+def group_refusal(
+    scheme: Scheme, parts: tuple[int, ...], inputs: int, *, rows_divided: bool, inputs_divided: bool
+) -> str | None:
+    """Why the engine refuses a linear layer's shard: its groups or blocks would be cut.
+
+    vLLM 0.32 quantization/utils/fp8_utils.py:1296 (`validate_fp8_block_shape`), utils/marlin_utils.py:324,
+    auto_awq.py:819.
+
+    Args:
+        scheme: the weight format.
+        parts: output rows of each fused part on the rank.
+        inputs: input columns on the rank.
+        rows_divided: tensor parallel divides the outputs.
+        inputs_divided: tensor parallel divides the inputs.
+    """
+    if isinstance(scheme, Fp8) and scheme.granularity == "block":
+        rows, columns = scheme.block
+        if inputs_divided and inputs % columns:
+            return f"blocks of {columns} do not divide the {inputs:,} inputs of a rank"
+        # Fused matrices of unequal or odd parts are allowed to cut blocks (layers/linear.py:549).
+        if len(parts) == 1 and rows_divided and parts[0] % rows:
+            return f"blocks of {rows} do not divide the {parts[0]:,} output rows of a rank"
+    if isinstance(scheme, PackedInt) and scheme.whole_groups and inputs_divided and inputs % scheme.group:
+        return f"groups of {scheme.group} do not divide the {inputs:,} inputs of a rank"
+    return None
+
+
+def expert_refusal(scheme: Scheme, shape: ExpertShape) -> str | None:
+    """Why the engine refuses the experts' shard (compressed_tensors_moe_wna16.py:238, fp8_utils.py:1347)."""
+    size = shape.intermediate
+    if isinstance(scheme, Fp8) and scheme.granularity == "block" and scheme.whole_blocks:
+        rows, columns = scheme.block
+        if size % rows or (shape.divided and size % columns):
+            return f"blocks of {rows} do not divide the experts' {size:,} columns of a rank"
+    if isinstance(scheme, PackedInt) and scheme.group and not scheme.refines_groups and size % scheme.group:
+        return f"groups of {scheme.group} do not divide the experts' {size:,} columns of a rank"
+    return None
+
+
 def unquantized_experts(shape: ExpertShape, itemsize: int) -> int:
     """Experts in a plain dtype.
 
@@ -92,6 +131,7 @@ class Fp8:
         static_inputs: activation scales are stored.
         expert_input_shards: input scales per fused part of w13 (ModelOpt) rather than one.
         scale_bytes: bytes of one block scale: 4 (fp32) or 1 (e8m0, DeepSeek V4).
+        whole_blocks: experts whose blocks would be cut are refused rather than refined (compressed-tensors).
     """
 
     granularity: str = "tensor"
@@ -99,6 +139,7 @@ class Fp8:
     static_inputs: bool = False
     expert_input_shards: bool = False
     scale_bytes: int = 4
+    whole_blocks: bool = False
 
     @property
     def id(self) -> str:
@@ -196,6 +237,7 @@ class PackedInt:
         order_bytes: bytes per input of an activation-order index (compressed-tensors' g_idx).
         shape_bytes: fixed bytes a matrix (compressed-tensors stores the original shape).
         spare_biases: experts get biases whether the checkpoint has them or not (GPTQ).
+        cuts_groups: a rank may hold part of a group (GPTQ keeps the scales of whole groups then).
     """
 
     name: str = "w4a16"
@@ -208,6 +250,12 @@ class PackedInt:
     order_bytes: int = 0
     shape_bytes: int = 0
     spare_biases: bool = False
+    cuts_groups: bool = False
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether a shard must hold whole groups."""
+        return self.group > 0 and not self.cuts_groups
 
     @property
     def id(self) -> str:

@@ -29,7 +29,7 @@ def _weights_scheme(weights: Config, layout: str, inputs: Config | None) -> Sche
                 return Mx(width=8)
             if strategy == "block":
                 block = weights.ints("block_structure", minimum=1)
-                return Fp8(granularity="block", block=(block[0], block[1]))
+                return Fp8(granularity="block", block=(block[0], block[1]), whole_blocks=True)
             return Fp8(granularity="channel" if strategy == "channel" else "tensor", static_inputs=static)
         raise weights.error("num_bits", f"is {bits}; float weights have 4 or 8")
     if kind != "int":

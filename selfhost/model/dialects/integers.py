@@ -38,7 +38,7 @@ def gptq(config: Config, section: Config) -> Declared:
     def scheme(width: int, size: int) -> PackedInt:
         return PackedInt(
             name=f"gptq-int{width}", width=width, group=max(size, 0), zero_points=True, zero_points_in_fallback=False,
-            refines_groups=True, ordered=ordered and size > 0, spare_biases=True,
+            refines_groups=True, ordered=ordered and size > 0, spare_biases=True, cuts_groups=True,
         )  # fmt: skip
 
     skipped: list[str] = []
@@ -118,7 +118,7 @@ def autoround(config: Config, section: Config) -> Declared:
 def _autoround_int(bits: int, group: int, packing: str) -> PackedInt:
     return PackedInt(
         name="auto-round", width=bits, group=max(group, 0), zero_points=True, refines_groups=True,
-        zero_points_in_fallback=False, spare_biases="awq" not in packing,
+        zero_points_in_fallback=False, spare_biases="awq" not in packing, cuts_groups="awq" not in packing,
     )  # fmt: skip
 
 
