@@ -131,7 +131,7 @@ def prepare(
     model = _spec(spec, workload.quantization)
     if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
         raise UnsupportedError(
-            f"vLLM {engine[0]}.{engine[1]} no longer runs GPTQ weights that reorder activations within groups (desc_act).",
+            f"vLLM {engine[0]}.{engine[1]} no longer runs GPTQ weights with activation order within groups (desc_act).",
             hint="Take a checkpoint with desc_act false or group_size -1, AWQ weights, or --engine vllm@0.31.",
         )
     nvidia = vendor == "NVIDIA"
