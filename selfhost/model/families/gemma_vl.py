@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfhost.model.config import Config
+from selfhost.model.families._pooling import without_head
 from selfhost.model.families.common import Builder, Draught, column, norm, row, whole
 from selfhost.model.families.multimodal import (
     conv,
@@ -54,6 +57,21 @@ def paligemma(config: Config) -> Draught:
     return with_towers(
         language(section, name), (*towers, projector), modality="text+image", buffers=buffers, bidirectional=True
     )
+
+
+def colpali(config: Config) -> Draught:
+    """ColPaliForRetrieval: PaliGemma without a head, and a projection of every token (models/colpali.py)."""
+    inner = config.optional_section("vlm_config") or config
+    draught = without_head(paligemma(inner))
+    for name in ("embedding_dim", "embed_dim", "dim", "projection_dim", "colbert_dim"):
+        if config.has(name):
+            size = config.int(name)
+            break
+    else:
+        size = 128
+    hidden = config.int("hidden_size", default=draught.facts.hidden_size)
+    projection = whole("custom_text_proj", size, hidden, dtype="float32", quantizable=False)
+    return replace(draught, last=replace(draught.last, items=(*draught.last.items, projection)))
 
 
 # ---- Gemma 3n
@@ -259,4 +277,5 @@ ARCHITECTURES: dict[str, Builder] = {
     "Gemma4ForConditionalGeneration": gemma4,
     "Gemma4UnifiedForConditionalGeneration": gemma4_unified,
     "PaliGemmaForConditionalGeneration": paligemma,
+    "ColPaliForRetrieval": colpali,
 }

@@ -188,10 +188,16 @@ def mistral3(config: Config) -> Draught:
     )
 
 
+def light_on_ocr(config: Config) -> Draught:
+    """LightOnOCRForConditionalGeneration: Mistral 3's tower before Qwen3."""
+    return mistral3(config)
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "LlavaForConditionalGeneration": llava,
     "LlavaNextForConditionalGeneration": llava_next,
     "LlavaNextVideoForConditionalGeneration": llava_next_video,
     "LlavaOnevisionForConditionalGeneration": llava_onevision,
     "Mistral3ForConditionalGeneration": mistral3,
+    "LightOnOCRForConditionalGeneration": light_on_ocr,
 }
