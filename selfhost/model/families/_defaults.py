@@ -265,6 +265,11 @@ DEFAULTS: dict[str, dict[str, int | bool | str | float]] = {
         "attention_bias": False, "max_position_embeddings": 4096, "num_experts": 64,
         "num_experts_per_tok": 8, "tie_word_embeddings": False,
     },
+    "openai_privacy_filter": {
+        "attention_bias": True, "head_dim": 64, "max_position_embeddings": 131072, "num_experts_per_tok": 4,
+        "num_key_value_heads": 2, "num_local_experts": 128, "sliding_window": 128,
+        "tie_word_embeddings": False,
+    },
     "opt": {
         "_remove_final_layer_norm": False, "do_layer_norm_before": True, "enable_bias": True,
         "ffn_dim": 3072, "layer_norm_elementwise_affine": True, "max_position_embeddings": 2048,

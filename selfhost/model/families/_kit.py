@@ -46,10 +46,8 @@ def projections(
 ) -> tuple[Item, ...]:
     """QKV and output projection.
 
-    Args:
-        name: the fused module; `parts` and `out` are its siblings. A checkpoint that stores it fused repeats the name.
-        inputs: input width where it is not the hidden size.
-        gate: the query part carries a gate of the same size.
+    `parts` and `out` are siblings of the fused module `name`; a checkpoint that stores it fused repeats the name.
+    `inputs` is the input width where it is not the hidden size; with `gate` the query part carries a gate of its size.
     """
     dims = (sizes.head_dim, sizes.head_dim, value_dim or sizes.head_dim)
     units = (sizes.heads * (2 if gate else 1), sizes.kv_heads, sizes.kv_heads)
@@ -71,9 +69,8 @@ def projections(
 def qk_norms(sizes: Heads, how: str, *, name: str = "self_attn", bias: bool = False) -> tuple[Vector, ...]:
     """Norms of queries and keys.
 
-    Args:
-        how: "head" one weight per element of a head, "whole" one per element of all heads on every rank,
-            "divided" the same but divided over ranks.
+    `how` is "head" for one weight per element of a head, "whole" for one per element of all heads on every rank, or
+    "divided" for the same divided over ranks.
     """
     if how == "head":
         return (norm(f"{name}.qk_norm", sizes.head_dim, copies=2, bias=bias),)
@@ -88,15 +85,19 @@ def qk_norms(sizes: Heads, how: str, *, name: str = "self_attn", bias: bool = Fa
 
 
 def cache_window(config: Config) -> int | None:
-    """The window that vLLM gives every layer without one of its own: `sliding_window`, unless layer types are mixed
-    (engine/arg_utils.py:2248-2254; 0 means none, config/model.py:802)."""
+    """The window that vLLM gives every layer without one of its own: `sliding_window`, unless layer types are mixed.
+
+    vLLM 0.32 engine/arg_utils.py:2248-2254; 0 means none, config/model.py:802.
+    """
     window = config.int("sliding_window", default=0, minimum=0) or None
     if not config.has("layer_types"):
         return window
     return window if all(kind == "sliding_attention" for kind in config.strings("layer_types")) else None
 
 
-def layer_windows(config: Config, layers: int, *, types: tuple[str, ...] | None = None) -> tuple[int | None, ...]:
+def layer_windows(
+    config: Config, layers: int, *, types: tuple[str, ...] | None = None
+) -> tuple[int | None, ...]:
     """The window of each layer by `layer_types`, else the one of all layers."""
     kinds = types or layer_types(config, layers)
     if kinds is None:
@@ -107,8 +108,10 @@ def layer_windows(config: Config, layers: int, *, types: tuple[str, ...] | None 
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def attention_kind(config: Config, sizes: Heads, window: int | None, *, value_dim: int | None = None) -> Attention:
-    """What a grouped-query layer keeps; nothing where `is_causal` is false (layers/attention/encoder_only_attention.py)."""
+def attention_kind(
+    config: Config, sizes: Heads, window: int | None, *, value_dim: int | None = None
+) -> Attention:
+    """What a grouped-query layer keeps; nothing where `is_causal` is false."""
     if not config.bool("is_causal", default=True):
         return EncoderOnly()
     return grouped(sizes.kv_heads, sizes.head_dim, window=window, value_dim=value_dim)
@@ -136,12 +139,10 @@ def stack(
 ) -> Draught:
     """A model around its layers.
 
-    Args:
-        layer: what layer i allocates and keeps; equal layers must return the same tuple of items.
-        prefix: the checkpoint's prefix of the model, `engine_prefixes` vLLM's where it differs.
-        first: items beside the token embedding; `final` the norm before the head (default one RMS norm).
-        head_name: None for models without an output head.
-        tied: the head is the embedding; read from `tie_word_embeddings` when None.
+    `layer` says what layer i allocates and keeps; equal layers must return the same tuple of items. `prefix` is the
+    checkpoint's, `engine_prefixes` are vLLM's where they differ. `first` stands beside the token embedding, `final`
+    before the head (default one RMS norm). `head_name` is None for models without an output head; whether the head is
+    the embedding is read from `tie_word_embeddings` where `tied` is None.
     """
     built = Layers(*(f"{one}.{layers_name}" if one else layers_name for one in (prefix, *engine_prefixes)))
     smallest: int | None = None
@@ -160,7 +161,9 @@ def stack(
     more = {"sliding_window": smallest, **(facts_more or {})}
     return Draught(
         facts=facts(config, sizes, intermediate=intermediate, **more),
-        first=Block(prefixes=(prefix, *engine_prefixes), items=(embedding(embed, sizes.vocab, sizes.hidden), *first)),
+        first=Block(
+            prefixes=(prefix, *engine_prefixes), items=(embedding(embed, sizes.vocab, sizes.hidden), *first)
+        ),
         layers=built.done(),
         last=Block(prefixes=("",), items=last),
         buffers=(table(config, sizes.head_dim, sizes.positions),) if buffers is None else buffers,
@@ -175,7 +178,9 @@ def with_facts(draught: Draught, **changes: object) -> Draught:
     return replace(draught, facts=changed)
 
 
-def by_window(items: tuple[Item, ...], config: Config, sizes: Heads, windows: tuple[int | None, ...]) -> Callable[[int], Layer]:
+def by_window(
+    items: tuple[Item, ...], config: Config, sizes: Heads, windows: tuple[int | None, ...]
+) -> Callable[[int], Layer]:
     """Layers that allocate the same and differ in their window only."""
     kinds = {window: (attention_kind(config, sizes, window),) for window in set(windows)}
     return lambda index: (items, kinds[windows[index]])

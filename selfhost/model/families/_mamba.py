@@ -32,7 +32,10 @@ class Mamba1:
         """Its parameters, under the module name `name`."""
         gate_and_input = Matrix(
             name=f"{name}.in_proj",
-            parts=(Part(name=f"{name}.in_proj", units=self.inner), Part(name=f"{name}.in_proj", units=self.inner)),
+            parts=(
+                Part(name=f"{name}.in_proj", units=self.inner),
+                Part(name=f"{name}.in_proj", units=self.inner),
+            ),
             inputs=self.hidden,
             division="column",
             bias=self.bias,
@@ -40,7 +43,10 @@ class Mamba1:
         )
         normed: tuple[Item, ...] = ()
         if self.norms:
-            normed = (norm(f"{name}.dt_layernorm", self.rank), norm(f"{name}.bc_layernorms", self.state, copies=2))
+            normed = (
+                norm(f"{name}.dt_layernorm", self.rank),
+                norm(f"{name}.bc_layernorms", self.state, copies=2),
+            )
         return (
             column(f"{name}.conv1d", self.inner, self.kernel, bias=self.conv_bias, quantizable=False),
             gate_and_input,

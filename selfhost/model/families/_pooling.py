@@ -12,7 +12,7 @@ from selfhost.model.config import Config
 from selfhost.model.families.common import Builder, Draught, whole
 from selfhost.model.modules import Embedding, Item, Vector
 
-_GENERATE = ("ForCausalLM", "ForConditionalGeneration", "ChatModel", "LMHeadModel")
+_GENERATE = ("ForCausalLM", "ForConditionalGeneration", "ChatModel", "LMHeadModel", "Model")
 # Longer suffixes first, "Model" last, as vLLM tries them.
 _SUFFIXES: tuple[tuple[str, bool], ...] = (
     ("ForTextEncoding", False),
@@ -31,7 +31,9 @@ def candidates(architecture: str) -> tuple[tuple[str, bool], ...]:
     for suffix, classify in _SUFFIXES:
         if architecture.endswith(suffix):
             stem = architecture.removesuffix(suffix)
-            return tuple((stem + generate, classify) for generate in _GENERATE)
+            return tuple(
+                (stem + generate, classify) for generate in _GENERATE if stem + generate != architecture
+            )
     return ()
 
 
@@ -56,7 +58,8 @@ def without_head(draught: Draught, *more: Item) -> Draught:
     kept = tuple(
         item
         for item in draught.last.items
-        if not (isinstance(item, Embedding) and item.head) and not (isinstance(item, Vector) and item.name == "lm_head.bias")
+        if not (isinstance(item, Embedding) and item.head)
+        and not (isinstance(item, Vector) and item.name == "lm_head.bias")
     )
     return replace(
         draught,
@@ -72,7 +75,7 @@ def converted(build: Builder, *, classify: bool) -> Builder:
 
     def pooled(config: Config) -> Draught:
         draught = build(config)
-        if draught.facts.pooling:
+        if draught.facts.pooling and not classify:
             return draught
         more = (score(config, draught.facts.hidden_size),) if classify else ()
         return without_head(draught, *more)

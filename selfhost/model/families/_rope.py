@@ -12,7 +12,13 @@ from selfhost.model.config import Config
 from selfhost.model.modules import Buffer
 
 # transformers' names of layer types, under which `rope_parameters` may be nested (configuration_utils.py).
-LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention", "linear_attention", "sparse_attention")
+LAYER_TYPES = (
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+    "linear_attention",
+    "sparse_attention",
+)
 _SCALED_BY_ORIGINAL = ("yarn", "telechat3-yarn", "deepseek_yarn", "deepseek_llama_scaling")
 
 
@@ -64,12 +70,9 @@ def table(
 ) -> Buffer:
     """One cos/sin table.
 
-    Args:
-        head_dim: width of a head, of which a share rotates.
-        positions: the configuration's longest context.
-        given: the rotary parameters, where they are not the configuration's own.
-        share: rotating share where the configuration states none.
-        mrope_factor: how much further multimodal positions run than tokens (rotary_embedding/mrope.py:347-351).
+    `head_dim` is the width of a head, of which a share rotates: the configuration's, else `share`. `positions` is the
+    longest context. `given` are the rotary parameters where they are not the configuration's own. Multimodal positions
+    run `mrope_factor` times further than tokens (rotary_embedding/mrope.py:347-351).
     """
     given = parameters(config) if given is None else given
     kind = given.str("rope_type", "type", default="default")
@@ -98,11 +101,12 @@ def _scaled(given: Config, rows: int) -> int:
     return -(-int(rows * factor * 1000) // 1000)
 
 
-def tables(config: Config, dims: Mapping[str, int], positions: int, *, share: float = 1.0) -> tuple[Buffer, ...]:
+def tables(
+    config: Config, dims: Mapping[str, int], positions: int, *, share: float = 1.0
+) -> tuple[Buffer, ...]:
     """The tables of a model whose layer types rotate differently; equal parameters share one.
 
-    Args:
-        dims: head width of each layer type that occurs.
+    `dims` is the head width of each layer type that occurs.
     """
     known: list[tuple[int, dict[str, object]]] = []
     found: list[Buffer] = []
@@ -111,5 +115,7 @@ def tables(config: Config, dims: Mapping[str, int], positions: int, *, share: fl
         key = (dim, dict(given.data))
         if key not in known:
             known.append(key)
-            found.append(table(config, dim, positions, given=given, share=share, name=f"rotary cos/sin, {kind}"))
+            found.append(
+                table(config, dim, positions, given=given, share=share, name=f"rotary cos/sin, {kind}")
+            )
     return tuple(found)

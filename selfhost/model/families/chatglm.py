@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from selfhost.attention import FullAttention
+from selfhost.attention import Attention, FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
 from selfhost.model.families._kit import by_window, layer_windows, projections, stack
@@ -37,7 +37,8 @@ def cohere(config: Config) -> Draught:
     if second:
         period = config.int("sliding_window_pattern", default=4)
         kinds = layer_types(config, sizes.layers) or tuple(
-            "full_attention" if (index + 1) % period == 0 else "sliding_attention" for index in range(sizes.layers)
+            "full_attention" if (index + 1) % period == 0 else "sliding_attention"
+            for index in range(sizes.layers)
         )
         window = config.int("sliding_window")
         windows = tuple(window + 1 if kind == "sliding_attention" else None for kind in kinds)
@@ -72,7 +73,6 @@ def chatglm(config: Config) -> Draught:
     bias = config.bool("add_bias_linear", default=False)
     layer_norms = not config.bool("rmsnorm", default=True)
     fused = "self_attention.query_key_value"
-    up = "mlp.dense_h_to_4h"
     items = (
         *projections(
             sizes, name=fused, parts=("query_key_value",) * 3, out="dense",
@@ -106,6 +106,10 @@ def glm4(config: Config) -> Draught:
     )  # fmt: skip
 
 
+def _with_sinks(kept: Attention) -> Attention:
+    return replace(kept, sinks=True) if isinstance(kept, (FullAttention, SlidingWindow)) else kept
+
+
 def granite(config: Config) -> Draught:
     """GraniteForCausalLM and GraniteSWAForCausalLM: Llama's modules; sinks where layer types are given."""
     swa = config.str("model_type") == "granite_swa"
@@ -125,8 +129,7 @@ def granite(config: Config) -> Draught:
     if not sinks:
         return draught
     layers = tuple(
-        replace(block, keeps=tuple(replace(kept, sinks=True) for kept in block.keeps))  # type: ignore[call-arg]
-        for block in draught.layers
+        replace(block, keeps=tuple(_with_sinks(kept) for kept in block.keeps)) for block in draught.layers
     )
     return replace(draught, layers=layers)
 

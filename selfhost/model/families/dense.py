@@ -7,7 +7,14 @@ from dataclasses import replace
 from selfhost.attention import FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, attention_kind, layer_windows, projections, qk_norms, same_items, stack
+from selfhost.model.families._kit import (
+    Layer,
+    attention_kind,
+    layer_windows,
+    projections,
+    same_items,
+    stack,
+)
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families._rope import table, tables
 from selfhost.model.families.common import (
@@ -37,22 +44,22 @@ def exaone(config: Config) -> Draught:
         qkv="attn.attention.qkv_proj", out="out_proj", gated=("gate_up_proj", "c_fc_0", "c_fc_1", "c_proj"),
     )  # fmt: skip
     return decoder(
-        config, names=names, attention_bias=bias, output_bias=bias, mlp_bias=config.bool("mlp_bias", default=False)
+        config,
+        names=names,
+        attention_bias=bias,
+        output_bias=bias,
+        mlp_bias=config.bool("mlp_bias", default=False),
     )
 
 
 def exaone4_windows(config: Config, layers: int) -> tuple[int | None, ...]:
-    """EXAONE 4's windows: by `layer_types`, else every `sliding_window_pattern`-th layer is full.
-
-    The pattern may be a string like LLLG (Exaone4Config.__post_init__).
-    """
+    """EXAONE 4's windows: by `layer_types`, else every `sliding_window_pattern`-th layer is full."""
     window = config.int("sliding_window", default=0, minimum=0) or None
     if config.has("layer_types"):
         return layer_windows(config, layers)
     if window is None:
         return (None,) * layers
-    pattern = config.data.get("sliding_window_pattern")
-    period = len(pattern) if isinstance(pattern, str) and pattern else config.int("sliding_window_pattern", default=4)
+    period = config.int("sliding_window_pattern", default=4)
     return tuple(window if (index + 1) % period else None for index in range(layers))
 
 
@@ -96,7 +103,7 @@ def minicpm(config: Config) -> Draught:
 
 
 def minicpm3(config: Config) -> Draught:
-    """MiniCPM3ForCausalLM: low-rank projections, but plain keys and values in the cache (models/minicpm3.py:116-134)."""
+    """MiniCPM3ForCausalLM: low-rank projections, but plain keys and values cached (models/minicpm3.py:116-134)."""
     config = with_defaults(config, "minicpm3")
     read = read_heads(config, head_dim=1)
     nope, rope = config.int("qk_nope_head_dim"), config.int("qk_rope_head_dim")
@@ -136,7 +143,10 @@ def deci(config: Config) -> Draught:
         items: list[Item] = []
         if groups:
             sizes = replace(read, kv_heads=read.heads // groups)
-            items += [*projections(sizes, bias=qkv_bias, output_bias=out_bias), norm("input_layernorm", read.hidden)]
+            items += [
+                *projections(sizes, bias=qkv_bias, output_bias=out_bias),
+                norm("input_layernorm", read.hidden),
+            ]
         if inner:
             items += [
                 *gated_mlp("mlp", read.hidden, inner, bias=mlp_bias),
@@ -149,12 +159,17 @@ def deci(config: Config) -> Draught:
 
     def layer(index: int) -> Layer:
         groups, inner = plan[index]
-        keeps = (attention_kind(config, replace(read, kv_heads=read.heads // groups), None),) if groups else ()
+        keeps = (
+            (attention_kind(config, replace(read, kv_heads=read.heads // groups), None),) if groups else ()
+        )
         return built(groups, inner), keeps
 
     most = max((read.heads // groups for groups, _ in plan if groups), default=1)
     return stack(
-        config, replace(read, kv_heads=most), layer, intermediate=max((inner for _, inner in plan), default=1) or 1
+        config,
+        replace(read, kv_heads=most),
+        layer,
+        intermediate=max((inner for _, inner in plan), default=1) or 1,
     )
 
 
@@ -197,15 +212,25 @@ def solar(config: Config) -> Draught:
 def telechat2(config: Config) -> Draught:
     """TeleChat2ForCausalLM: biases on the output and the down projection only (models/telechat2.py:45-79)."""
     data = dict(config.data)
-    for old, new in (("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"),
-                     ("ffn_hidden_size", "intermediate_size")):
+    for old, new in (
+        ("n_layer", "num_hidden_layers"),
+        ("n_head", "num_attention_heads"),
+        ("ffn_hidden_size", "intermediate_size"),
+    ):
         data.setdefault(new, data.get(old))
     data.setdefault("max_position_embeddings", data.get("seq_length"))
     config = Config(data, config.path)
     sizes = read_heads(config)
     inner = config.int("intermediate_size")
-    names = Names(prefix="transformer", layers="h", embed="word_embeddings", attention="self_attention",
-                  qkv="self_attention.qkv_proj", parts=("query", "key_value", "key_value"), out="dense")
+    names = Names(
+        prefix="transformer",
+        layers="h",
+        embed="word_embeddings",
+        attention="self_attention",
+        qkv="self_attention.qkv_proj",
+        parts=("query", "key_value", "key_value"),
+        out="dense",
+    )
     more = (Vector(name="mlp.down_proj.bias", units=sizes.hidden),)
     return decoder(config, names=names, heads=sizes, intermediate=inner, output_bias=True, more=more)
 
@@ -224,7 +249,9 @@ def ernie(config: Config) -> Draught:
     """Ernie4_5ForCausalLM: Llama whose output projection has no bias (models/ernie45.py:46-53)."""
     config = with_defaults(config, "ernie4_5")
     qkv, _ = biases(config)
-    return decoder(config, attention_bias=qkv, mlp_bias=config.bool("mlp_bias", default=False), tied_default=True)
+    return decoder(
+        config, attention_bias=qkv, mlp_bias=config.bool("mlp_bias", default=False), tied_default=True
+    )
 
 
 def hyperclovax(config: Config) -> Draught:
@@ -300,7 +327,10 @@ def loop_coder(config: Config) -> Draught:
     )  # fmt: skip
     kept = (
         attention_kind(config, sizes, layer_windows(config, sizes.layers)[0]),
-        *(SlidingWindow(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, window=window) for _ in range(loops - 1)),
+        *(
+            SlidingWindow(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, window=window)
+            for _ in range(loops - 1)
+        ),
     )
     return stack(config, sizes, lambda index: (items, kept), intermediate=inner)
 

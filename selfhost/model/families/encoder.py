@@ -1,4 +1,4 @@
-"""Bidirectional encoders for embedding, ranking and classification: BERT, RoBERTa, ModernBERT, Nomic, GTE; no KV cache."""
+"""Bidirectional encoders for embedding, ranking and classification: BERT, RoBERTa, ModernBERT, Nomic, GTE."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from selfhost.model.families.common import (
     row,
     whole,
 )
-from selfhost.model.modules import Buffer, Embedding, Item, Matrix, Part, Vector
+from selfhost.model.modules import Buffer, Embedding, Item, Matrix, Vector
 
 Last = Callable[[Config, Heads], tuple[Item, ...]]
 
 
 def head_dtype(config: Config) -> str | None:
-    """Element type of poolers and classifiers: float32 unless the configuration asks for another
-    (config/model.py `_get_head_dtype`)."""
+    """Element type of poolers and classifiers: float32 unless asked otherwise (config/model.py `_get_head_dtype`)."""
     asked = config.str("head_dtype", default="float32")
     return None if asked == "model" else asked
 
@@ -161,9 +160,10 @@ def _rope_encoder(
     hidden = sizes.hidden
     inner = config.int("intermediate_size")
     if gated:
-        up, down = gated_mlp("mlp", hidden, inner, bias=bias)
-        mlp: tuple[Item, ...] = (gated_mlp("mlp", hidden, inner, bias=up_bias)[0], down)
-        del up
+        mlp: tuple[Item, ...] = (
+            gated_mlp("mlp", hidden, inner, bias=up_bias)[0],
+            gated_mlp("mlp", hidden, inner, bias=bias)[1],
+        )
     else:
         mlp = plain_mlp("mlp", hidden, inner, bias=bias)
     attention = projections(
@@ -225,8 +225,12 @@ def gte(config: Config, last: Last) -> Draught:
 def nomic(config: Config) -> Draught:
     """NomicBertModel: Nomic Embed 1, 1.5 and 2 (with experts)."""
     data = dict(config.data)
-    for old, new in (("n_embd", "hidden_size"), ("n_layer", "num_hidden_layers"), ("n_inner", "intermediate_size"),
-                     ("n_head", "num_attention_heads")):
+    for old, new in (
+        ("n_embd", "hidden_size"),
+        ("n_layer", "num_hidden_layers"),
+        ("n_inner", "intermediate_size"),
+        ("n_head", "num_attention_heads"),
+    ):
         if data.get(old) is not None:
             data[new] = data[old]
     config = Config({"max_position_embeddings": 2048, **data}, config.path)
@@ -247,7 +251,13 @@ def modernbert_pooling(config: Config, sizes: Heads) -> tuple[Item, ...]:
     dtype = head_dtype(config)
     return (
         linear(config, "classifier", labels(config), sizes.hidden),
-        linear(config, "pooling.dense", sizes.hidden, sizes.hidden, bias=config.bool("classifier_bias", default=False)),
+        linear(
+            config,
+            "pooling.dense",
+            sizes.hidden,
+            sizes.hidden,
+            bias=config.bool("classifier_bias", default=False),
+        ),
         norm("pooling.norm", sizes.hidden, bias=config.bool("norm_bias", default=False), dtype=dtype),
     )
 
@@ -273,7 +283,12 @@ def modernbert(config: Config, last: Last) -> Draught:
     mlp_bias = config.bool("mlp_bias", default=False)
     shared: tuple[Item, ...] = (
         *projections(
-            sizes, name="attn.Wqkv", parts=("Wqkv",) * 3, out="Wo", bias=attention_bias, output_bias=attention_bias
+            sizes,
+            name="attn.Wqkv",
+            parts=("Wqkv",) * 3,
+            out="Wo",
+            bias=attention_bias,
+            output_bias=attention_bias,
         ),
         *gated_mlp("mlp", hidden, inner, bias=mlp_bias, names=("Wi", "Wi", "Wi", "Wo")),
     )

@@ -1,4 +1,4 @@
-"""Gemma 1 to 4: scaled embeddings that are always the head, windows on most layers, per-layer embeddings in 3n and 4."""
+"""Gemma 1 to 4: the embedding is the head, windows on most layers, per-layer embeddings in 3n and 4."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def _kept(config: Config, sizes: Heads, kind: str, *, window: int, bidirectional
         return EncoderOnly()
     if kind == SLIDING:
         return SlidingWindow(
-            kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, window=window, prefix_bidirectional=bidirectional
+            kv_heads=sizes.kv_heads,
+            head_dim=sizes.head_dim,
+            window=window,
+            prefix_bidirectional=bidirectional,
         )
     return FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, prefix_bidirectional=bidirectional)
 
@@ -77,17 +80,23 @@ def gemma2(config: Config) -> Draught:
     config = with_defaults(config, "gemma2")
     sizes = read_heads(config)
     types = types_of(config, sizes.layers, period=2)
-    return _windowed(config, sizes, types, qk_norm=False, buffers=(table(config, sizes.head_dim, sizes.positions),))
+    return _windowed(
+        config, sizes, types, qk_norm=False, buffers=(table(config, sizes.head_dim, sizes.positions),)
+    )
 
 
 def gemma3(
-    config: Config, *, prefix: str = "model", engine_prefixes: tuple[str, ...] = (), bidirectional: bool = False
+    config: Config,
+    *,
+    prefix: str = "model",
+    engine_prefixes: tuple[str, ...] = (),
+    bidirectional: bool = False,
 ) -> Draught:
     """Gemma3ForCausalLM and the text part of Gemma 3: Q and K norms, five layers with a window, then one without."""
     config = with_defaults(config, "gemma3_text")
     sizes = read_heads(config)
     types = types_of(config, sizes.layers, period=config.int("sliding_window_pattern", default=6))
-    dims = {kind: sizes.head_dim for kind in dict.fromkeys(types)}
+    dims = dict.fromkeys(types, sizes.head_dim)
     return _windowed(
         config,
         sizes,
@@ -124,7 +133,8 @@ def _windowed(
         # transformers counts the window's half on either side, exclusive (Gemma3TextConfig.__post_init__).
         window = window // 2 + 1
     keeps = {
-        kind: (_kept(config, sizes, kind, window=window, bidirectional=bidirectional),) for kind in dict.fromkeys(types)
+        kind: (_kept(config, sizes, kind, window=window, bidirectional=bidirectional),)
+        for kind in dict.fromkeys(types)
     }
     return stack(
         config, sizes, lambda index: (items, keeps[types[index]]), tied_default=True, intermediate=inner,
@@ -141,7 +151,9 @@ def gemma3_embedding(config: Config) -> Draught:
 def gemma3n(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str, ...] = ()) -> Draught:
     """Gemma3nForCausalLM: four streams (AltUp), a low-rank detour (Laurel), last layers that share keys and values."""
     config = with_defaults(config, "gemma3n_text")
-    sizes = read_heads(Config({k: v for k, v in config.data.items() if k != "intermediate_size"}, config.path))
+    sizes = read_heads(
+        Config({k: v for k, v in config.data.items() if k != "intermediate_size"}, config.path)
+    )
     types = types_of(config, sizes.layers, period=5)
     shared = config.int("num_kv_shared_layers", default=0, minimum=0)
     first_shared = sizes.layers - shared
@@ -180,7 +192,7 @@ def gemma3n(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str
         *(column(f"altup_projections.{i}", hidden, hidden) for i in range(streams - 1)),
         *(column(f"altup_unembed_projections.{i}", hidden, hidden) for i in range(streams - 1)),
     )
-    dims = {kind: sizes.head_dim for kind in dict.fromkeys(types)}
+    dims = dict.fromkeys(types, sizes.head_dim)
     return stack(
         config, sizes, layer, first=first, tied=True, intermediate=max(inner), prefix=prefix,
         engine_prefixes=engine_prefixes, buffers=rotary_tables(config, dims, sizes.positions),
@@ -269,7 +281,11 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
     given = Config({**config.data, "is_causal": not both}, config.path)
     window = config.int("sliding_window", default=0, minimum=0) if SLIDING in types else 0
     keeps = {
-        kind: (_kept(given, by_type[kind], kind, window=window // 2 + 1 if both else window, bidirectional=False),)
+        kind: (
+            _kept(
+                given, by_type[kind], kind, window=window // 2 + 1 if both else window, bidirectional=False
+            ),
+        )
         for kind in dict.fromkeys(types)
     }
 
@@ -307,7 +323,9 @@ def _gemma4_tables(config: Config, dims: dict[str, int], positions: int) -> tupl
     if config.has("rope_parameters") or config.has("rope_scaling"):
         return rotary_tables(config, dims, positions)
     # Gemma4TextConfig's own default rotates full layers proportionally, which fills the whole head.
-    return tuple(Buffer(name=f"rotary cos/sin, {k}", elements=positions * d, dtype="model") for k, d in dims.items())
+    return tuple(
+        Buffer(name=f"rotary cos/sin, {k}", elements=positions * d, dtype="model") for k, d in dims.items()
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-
-
 from selfhost.attention import Attention, ShortConvState
 from selfhost.model.config import MAX_LAYERS, Config
 from selfhost.model.families._defaults import with_defaults
@@ -53,21 +51,18 @@ def _pattern(config: Config, letters: str, names: tuple[str, ...]) -> tuple[str,
 
 
 def nemotron_h(config: Config) -> Draught:
-    """NemotronHForCausalLM: each layer is one of Mamba 2, attention, MLP or experts, the last maybe in a latent space."""
+    """NemotronHForCausalLM: each layer is Mamba 2, attention, an MLP or experts, the last maybe in a latent space."""
     config = with_defaults(config, "nemotron_h")
     if config.has("block_configs"):
-        raise config.error("block_configs", "describes layers of different shape, which selfhost does not know")
+        raise config.error(
+            "block_configs", "describes layers of different shape, which selfhost does not know"
+        )
     kinds = _pattern(config, "hybrid_override_pattern", ("layer_types", "layers_block_type"))
     if kinds is None:
         raise config.error("hybrid_override_pattern", "is missing")
     read = read_heads(Config({**config.data, "num_hidden_layers": len(kinds)}, config.path))
     hidden = read.hidden
-    inner = config.data.get("intermediate_size")
-    widths = config.ints("intermediate_size", minimum=1) if isinstance(inner, (list, tuple)) else ()
-    if len(widths) == 1:
-        widths = widths * kinds.count("mlp")
-    if widths and len(widths) < kinds.count("mlp"):
-        raise config.error("intermediate_size", f"names {len(widths)} of {kinds.count('mlp')} MLP layers")
+    widths = _nemotron_widths(config, kinds)
     bias = config.bool("mlp_bias", default=False)
     mixer = _nemotron_mixer(config, hidden)
 
@@ -103,14 +98,30 @@ def nemotron_h(config: Config) -> Draught:
     moe = "moe" in kinds
     more: dict[str, object] = {}
     if moe:
-        more = {"experts": config.int("n_routed_experts"), "experts_per_token": config.int("num_experts_per_tok"),
-                "expert_intermediate_size": config.int("moe_intermediate_size")}
+        more = {
+            "experts": config.int("n_routed_experts"),
+            "experts_per_token": config.int("num_experts_per_tok"),
+            "expert_intermediate_size": config.int("moe_intermediate_size"),
+        }
     largest = max((width for _, width in plan), default=0)
     return stack(
         config, read, layer, prefix="backbone", engine_prefixes=("model",), facts_more=more, buffers=(),
         intermediate=largest or (config.int("moe_intermediate_size") if moe else hidden),
         draft=_nemotron_draft(config, hidden, items, attention),
     )  # fmt: skip
+
+
+def _nemotron_widths(config: Config, kinds: tuple[str, ...]) -> tuple[int, ...]:
+    """Widths of the MLP layers in order, where the configuration lists them."""
+    if not isinstance(config.data.get("intermediate_size"), (list, tuple)):
+        return ()
+    widths = config.ints("intermediate_size", minimum=1)
+    count = kinds.count("mlp")
+    if len(widths) == 1:
+        return widths * count
+    if len(widths) < count:
+        raise config.error("intermediate_size", f"names {len(widths)} of {count} MLP layers")
+    return widths
 
 
 def _nemotron_mixer(config: Config, hidden: int) -> Mamba2:
@@ -145,7 +156,7 @@ def _nemotron_experts(config: Config, hidden: int, *, bias: bool) -> tuple[Item,
         )
     if shared:
         width = config.int("moe_shared_expert_intermediate_size") * shared
-        items = (*items, *plain_mlp("mixer.shared_experts", hidden, width, bias=bias))
+        items = (*items, *plain_mlp("mixer.shared_experts", hidden, width, bias=False))
     return items
 
 
@@ -155,7 +166,10 @@ def _nemotron_draft(
     """The MTP module: layers of `mtp_hybrid_override_pattern`, two norms and the projection of two states to one."""
     if not config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16):
         return ()
-    kinds = _pattern(config, "mtp_hybrid_override_pattern", ("mtp_layers_block_type",)) or ("attention", "moe")
+    kinds = _pattern(config, "mtp_hybrid_override_pattern", ("mtp_layers_block_type",)) or (
+        "attention",
+        "moe",
+    )
     blocks = []
     for index, kind in enumerate(kinds):
         built: tuple[Item, ...] = items(kind, 0) if kind != "mlp" else ()  # type: ignore[operator]
@@ -177,7 +191,9 @@ def granite_hybrid(config: Config) -> Draught:
     if given is None and config.has("layers_block_type"):
         given = config.strings("layers_block_type")
         if len(given) < sizes.layers:
-            raise config.error("layers_block_type", f"names {len(given)} layers, but there are {sizes.layers}")
+            raise config.error(
+                "layers_block_type", f"names {len(given)} layers, but there are {sizes.layers}"
+            )
     kinds = given or ("mamba",) * sizes.layers
     for kind in kinds:
         if _NAMES.get(kind) not in ("mamba", "attention"):
@@ -217,8 +233,11 @@ def granite_hybrid(config: Config) -> Draught:
     rotates = config.str("position_embedding_type", default="") == "rope"
     more: dict[str, object] = {}
     if count:
-        more = {"experts": count, "experts_per_token": config.int("num_experts_per_tok"),
-                "expert_intermediate_size": inner}
+        more = {
+            "experts": count,
+            "experts_per_token": config.int("num_experts_per_tok"),
+            "expert_intermediate_size": inner,
+        }
     return stack(
         config, sizes, layer, intermediate=shared or inner, facts_more=more,
         buffers=(table(config, sizes.head_dim, sizes.positions),) if rotates else (),
@@ -244,7 +263,9 @@ def _short_convolution(config: Config, hidden: int) -> tuple[tuple[Item, ...], S
     part = Part(name="short_conv.in_proj", units=width)
     items = (
         column("short_conv.conv", width, kernel, bias=bias, quantizable=False),
-        Matrix(name="short_conv.in_proj", parts=(part, part, part), inputs=hidden, division="column", bias=bias),
+        Matrix(
+            name="short_conv.in_proj", parts=(part, part, part), inputs=hidden, division="column", bias=bias
+        ),
         row("short_conv.out_proj", hidden, width, bias=bias),
     )
     return items, ShortConvState(dim=width, kernel=kernel)
@@ -289,7 +310,9 @@ def lfm2(config: Config) -> Draught:
         config = Config({**config.data, "tie_word_embeddings": config.bool("tie_embedding")}, config.path)
     sizes = read_heads(Config({**config.data, "head_dim": None}, config.path))
     width = _lfm2_width(config)
-    mlp = gated_mlp("feed_forward", config.int("block_dim", default=sizes.hidden), width, names=("w1", "w1", "w3", "w2"))
+    mlp = gated_mlp(
+        "feed_forward", config.int("block_dim", default=sizes.hidden), width, names=("w1", "w1", "w3", "w2")
+    )
     return _lfm2_stack(config, sizes, lambda sparse: mlp, intermediate=width)
 
 
@@ -307,9 +330,15 @@ def lfm2_moe(config: Config) -> Draught:
         experts_item("feed_forward.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
     )
     if config.bool("use_expert_bias", default=True):
-        sparse = (*sparse, Vector(name="feed_forward.gate.e_score_correction_bias", units=count, dtype="float32"))
-    facts_more = {"experts": count, "experts_per_token": config.int("num_experts_per_tok"),
-                  "expert_intermediate_size": inner}
+        sparse = (
+            *sparse,
+            Vector(name="feed_forward.gate.e_score_correction_bias", units=count, dtype="float32"),
+        )
+    facts_more = {
+        "experts": count,
+        "experts_per_token": config.int("num_experts_per_tok"),
+        "expert_intermediate_size": inner,
+    }
     return _lfm2_stack(
         config, sizes, lambda routes: sparse if routes else mlp, intermediate=width, facts_more=facts_more,
         dense_layers=config.int("num_dense_layers", default=2, minimum=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from selfhost.attention import KimiDeltaState, LatentAttention
@@ -29,8 +30,10 @@ _LEAST_SHARE = 256
 
 
 def delta_attention(section: Config, hidden: int) -> tuple[Item, ...]:
-    """One Kimi delta attention (layers/mamba/gdn/kimi_gdn_linear_attn.py:180-310): q, k, v, the gates' inputs and the
-    step sizes in one matrix, of which the decay's low-rank input is replicated."""
+    """One Kimi delta attention (layers/mamba/gdn/kimi_gdn_linear_attn.py:180-310).
+
+    q, k, v, the gates' inputs and the step sizes stand in one matrix, of which the decay's input is replicated.
+    """
     heads, dim = section.int("num_heads"), section.int("head_dim")
     full_gate = section.bool("use_full_rank_gate", default=False)
     kernel = section.int("short_conv_kernel_size")
@@ -41,7 +44,10 @@ def delta_attention(section: Config, hidden: int) -> tuple[Item, ...]:
     width = heads * dim
     gate: tuple[Item, ...] = ()
     if not full_gate:
-        gate = (whole("self_attn.g_a_proj", dim, hidden), column("self_attn.g_b_proj", width, dim, units=heads))
+        gate = (
+            whole("self_attn.g_a_proj", dim, hidden),
+            column("self_attn.g_b_proj", width, dim, units=heads),
+        )
     return (
         Matrix(name="self_attn.in_proj_qkvgfab", parts=tuple(mixed), inputs=hidden, division="column"),
         column("self_attn.f_b_proj", width, dim, units=heads),
@@ -101,12 +107,17 @@ def _experts(config: Config, hidden: int) -> tuple[Item, ...]:
     items: list[Item] = [
         router(f"{name}.gate", count, hidden),
         Vector(name=f"{name}.gate.e_score_correction_bias", units=count, dtype="float32"),
-        replace(routed, least_per_rank=config.int("min_moe_intermediate_per_partition", default=_LEAST_SHARE)),
+        replace(
+            routed, least_per_rank=config.int("min_moe_intermediate_per_partition", default=_LEAST_SHARE)
+        ),
     ]
     if latent:
+        # K3's own MXFP4 checkpoints quantize the routed experts alone (vLLM 0.32 models/config.py:414-444).
+        section = config.data.get("quantization_config")
+        packed = isinstance(section, Mapping) and section.get("format") == "mxfp4-pack-quantized"
         items += [
-            whole(f"{name}.routed_expert_down_proj", latent, hidden),
-            whole(f"{name}.routed_expert_up_proj", hidden, latent),
+            whole(f"{name}.routed_expert_down_proj", latent, hidden, quantizable=not packed),
+            whole(f"{name}.routed_expert_up_proj", hidden, latent, quantizable=not packed),
         ]
         if config.bool("latent_moe_use_norm", default=False):
             items.append(norm(f"{name}.routed_expert_norm", latent))
@@ -131,7 +142,8 @@ def kimi_linear(config: Config, *, prefix: str = "model", engine_prefixes: tuple
         kv_heads=config.int("num_key_value_heads", default=heads, maximum=1 << 16),
         head_dim=config.int("qk_nope_head_dim") + config.int("qk_rope_head_dim"),
         vocab=config.int("vocab_size"),
-        positions=config.int("max_position_embeddings", default=None) or config.int("model_max_length", default=4096),
+        positions=config.int("max_position_embeddings", default=None)
+        or config.int("model_max_length", default=4096),
     )
     inner = config.int("intermediate_size")
     routes_at_all = config.has("num_experts")
@@ -142,7 +154,12 @@ def kimi_linear(config: Config, *, prefix: str = "model", engine_prefixes: tuple
     def build(delta: bool, sparse: bool) -> tuple[Item, ...]:
         mix = delta_attention(linear, hidden) if delta else latent_attention(config, hidden, heads)
         feed = _experts(config, hidden) if sparse else gated_mlp("mlp", hidden, inner)
-        return (*mix, *feed, norm("layer_norms", hidden, copies=2), *(_residual(hidden, copies=2) if residuals else ()))
+        return (
+            *mix,
+            *feed,
+            norm("layer_norms", hidden, copies=2),
+            *(_residual(hidden, copies=2) if residuals else ()),
+        )
 
     items = same_items(build)
     latent = LatentAttention(
@@ -151,7 +168,8 @@ def kimi_linear(config: Config, *, prefix: str = "model", engine_prefixes: tuple
     )  # fmt: skip
     full_gate = linear.bool("use_full_rank_gate", default=False)
     state = KimiDeltaState(
-        heads=linear.int("num_heads"), head_dim=linear.int("head_dim"), conv_kernel=linear.int("short_conv_kernel_size"),
+        heads=linear.int("num_heads"), head_dim=linear.int("head_dim"),
+        conv_kernel=linear.int("short_conv_kernel_size"),
         state_dtype=state_dtype(config, "mamba_ssm_dtype", default="auto"),
         flash_prefill=full_gate and linear.has("gate_lower_bound") and linear.int("head_dim") == 128,
     )  # fmt: skip
@@ -163,8 +181,11 @@ def kimi_linear(config: Config, *, prefix: str = "model", engine_prefixes: tuple
 
     more: dict[str, object] = {}
     if routes_at_all:
-        more = {"experts": config.int("num_experts"), "experts_per_token": config.int("num_experts_per_token"),
-                "expert_intermediate_size": config.int("moe_intermediate_size")}
+        more = {
+            "experts": config.int("num_experts"),
+            "experts_per_token": config.int("num_experts_per_token"),
+            "expert_intermediate_size": config.int("moe_intermediate_size"),
+        }
     rotary = ()
     if not config.bool("mla_use_nope", default=False):
         rotary = (table(config, config.int("qk_rope_head_dim"), sizes.positions),)  # type: ignore[assignment]

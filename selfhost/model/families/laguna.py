@@ -53,7 +53,8 @@ def _head_counts(config: Config, sizes: Heads) -> tuple[int, ...]:
     counts = config.ints("num_attention_heads_per_layer", minimum=1)
     if len(counts) != sizes.layers or any(count % sizes.kv_heads for count in counts):
         raise config.error(
-            "num_attention_heads_per_layer", f"should give each of {sizes.layers} layers a multiple of the KV heads"
+            "num_attention_heads_per_layer",
+            f"should give each of {sizes.layers} layers a multiple of the KV heads",
         )
     return counts
 
@@ -72,7 +73,14 @@ def _laguna_tables(config: Config, sizes: Heads, kinds: tuple[str, ...]) -> tupl
         known.append(dict(section.data))
         share = 1.0 if given else shares.get(kind, 1.0)
         buffers.append(
-            table(config, sizes.head_dim, sizes.positions, given=section, share=share, name=f"rotary cos/sin, {kind}")
+            table(
+                config,
+                sizes.head_dim,
+                sizes.positions,
+                given=section,
+                share=share,
+                name=f"rotary cos/sin, {kind}",
+            )
         )
     return tuple(buffers)
 
@@ -113,18 +121,24 @@ def laguna(config: Config) -> Draught:
     items = same_items(build)
     window = config.int("sliding_window") if SLIDING in kinds else 1
     full = (FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),)
-    windowed = (
-        SlidingWindow(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, window=window, sinks=sinks),
-    )
+    windowed = (SlidingWindow(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, window=window, sinks=sinks),)
 
     def layer(index: int) -> Layer:
         slides = kinds[index] == SLIDING
         return items(counts[index], sparse_layers[index], sinks and slides), windowed if slides else full
 
-    more = {"experts": experts, "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": expert_inner}
+    more = {
+        "experts": experts,
+        "experts_per_token": config.int("num_experts_per_tok"),
+        "expert_intermediate_size": expert_inner,
+    }
     return stack(
-        config, sizes, layer, intermediate=inner, facts_more=more, buffers=_laguna_tables(config, sizes, kinds)
+        config,
+        sizes,
+        layer,
+        intermediate=inner,
+        facts_more=more,
+        buffers=_laguna_tables(config, sizes, kinds),
     )
 
 

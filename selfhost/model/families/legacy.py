@@ -75,8 +75,12 @@ def opt(config: Config) -> Draught:
     affine = config.bool("layer_norm_elementwise_affine", default=True)
     before = config.bool("do_layer_norm_before", default=True)
     final_norm = before and not config.bool("_remove_final_layer_norm", default=False)
-    names = Names(prefix="model.decoder", qkv="self_attn.qkv_proj", out="out_proj", mlp="", plain=("fc1", "fc2"))
-    first: list[Item] = [Embedding(name="embed_positions", rows=sizes.positions + 2, width=hidden, divided=False)]
+    names = Names(
+        prefix="model.decoder", qkv="self_attn.qkv_proj", out="out_proj", mlp="", plain=("fc1", "fc2")
+    )
+    first: list[Item] = [
+        Embedding(name="embed_positions", rows=sizes.positions + 2, width=hidden, divided=False)
+    ]
     if width != hidden:
         first += [whole("project_out", width, hidden), whole("project_in", hidden, width)]
     draught = decoder(
@@ -89,6 +93,7 @@ def opt(config: Config) -> Draught:
 
 def _narrow(draught: Draught, width: int) -> Draught:
     """Token embedding and head of another width than the model."""
+
     def one(item: Item) -> Item:
         tokens = isinstance(item, Embedding) and (item.head or item.divided)
         return replace(item, width=width) if tokens and isinstance(item, Embedding) else item

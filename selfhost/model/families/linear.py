@@ -25,7 +25,7 @@ from selfhost.model.families.common import (
 )
 from selfhost.model.families.gemma import rotary_tables
 from selfhost.model.families.llama import Names, decoder
-from selfhost.model.modules import Item, Matrix, Part, Vector
+from selfhost.model.modules import Embedding, Item, Matrix, Part, Vector
 
 
 def olmo_hybrid(config: Config) -> Draught:
@@ -96,7 +96,9 @@ def _bailing_linear(config: Config, hidden: int, heads: int, head_dim: int) -> t
     """Lightning attention with a gate and a group norm (layers/mamba/linear/bailing_linear_attn.py:390-470)."""
     bias = config.bool("use_bias", default=False)
     width = heads * head_dim
-    sizes = Heads(hidden=hidden, layers=1, heads=heads, kv_heads=heads, head_dim=head_dim, vocab=1, positions=1)
+    sizes = Heads(
+        hidden=hidden, layers=1, heads=heads, kv_heads=heads, head_dim=head_dim, vocab=1, positions=1
+    )
     items: tuple[Item, ...] = projections(
         sizes, name="self_attn.query_key_value", parts=("query_key_value",) * 3, out="dense",
         bias=bias or config.bool("use_qkv_bias", default=False), output_bias=bias,
@@ -147,13 +149,13 @@ def bailing_linear(config: Config) -> Draught:
     expert_inner = config.int("moe_intermediate_size")
     shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
     first = config.int("first_k_dense_replace", default=0, minimum=0)
-    router_dtype = {"fp32": "float32"}.get(config.str("router_dtype", default=""), "bfloat16")
+    router_dtype = "float32" if config.str("router_dtype", default="fp32") == "fp32" else "bfloat16"
 
     def feed(sparse: bool) -> tuple[Item, ...]:
         if not sparse:
             return gated_mlp("mlp", hidden, inner)
         items: tuple[Item, ...] = (
-            router("mlp.gate", count, hidden, dtype=router_dtype if config.has("router_dtype") else "bfloat16"),
+            router("mlp.gate", count, hidden, dtype=router_dtype),
             experts_item("mlp.experts", count, hidden, expert_inner),
         )
         if config.bool("moe_router_enable_expert_bias", default=False):
@@ -187,8 +189,11 @@ def bailing_linear(config: Config) -> Draught:
     given = parameters(config)
     plain = Config({k: v for k, v in given.data.items() if k != "partial_rotary_factor"}, given.path)
     rope = config.int("qk_rope_head_dim", default=64)
-    more = {"experts": count, "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": expert_inner}
+    more = {
+        "experts": count,
+        "experts_per_token": config.int("num_experts_per_tok"),
+        "expert_intermediate_size": expert_inner,
+    }
     return stack(
         config, sizes, layer, embed="word_embeddings", tied=False, intermediate=inner, facts_more=more,
         buffers=(
@@ -234,7 +239,9 @@ def plamo3(config: Config) -> Draught:
     if isinstance(given, (list, tuple)):
         field = "interleaved_sliding_window" if config.has("interleaved_sliding_window") else "sliding_window"
         values = config.list(field)
-        if len(values) < sizes.layers or any(v is not None and (not isinstance(v, int) or v < 1) for v in values):
+        if len(values) < sizes.layers or any(
+            v is not None and (not isinstance(v, int) or v < 1) for v in values
+        ):
             raise config.error(field, f"should give each of {sizes.layers} layers a window or null")
         windows = tuple(v if isinstance(v, int) else None for v in values[: sizes.layers])
         kinds = kinds or tuple("sliding_attention" if window else "full_attention" for window in windows)
@@ -246,10 +253,17 @@ def plamo3(config: Config) -> Draught:
     else:
         windows = layer_windows(config, sizes.layers)
     names = Names(attention="mixer", qkv="mixer.qkv_proj")
-    return decoder(
+    draught = decoder(
         config, names=names, heads=sizes, qk_norm="head", norms=4, window=windows,
         buffers=rotary_tables(config, dict.fromkeys(kinds, sizes.head_dim), sizes.positions),
     )  # fmt: skip
+    # The head rounds the vocabulary up to 16 before vLLM pads both parts to 64 (models/plamo3.py:415-421).
+    more = -sizes.vocab % 16
+    last = tuple(
+        replace(item, rows=-(-item.rows // 64) * 64 + more) if isinstance(item, Embedding) else item
+        for item in draught.last.items
+    )
+    return replace(draught, last=replace(draught.last, items=last))
 
 
 ARCHITECTURES: dict[str, Builder] = {

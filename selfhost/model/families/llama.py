@@ -61,15 +61,9 @@ def decoder(
 ) -> Draught:
     """One dense decoder whose layers allocate the same.
 
-    Args:
-        gated: gate and up projections, else one up projection.
-        qk_norm: None, or how `qk_norms` holds the norms of queries and keys.
-        norms: norms of the hidden size per layer, layer norms where `norm_bias`.
-        more: other items of a layer.
-        window: sliding window of each layer; from the configuration when None.
-        tied: see `stack`.
-        first: items beside the embedding.
-        final: what stands before the head.
+    `gated` MLPs have gate and up projections, others one up projection. `qk_norm` is None, or how `qk_norms` holds the
+    norms of queries and keys. A layer has `norms` norms of the hidden size, layer norms where `norm_bias`, and `more`
+    items. `window` is each layer's, from the configuration when None. For `tied`, `first` and `final` see `stack`.
     """
     sizes = heads or read_heads(config)
     inner = intermediate or config.int("intermediate_size")
@@ -79,7 +73,12 @@ def decoder(
         mlp = plain_mlp(names.mlp, sizes.hidden, inner, bias=mlp_bias, names=names.plain)
     items: tuple[Item, ...] = (
         *projections(
-            sizes, name=names.qkv, parts=names.parts, out=names.out, bias=attention_bias, output_bias=output_bias
+            sizes,
+            name=names.qkv,
+            parts=names.parts,
+            out=names.out,
+            bias=attention_bias,
+            output_bias=output_bias,
         ),
         *mlp,
         norm("layer_norms", sizes.hidden, copies=norms, bias=norm_bias),
@@ -126,10 +125,15 @@ def phi3(config: Config) -> Draught:
         raise config.error("rope_scaling", f"has the type {kind!r}, which Phi3 does not have")
     qkv, out = biases(config)
     names = Names(
-        parts=("qkv_proj", "qkv_proj", "qkv_proj"), gated=("gate_up_proj", "gate_up_proj", "gate_up_proj", "down_proj")
+        parts=("qkv_proj", "qkv_proj", "qkv_proj"),
+        gated=("gate_up_proj", "gate_up_proj", "gate_up_proj", "down_proj"),
     )
     return decoder(
-        config, names=names, attention_bias=qkv, output_bias=out, mlp_bias=config.bool("mlp_bias", default=False)
+        config,
+        names=names,
+        attention_bias=qkv,
+        output_bias=out,
+        mlp_bias=config.bool("mlp_bias", default=False),
     )
 
 
@@ -159,7 +163,9 @@ def qwen_windows(config: Config) -> tuple[int | None, ...]:
     first = config.int("max_window_layers", minimum=0)
     if 0 < first < layers:
         # vLLM asserts that all or no layers have a window (models/qwen2.py:346-358).
-        raise config.error("max_window_layers", "gives some layers a window, which vLLM refuses for this model")
+        raise config.error(
+            "max_window_layers", "gives some layers a window, which vLLM refuses for this model"
+        )
     return ((config.int("sliding_window", default=0, minimum=0) or None) if first == 0 else None,) * layers
 
 

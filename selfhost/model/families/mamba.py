@@ -9,7 +9,7 @@ from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
 from selfhost.model.families._kit import Layer, projections, same_items, stack
 from selfhost.model.families._mamba import Mamba1, Mamba2, expanded, time_step_rank
-from selfhost.model.families._pooling import labels, without_head
+from selfhost.model.families._pooling import labels
 from selfhost.model.families._rope import table
 from selfhost.model.families.common import (
     Builder,
@@ -110,10 +110,19 @@ def jamba(config: Config) -> Draught:
         routes = count > 1 and index % expert_period == expert_offset
         return items(attends, routes), attention if attends else state
 
-    more = {"experts": count if count > 1 else 0, "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": inner}
+    more = {
+        "experts": count if count > 1 else 0,
+        "experts_per_token": config.int("num_experts_per_tok"),
+        "expert_intermediate_size": inner,
+    }
     return stack(
-        config, sizes, layer, tied=False, intermediate=inner, buffers=(), facts_more=more if count > 1 else None
+        config,
+        sizes,
+        layer,
+        tied=False,
+        intermediate=inner,
+        buffers=(),
+        facts_more=more if count > 1 else None,
     )
 
 
@@ -155,9 +164,14 @@ def falcon_h1(config: Config) -> Draught:
     )
     kept = (grouped(sizes.kv_heads, sizes.head_dim), mixer.kept())
     rotary = config.int("attn_rotary_emb", default=sizes.head_dim)
+    # A row of multipliers over the projection's outputs in each layer (models/falcon_h1.py:140-195).
+    multipliers = sizes.layers * (2 * width + 2 * mixer.groups * mixer.state + heads)
     return stack(
         config, sizes, lambda index: (items, kept), intermediate=inner,
-        buffers=(Buffer(name="rotary cos/sin", elements=sizes.positions * rotary, dtype="model"),),
+        buffers=(
+            Buffer(name="rotary cos/sin", elements=sizes.positions * rotary, dtype="model"),
+            Buffer(name="state-space multipliers", elements=multipliers, dtype="model", divided=True),
+        ),
     )  # fmt: skip
 
 
@@ -187,7 +201,9 @@ def zamba2(config: Config) -> Draught:
     wide = 2 * hidden
     if wide % heads:
         raise config.error("hidden_size", f"twice is {wide}, which {heads} attention heads do not divide")
-    positions = 16384 if config.bool("use_long_context", default=False) else config.int("max_position_embeddings")
+    positions = (
+        16384 if config.bool("use_long_context", default=False) else config.int("max_position_embeddings")
+    )
     sizes = Heads(
         hidden=hidden, layers=config.layers(), heads=heads, kv_heads=heads, head_dim=wide // heads,
         vocab=config.int("vocab_size"), positions=positions,
@@ -228,7 +244,9 @@ def zamba2(config: Config) -> Draught:
             return plain, (state,)
         return carrying if index in carriers else hybrid, (attention, state)
 
-    buffers = (table(config, sizes.head_dim, positions),) if config.bool("use_mem_rope", default=False) else ()
+    buffers = (
+        (table(config, sizes.head_dim, positions),) if config.bool("use_mem_rope", default=False) else ()
+    )
     return stack(config, sizes, layer, tied_default=True, intermediate=inner, buffers=buffers)
 
 

@@ -28,10 +28,22 @@ LINEAR = "linear_attention"
 FULL = "full_attention"
 # Quantizations whose kernels need 64 outputs per rank, so that vLLM replicates the small projection
 # (layers/mamba/gdn/qwen_gdn_linear_attn.py:700-716).
-_REPLICATING = ("awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin", "inc", "auto-round", "auto_round")
+_REPLICATING = (
+    "awq",
+    "auto_awq",
+    "awq_marlin",
+    "gptq",
+    "auto_gptq",
+    "gptq_marlin",
+    "inc",
+    "auto-round",
+    "auto_round",
+)
 
 
-def delta_net(config: Config, hidden: int, *, interleaved: bool, replicate: bool) -> tuple[tuple[Item, ...], GatedDeltaState]:
+def delta_net(
+    config: Config, hidden: int, *, interleaved: bool, replicate: bool
+) -> tuple[tuple[Item, ...], GatedDeltaState]:
     """One gated delta net and its state.
 
     Args:
@@ -47,7 +59,9 @@ def delta_net(config: Config, hidden: int, *, interleaved: bool, replicate: bool
         raise config.error("linear_num_value_heads", f"is {values}, which {keys} key heads do not divide")
     widths = (keys * key_dim, keys * key_dim, values * value_dim, values * value_dim)
     if interleaved:
-        mixed: tuple[Part, ...] = (Part(name="linear_attn.in_proj_qkvz", units=keys, unit=sum(widths) // keys),)
+        mixed: tuple[Part, ...] = (
+            Part(name="linear_attn.in_proj_qkvz", units=keys, unit=sum(widths) // keys),
+        )
         gates: tuple[Part, ...] = (Part(name="linear_attn.in_proj_ba", units=keys, unit=2 * values // keys),)
     else:
         names = ("in_proj_qkv", "in_proj_qkv", "in_proj_qkv", "in_proj_z")
@@ -69,7 +83,10 @@ def delta_net(config: Config, hidden: int, *, interleaved: bool, replicate: bool
         ),
         Matrix(name="linear_attn.in_proj_qkvz", parts=mixed, inputs=hidden, division="column"),
         Matrix(
-            name="linear_attn.in_proj_ba", parts=gates, inputs=hidden, division="none" if replicate else "column"
+            name="linear_attn.in_proj_ba",
+            parts=gates,
+            inputs=hidden,
+            division="none" if replicate else "column",
         ),
         Vector(name="linear_attn.dt_bias", units=values, divided=True),
         Vector(name="linear_attn.A_log", units=values, divided=True, dtype="float32"),
@@ -132,13 +149,19 @@ def _decoder(
     )
     dense_layers = set(config.ints("mlp_only_layers", default=())) if moe and interleaved else set()
     step = config.int("decoder_sparse_step", default=1, maximum=1 << 16) if interleaved else 1
-    scales = (Vector(name="layer_scales", units=hidden, copies=2),) if config.bool("layer_scale", default=False) else ()
+    scales = (
+        (Vector(name="layer_scales", units=hidden, copies=2),)
+        if config.bool("layer_scale", default=False)
+        else ()
+    )
 
     def routes(index: int) -> bool:
         return moe and index not in dense_layers and (index + 1) % step == 0
 
     def build(kind: str, sparse: bool) -> tuple[Item, ...]:
-        feed = _sparse(config, hidden) if sparse else gated_mlp("mlp", hidden, config.int("intermediate_size"))
+        feed = (
+            _sparse(config, hidden) if sparse else gated_mlp("mlp", hidden, config.int("intermediate_size"))
+        )
         mix = attention if kind == FULL else linear
         return (*mix, *feed, norm("layer_norms", hidden, copies=2), *scales)
 
@@ -151,14 +174,21 @@ def _decoder(
 
     more: dict[str, object] = {}
     if moe:
-        more = {"experts": config.int("num_experts"), "experts_per_token": config.int("num_experts_per_tok"),
-                "expert_intermediate_size": config.int("moe_intermediate_size")}
+        more = {
+            "experts": config.int("num_experts"),
+            "experts_per_token": config.int("num_experts_per_tok"),
+            "expert_intermediate_size": config.int("moe_intermediate_size"),
+        }
     draft = tuple(
         Block(
             prefixes=(f"mtp.layers.{index}",),
             items=(
                 *items(FULL, moe),
-                *((column("fc", hidden, 2 * hidden), norm("fc_norms", hidden, copies=3)) if index == 0 else ()),
+                *(
+                    (column("fc", hidden, 2 * hidden), norm("fc_norms", hidden, copies=3))
+                    if index == 0
+                    else ()
+                ),
             ),
             keeps=(full,),
         )

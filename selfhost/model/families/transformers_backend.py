@@ -68,8 +68,12 @@ def glm(config: Config) -> Draught:
 
 def gpt_bigcode(config: Config) -> Draught:
     """GPTBigCodeForCausalLM (StarCoder, SantaCoder): one KV head, MLPs that every rank holds whole."""
-    names = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
-             "n_positions": "max_position_embeddings"}
+    names = {
+        "n_embd": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_layer": "num_hidden_layers",
+        "n_positions": "max_position_embeddings",
+    }
     config = with_defaults(config, "gpt_bigcode")
     more = {new: config.data[old] for old, new in names.items() if config.has(old) and not config.has(new)}
     config = Config({**config.data, **more}, config.path)
@@ -78,7 +82,9 @@ def gpt_bigcode(config: Config) -> Draught:
     hidden = sizes.hidden
     inner = config.int("n_inner", default=4 * hidden)
     items: tuple[Item, ...] = (
-        *projections(sizes, name="attn.c_attn", parts=("c_attn",) * 3, out="c_proj", bias=True, output_bias=True),
+        *projections(
+            sizes, name="attn.c_attn", parts=("c_attn",) * 3, out="c_proj", bias=True, output_bias=True
+        ),
         whole("mlp.c_fc", inner, hidden, bias=True),
         whole("mlp.c_proj", hidden, inner, bias=True),
         norm("layer_norms", hidden, copies=2, bias=True),
