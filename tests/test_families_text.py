@@ -91,7 +91,10 @@ def test_pooling_repositories_drop_the_head() -> None:
         ({"layer_types": ["full_attention"]}, "layer_types"),
         ({"rope_scaling": {"rope_type": "linear", "factor": -1}}, "rope_scaling.factor"),
         ({"sliding_window": -5}, "sliding_window"),
-        ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "max_window_layers": 1}, "max_window_layers"),
+        (
+            {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "max_window_layers": 1},
+            "max_window_layers",
+        ),
         ({"architectures": ["NemotronHForCausalLM"], "hybrid_override_pattern": "MX"}, "hybrid_override_pattern"),
         ({"architectures": ["NemotronHForCausalLM"]}, "hybrid_override_pattern"),
         ({"architectures": ["Zamba2ForCausalLM"], "num_key_value_heads": 4}, "layers_block_type"),
