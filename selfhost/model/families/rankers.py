@@ -7,6 +7,7 @@ from dataclasses import replace
 from selfhost.model.config import Config
 from selfhost.model.families._pooling import score, without_head
 from selfhost.model.families.common import Builder, Draught, column, row, whole
+from selfhost.model.families.deepseek import deepseek_v3
 from selfhost.model.families.encoder import head_dtype
 from selfhost.model.families.hybrid import lfm2
 from selfhost.model.families.llama import llama, qwen2, qwen3
@@ -87,6 +88,8 @@ def lfm2_colbert(config: Config) -> Draught:
 
 ARCHITECTURES: dict[str, Builder] = {
     "ColBERTLfm2Model": lfm2_colbert,
+    # Registered under the generation class, so the head stays.
+    "DeepseekV3BidirectionalModel": deepseek_v3,
     "JinaEmbeddingsV5Model": jina_embeddings,
     "JinaForRanking": jina_ranker,
     "LlamaBidirectionalForSequenceClassification": llama_ranker,
