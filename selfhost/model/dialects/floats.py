@@ -48,7 +48,15 @@ def fp8(config: Config, section: Config) -> Declared:
     elif section.str("store_dtype", default="") == "mxfp4":
         experts = Mx(width=4)
     entries = ignored(section, "ignored_layers", "modules_to_not_convert", "ignore")
-    return Declared(method="fp8", main=main, experts=experts, excluded=Patterns(entries, "exact"))
+    mode = "exact"
+    if block and any(name.startswith("BailingMoeV3") for name in config.strings("architectures", default=())):
+        # Ling 3 names its exclusions by their ends, and its experts' format apart (models/bailing_moe_v3.py:229-260).
+        mode = "suffix"
+        if section.str("scale_fmt", default="") == "ue8m0" and isinstance(main, Fp8):
+            main = replace(main, scale_bytes=1)
+        if section.str("routed_experts_quant_method", default="") == "mxfp4":
+            experts = Mx(width=4)
+    return Declared(method="fp8", main=main, experts=experts, excluded=Patterns(entries, mode))
 
 
 def fbgemm(config: Config, section: Config) -> Declared:
