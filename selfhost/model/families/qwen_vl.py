@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, row
+from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, qkv, row
 from selfhost.model.families.multimodal import (
     conv,
     encoder,
@@ -74,12 +74,18 @@ def qwen2_tower(vision: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     return (*encoder(_BLOCKS, vision.int("depth", default=32, maximum=4096), items), rest), rotation(head_dim)
 
 
-def qwen2_5_tower(vision: Config, *, patch: int = 14) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
-    """Qwen2.5-VL's vision transformer: RMS norms and a gated MLP (models/qwen2_5_vl.py:622)."""
+def qwen2_5_tower(vision: Config, *, patch: int = 14, grouped: bool = False) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """Qwen2.5-VL's vision transformer: RMS norms and a gated MLP (models/qwen2_5_vl.py:622).
+
+    Args:
+        grouped: fewer heads of keys and values, as `num_key_value_heads` says (EXAONE 4.5).
+    """
     width = vision.int("hidden_size", default=3584)
     heads, head_dim = _heads(vision, width)
+    kv_heads = vision.int("num_key_value_heads", maximum=1 << 12) if grouped else heads
+    names = ("qkv", "qkv", "qkv")
     items = (
-        fused("attn.qkv", heads, head_dim, width, bias=True),
+        qkv("attn.qkv", width, heads, kv_heads, head_dim, bias=True, names=names),
         row("attn.proj", width, width, bias=True),
         *gated_mlp("mlp", width, vision.int("intermediate_size", default=3420), bias=True),
         norm("norms", width, copies=2),
@@ -180,11 +186,19 @@ def qwen3_5_moe(config: Config) -> Draught:
     return qwen3_5(config, "Qwen3_5MoeForCausalLM")
 
 
+def exaone4_5(config: Config) -> Draught:
+    """Exaone4_5_ForConditionalGeneration (models/exaone4_5.py)."""
+    section = text_config(config, outer_tie=False)
+    towers, buffers = qwen2_5_tower(part(config, "vision_config"), grouped=True)
+    return with_towers(language(section, "Exaone4ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "Qwen2VLForConditionalGeneration": qwen2_vl,
     "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
     "Qwen3VLForConditionalGeneration": qwen3_vl,
     "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
     "Qwen3_5ForConditionalGeneration": qwen3_5,
+    "Exaone4_5_ForConditionalGeneration": exaone4_5,
     "Qwen3_5MoeForConditionalGeneration": qwen3_5_moe,
 }
