@@ -292,3 +292,12 @@ def test_metrics_are_the_living_ones() -> None:
     metrics = get_engine("vllm").metrics(parse_engine("vllm"))
     assert "vllm:kv_cache_usage_perc" in metrics
     assert not any("gpu_cache" in name or "swapped" in name for name in metrics)
+
+
+def test_builds_between_releases_are_sized_but_have_no_image() -> None:
+    version = parse_engine("vllm@v0.26.1rc1.dev156+g0eec856cc.d20260731")
+    assert version.number == (0, 26, 1)
+    assert not version.published
+    with pytest.raises(UnsupportedError, match="no image"):
+        get_engine("vllm").image(version, "NVIDIA")
+    assert parse_engine("vllm@0.26.1").published

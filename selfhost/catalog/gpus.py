@@ -259,6 +259,8 @@ def find_gpu(name: str) -> Gpu:
     mig = _MIG.search(text)
     base = text[: mig.start()] if mig else text.removesuffix("-shared")
     found = _matches(base)
+    if not found and "(" in name:  # a remark, as in `NVIDIA GeForce RTX 4060 (8 GB)`
+        found = _matches(_normal(re.sub(r"\([^()]{0,80}\)", " ", name)))
     if len(found) == 1:
         gpu = _load(found[0])
         return mig_instance(gpu, mig[1]) if mig else gpu

@@ -16,7 +16,9 @@ from selfhost.errors import UsageError
 from selfhost.workload import Split, Workload
 
 Vendor = Literal["NVIDIA", "AMD"]
-_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?((?:\.post|rc)\d{1,3})?")
+_VERSION = re.compile(
+    r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?((?:\.post|rc)\d{1,3})?((?:\.dev\d{1,6})?(?:\+[A-Za-z0-9.]{1,64})?)"
+)
 _IMAGE = re.compile(
     r"(?P<repository>[a-z0-9][-a-z0-9._/]*(?::\d{1,5}/[-a-z0-9._/]+)?):(?P<tag>[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -36,6 +38,11 @@ class EngineVersion:
     engine: str
     number: tuple[int, int, int]
     text: str
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a release, for which an image can be named; builds between releases have none."""
+        return "dev" not in self.text and "+" not in self.text
 
     def at_least(self, major: int, minor: int, patch: int = 0) -> bool:
         """Whether this release is the given one or newer."""
@@ -238,7 +245,7 @@ def get_engine(name: str) -> Engine:
 
 
 def parse_engine(text: str) -> EngineVersion:
-    """Read `vllm` or `vllm@0.19` or `vllm@0.19.1`.
+    """Read `vllm`, `vllm@0.19`, `vllm@0.19.1`, or a build between releases (`0.26.1rc1.dev156+g0eec856cc`).
 
     Raises:
         UsageError: no such engine, not a version, or a release that the engine's module does not know.
@@ -255,7 +262,8 @@ def parse_engine(text: str) -> EngineVersion:
     number = (int(match[1]), int(match[2]), int(match[3] or 0))
     if not engine.oldest <= number or number[:2] > engine.newest[:2]:
         raise UsageError(f"{name} {spelled} is not known.", hint=f"{known}.")
-    return EngineVersion(engine=name, number=number, text=".".join(map(str, number)) + (match[4] or ""))
+    text = ".".join(map(str, number)) + (match[4] or "") + match[5]
+    return EngineVersion(engine=name, number=number, text=text)
 
 
 def parse_image(text: str) -> Image:

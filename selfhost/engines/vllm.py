@@ -109,7 +109,16 @@ class Vllm:
     flags: tuple[Flag, ...] = FLAGS
 
     def image(self, version: EngineVersion, vendor: Vendor) -> Image:
-        """Docker Hub names; ROCm images have a repository of their own."""
+        """Docker Hub names; ROCm images have a repository of their own.
+
+        Raises:
+            UnsupportedError: a build between releases, for which no image is published.
+        """
+        if not version.published:
+            raise UnsupportedError(
+                f"{version} is a build between releases: no image is published for it.",
+                hint=f"Plan a release, as vllm@{'.'.join(map(str, version.number[:2]))}.",
+            )
         repository = "vllm/vllm-openai" + ("-rocm" if vendor == "AMD" else "")
         return Image(repository=repository, tag=f"v{version.text}")
 
