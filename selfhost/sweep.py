@@ -5,7 +5,8 @@ What does not depend on a GPU's memory is computed once for all GPUs that share 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfhost.errors import UnsupportedError
@@ -14,7 +15,9 @@ from selfhost.memory import NEWEST, Version
 from selfhost.model.modules import Experts
 from selfhost.model.spec import ModelSpec
 from selfhost.model.what_if import requantize
-from selfhost.reserves import EngineSettings, defaults, reserved_bytes
+from selfhost.reserves import Defaults, EngineSettings, ModelShape, defaults, subtracts_graphs
+from selfhost.reserves.activation import activation
+from selfhost.reserves.card import graphs, non_torch
 from selfhost.shape import shape_of
 from selfhost.stages import Stage, buffers_of, stages_of
 from selfhost.workload import Split, Workload
@@ -35,42 +38,65 @@ class Row(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """GPUs that run the same kernels and keep the same reserves; they differ in memory alone."""
+    """GPUs that run the same kernels by the same defaults; they differ in the memory they leave alone.
+
+    `left` has, for each tensor-parallel size, every GPU's id and the bytes of its share that torch may use.
+    """
 
     vendor: str
     capability: tuple[int, int] | None
     twin: Gpu
-    members: tuple[Gpu, ...]
+    left: Mapping[int, tuple[tuple[str, int], ...]]
 
 
-def _kinds(gpus: Iterable[Gpu], version: Version) -> tuple[_Kind, ...]:
+def _settings(gpu: Gpu, tensor: int, given: Defaults, version: Version, context: int) -> EngineSettings:
+    return EngineSettings(
+        version=version, gpu=gpu, tensor=tensor, utilization=given.utilization, max_model_len=context,
+        max_num_batched_tokens=given.max_num_batched_tokens, max_num_seqs=given.max_num_seqs,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _kinds(gpus: tuple[Gpu, ...], tensors: tuple[int, ...], version: Version) -> tuple[_Kind, ...]:
     groups: dict[tuple[object, ...], list[Gpu]] = {}
     for gpu in gpus:
         # Before model runner V2 the sampler's buffers followed the number of multiprocessors (reserves/activation.py).
         processors = gpu.multiprocessors if version < (0, 26, 0) else 0
-        key = (
-            gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.kind, processors, gpu.link,
-            gpu.id.startswith("gb10"), defaults(version, gpu),
-        )  # fmt: skip
+        key = (gpu.vendor, gpu.compute_capability, processors, defaults(version, gpu))
         groups.setdefault(key, []).append(gpu)
-    return tuple(
-        _Kind(
-            vendor=twins[0].vendor,
-            capability=twins[0].compute_capability,
-            twin=twins[0],
-            members=tuple(twins),
-        )
-        for twins in groups.values()
-    )
+    found: list[_Kind] = []
+    for (*_, given), members in groups.items():
+        assert isinstance(given, Defaults)
+        left = {
+            tensor: tuple(
+                (
+                    gpu.id,
+                    int(gpu.usable_bytes * given.utilization)
+                    - non_torch(_settings(gpu, tensor, given, version, 1)).bytes,
+                )
+                for gpu in members
+            )
+            for tensor in tensors
+        }
+        twin = members[0]
+        found.append(_Kind(vendor=twin.vendor, capability=twin.compute_capability, twin=twin, left=left))
+    return tuple(found)
+
+
+def _inside_torch(shape: ModelShape, settings: EngineSettings) -> int:
+    """What the KV cache cannot have and does not depend on the card itself: activations and, from 0.21 on, graphs."""
+    total = activation(shape, settings).bytes
+    return total + graphs(shape, settings)[0].bytes if subtracts_graphs(settings) else total
 
 
 def _kernels(spec: ModelSpec, kind: _Kind) -> int | None:
-    """The compute capability as far as it decides sizes of weights: dense models have one size everywhere."""
+    """The compute capability as far as it decides sizes of weights, which are those of routed experts alone."""
+    if not any(isinstance(item, Experts) for block in spec.layers[-1:] for item in block.items):
+        return 80
     if kind.vendor != "NVIDIA" or kind.capability is None:
         return None
-    routed = any(isinstance(item, Experts) for block in spec.layers[-1:] for item in block.items)
     major = kind.capability[0]
-    return major * 10 if routed and major in (9, 10) else 80
+    return major * 10 if major in (9, 10) else 80
 
 
 class _Model:
@@ -140,20 +166,16 @@ def sweep(
     """
     model = _Model(spec, quantizations)
     context = spec.facts.max_context_tokens
-    for kind in _kinds(gpus, version):
+    buffers_on = {tensor: buffers_of(spec, Split(tensor=tensor)) for tensor in tensors}
+    for kind in _kinds(tuple(gpus), tensors, version):
         given = defaults(version, kind.twin, max_model_len=context)
         pooling = model.shapes[quantizations[0]].pooling
         steps = step_tokens(given.max_num_batched_tokens, async_scheduling=not pooling, engine=version[:2])
         kernels = _kernels(spec, kind)
         needs: dict[int, tuple[int, int]] = {}
-        for tensor in tensors:
-            settings = EngineSettings(
-                version=version, gpu=kind.twin, tensor=tensor, utilization=given.utilization,
-                max_num_batched_tokens=given.max_num_batched_tokens, max_num_seqs=given.max_num_seqs,
-                max_model_len=context,
-            )  # fmt: skip
+        for tensor, left in kind.left.items():
+            settings = _settings(kind.twin, tensor, given, version, context)
             kept: dict[bool, int] = {}
-            buffers = buffers_of(spec, Split(tensor=tensor))
             for name in quantizations:
                 stage = model.stage(name, tensor, kernels)
                 layout = model.layout(name, tensor, kind, stage, version) if stage else None
@@ -163,16 +185,15 @@ def sweep(
                 mxfp4 = shape.quantization == "mxfp4"
                 if mxfp4 not in kept:
                     # Formats differ in their widths only where MXFP4 experts bring their own workspace.
-                    kept[mxfp4] = reserved_bytes(shape, settings)
-                used = kept[mxfp4] + stage.weights_bytes + stage.copies_bytes + buffers
+                    kept[mxfp4] = _inside_torch(shape, settings)
+                used = kept[mxfp4] + stage.weights_bytes + stage.copies_bytes + buffers_on[tensor]
                 size, need = needs.get(id(layout)) or needs.setdefault(
                     id(layout), (layout.block_bytes, layout.blocks_per_request(context, steps))
                 )
-                ratio = given.utilization
-                for gpu in kind.members:
-                    available = int(gpu.usable_bytes * ratio) - used
+                for gpu_id, share in left:
+                    available = share - used
                     if not need:
-                        yield Row(gpu.id, tensor, name, available, 0, available >= 0)
+                        yield Row(gpu_id, tensor, name, available, 0, available >= 0)
                         continue
                     blocks = available // size if available > 0 else 0
-                    yield Row(gpu.id, tensor, name, available, blocks * context // need, blocks > need)
+                    yield Row(gpu_id, tensor, name, available, int(blocks / need * context), blocks > need)

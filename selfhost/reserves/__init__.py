@@ -33,7 +33,6 @@ __all__ = [
     "capture_sizes",
     "defaults",
     "parse_version",
-    "reserved_bytes",
     "reserves",
     "subtracts_graphs",
     "uses_model_runner_v2",
@@ -73,9 +72,3 @@ def reserves(shape: ModelShape, settings: EngineSettings) -> Reserves:
 def subtracts_graphs(settings: EngineSettings) -> bool:
     """Whether this release takes its estimate of the CUDA graphs out of the KV cache (from 0.21 on)."""
     return settings.version >= (0, 21, 0) and settings.gpu.vendor == "NVIDIA"
-
-
-def reserved_bytes(shape: ModelShape, settings: EngineSettings) -> int:
-    """Bytes of the share that the KV cache cannot have: the sum of `Reserves.items`, for sweeps over many GPUs."""
-    total = activation(shape, settings).bytes + non_torch(settings).bytes
-    return total + graphs(shape, settings)[0].bytes if subtracts_graphs(settings) else total
