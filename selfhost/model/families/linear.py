@@ -1,27 +1,23 @@
-"""OLMo Hybrid, Ling 2.5, HRM-Text and PLaMo 3: linear attention, loops over the same layers, or pre and post norms."""
+"""OLMo Hybrid, HRM-Text and PLaMo 3: gated delta nets, loops over the same layers, norms on both sides."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from selfhost.attention import FullAttention, GatedDeltaState, LatentAttention, LinearState
+from selfhost.attention import FullAttention, GatedDeltaState
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, layer_windows, projections, same_items, stack
-from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._kit import Layer, layer_windows, projections, stack
+from selfhost.model.families._rope import table
 from selfhost.model.families.common import (
     Builder,
     Draught,
-    Heads,
     column,
-    experts_item,
     gated_mlp,
     layer_types,
     norm,
     read_heads,
-    router,
     row,
-    whole,
 )
 from selfhost.model.families.gemma import rotary_tables
 from selfhost.model.families.llama import Names, decoder
@@ -92,117 +88,6 @@ def olmo_hybrid(config: Config) -> Draught:
     )  # fmt: skip
 
 
-def _bailing_linear(config: Config, hidden: int, heads: int, head_dim: int) -> tuple[Item, ...]:
-    """Lightning attention with a gate and a group norm (layers/mamba/linear/bailing_linear_attn.py:390-470)."""
-    bias = config.bool("use_bias", default=False)
-    width = heads * head_dim
-    sizes = Heads(
-        hidden=hidden, layers=1, heads=heads, kv_heads=heads, head_dim=head_dim, vocab=1, positions=1
-    )
-    items: tuple[Item, ...] = projections(
-        sizes, name="self_attn.query_key_value", parts=("query_key_value",) * 3, out="dense",
-        bias=bias or config.bool("use_qkv_bias", default=False), output_bias=bias,
-    )  # fmt: skip
-    if config.bool("use_qk_norm", default=False):
-        items = (*items, norm("self_attn.qk_layernorm", head_dim, copies=2))
-    return (
-        *items,
-        column("self_attn.g_proj", width, hidden, units=heads),
-        Vector(name="self_attn.g_norm", units=heads, unit=head_dim, divided=True),
-    )
-
-
-def _bailing_latent(config: Config, hidden: int, heads: int) -> tuple[Item, ...]:
-    nope, rope = config.int("qk_nope_head_dim", default=128), config.int("qk_rope_head_dim", default=64)
-    value, rank = config.int("v_head_dim", default=128), config.int("kv_lora_rank", default=512)
-    query_rank = config.int("q_lora_rank", default=None)
-    if query_rank is None:
-        query: tuple[Item, ...] = (
-            column("self_attn.q_proj", heads * (nope + rope), hidden, units=heads),
-            whole("self_attn.kv_a_proj_with_mqa", rank + rope, hidden),
-        )
-    else:
-        parts = (
-            Part(name="self_attn.q_a_proj", units=query_rank),
-            Part(name="self_attn.kv_a_proj_with_mqa", units=rank + rope),
-        )
-        query = (
-            Matrix(name="self_attn.fused_qkv_a_proj", parts=parts, inputs=hidden, division="none"),
-            norm("self_attn.q_a_layernorm", query_rank),
-            column("self_attn.q_b_proj", heads * (nope + rope), query_rank, units=heads),
-        )
-    return (
-        *query,
-        norm("self_attn.kv_a_layernorm", rank),
-        column("self_attn.kv_b_proj", heads * (nope + value), rank, units=heads),
-        row("self_attn.o_proj", hidden, heads * value),
-    )
-
-
-def bailing_linear(config: Config) -> Draught:
-    """BailingMoeV2_5ForCausalLM (Ling and Ring 2.5): lightning attention, the last of each group latent; experts."""
-    sizes = read_heads(config)
-    hidden = sizes.hidden
-    inner = config.int("intermediate_size")
-    group = config.int("layer_group_size", default=1, minimum=0)
-    count = config.int("num_experts", maximum=1 << 16)
-    expert_inner = config.int("moe_intermediate_size")
-    shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
-    first = config.int("first_k_dense_replace", default=0, minimum=0)
-    router_dtype = "float32" if config.str("router_dtype", default="fp32") == "fp32" else "bfloat16"
-
-    def feed(sparse: bool) -> tuple[Item, ...]:
-        if not sparse:
-            return gated_mlp("mlp", hidden, inner)
-        items: tuple[Item, ...] = (
-            router("mlp.gate", count, hidden, dtype=router_dtype),
-            experts_item("mlp.experts", count, hidden, expert_inner),
-        )
-        if config.bool("moe_router_enable_expert_bias", default=False):
-            items = (*items, Vector(name="mlp.gate.expert_bias", units=count, dtype="float32"))
-        if shared:
-            width = config.int("moe_shared_expert_intermediate_size", default=expert_inner) * shared
-            items = (*items, *gated_mlp("mlp.shared_experts", hidden, width))
-        return items
-
-    def build(linear: bool, sparse: bool) -> tuple[Item, ...]:
-        mix = (
-            _bailing_linear(config, hidden, sizes.heads, sizes.head_dim)
-            if linear
-            else _bailing_latent(config, hidden, sizes.heads)
-        )
-        return (*mix, *feed(sparse), norm("layer_norms", hidden, copies=2))
-
-    items = same_items(build)
-    state = (LinearState(heads=sizes.heads, head_dim=sizes.head_dim),)
-    latent = (
-        LatentAttention(
-            rank=config.int("kv_lora_rank", default=512), rope_dim=config.int("qk_rope_head_dim", default=64),
-            nope_dim=config.int("qk_nope_head_dim", default=128),
-        ),
-    )  # fmt: skip
-
-    def layer(index: int) -> Layer:
-        linear = group > 0 and (index + 1) % group != 0
-        return items(linear, count > 1 and index >= first), state if linear else latent
-
-    given = parameters(config)
-    plain = Config({k: v for k, v in given.data.items() if k != "partial_rotary_factor"}, given.path)
-    rope = config.int("qk_rope_head_dim", default=64)
-    more = {
-        "experts": count,
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": expert_inner,
-    }
-    return stack(
-        config, sizes, layer, embed="word_embeddings", tied=False, intermediate=inner, facts_more=more,
-        buffers=(
-            table(config, rope, sizes.positions, given=plain, name="rotary cos/sin, latent layers"),
-            table(config, sizes.head_dim, sizes.positions, name="rotary cos/sin, linear layers"),
-        ),
-    )  # fmt: skip
-
-
 def hrm_text(config: Config) -> Draught:
     """HrmTextForCausalLM: two stacks that run in cycles, each use of a layer with a cache of its own."""
     config = with_defaults(config, "hrm_text")
@@ -267,7 +152,6 @@ def plamo3(config: Config) -> Draught:
 
 
 ARCHITECTURES: dict[str, Builder] = {
-    "BailingMoeV2_5ForCausalLM": bailing_linear,
     "HrmTextForCausalLM": hrm_text,
     "OlmoHybridForCausalLM": olmo_hybrid,
     "Plamo3ForCausalLM": plamo3,
