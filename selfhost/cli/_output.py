@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -121,4 +120,13 @@ def next_step(command: str, why: str) -> None:
 
 
 def _width() -> int:
-    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 120))
+    """Columns to write in: COLUMNS, the terminal's, or 80; shutil's own answer would load five compressors."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return max(40, min(int(columns), 120))
+    try:
+        return (
+            max(40, min(os.get_terminal_size(sys.__stdout__.fileno()).columns, 120)) if sys.__stdout__ else 80
+        )
+    except (OSError, ValueError):
+        return 80
