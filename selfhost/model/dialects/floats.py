@@ -30,33 +30,43 @@ def fp8(config: Config, section: Config) -> Declared:
     else:
         main = Fp8(granularity="tensor", static_inputs=static)
     experts: Scheme | None = None
-    model_type = config.str("model_type")
-    if model_type.startswith("deepseek_v4"):
-        kind = config.str("expert_dtype", default=section.str("expert_dtype", default="fp4"))
-        if section.str("moe_quant_algo", default="").upper() == "NVFP4":
-            experts = Nvfp4()
-        elif kind == "fp4":
-            experts = Mx(width=4)
-        if kind == "fp4" and isinstance(main, Fp8):
-            # Checkpoints with fp4 experts store the scales of the rest as e8m0 (quant_config.py `is_scale_e8m0`).
-            main = replace(main, scale_bytes=1)
-            if block == (32, 32):
-                # V4.1's scales are of 32 x 32 values; vLLM spreads them to one per row and 32 inputs (:245-262).
-                main = Mx(width=8)
-        if kind not in ("fp4", "fp8"):
-            raise config.error("expert_dtype", f"is {kind!r}; DeepSeek V4 has fp4 or fp8 experts")
-    elif section.str("store_dtype", default="") == "mxfp4":
-        experts = Mx(width=4)
-    entries = ignored(section, "ignored_layers", "modules_to_not_convert", "ignore")
     mode = "exact"
-    if block and any(name.startswith("BailingMoeV3") for name in config.strings("architectures", default=())):
+    if config.str("model_type").startswith("deepseek_v4"):
+        main, experts = _deepseek_v4(config, section, main, block)
+    elif block and any(
+        name.startswith("BailingMoeV3") for name in config.strings("architectures", default=())
+    ):
         # Ling 3 names its exclusions by their ends, and its experts' format apart (models/bailing_moe_v3.py:229-260).
         mode = "suffix"
         if section.str("scale_fmt", default="") == "ue8m0" and isinstance(main, Fp8):
             main = replace(main, scale_bytes=1)
         if section.str("routed_experts_quant_method", default="") == "mxfp4":
             experts = Mx(width=4)
+    elif section.str("store_dtype", default="") == "mxfp4":
+        experts = Mx(width=4)
+    entries = ignored(section, "ignored_layers", "modules_to_not_convert", "ignore")
     return Declared(method="fp8", main=main, experts=experts, excluded=Patterns(entries, mode))
+
+
+def _deepseek_v4(
+    config: Config, section: Config, main: Scheme, block: tuple[int, ...]
+) -> tuple[Scheme, Scheme | None]:
+    """Schemes of most weights and of the experts (models/deepseek_v4/quant_config.py)."""
+    kind = config.str("expert_dtype", default=section.str("expert_dtype", default="fp4"))
+    if kind not in ("fp4", "fp8"):
+        raise config.error("expert_dtype", f"is {kind!r}; DeepSeek V4 has fp4 or fp8 experts")
+    experts: Scheme | None = None
+    if section.str("moe_quant_algo", default="").upper() == "NVFP4":
+        experts = Nvfp4()
+    elif kind == "fp4":
+        experts = Mx(width=4)
+    if kind == "fp4" and isinstance(main, Fp8):
+        # Checkpoints with fp4 experts store the scales of the rest as e8m0 (quant_config.py `is_scale_e8m0`).
+        main = replace(main, scale_bytes=1)
+        if block == (32, 32):
+            # V4.1's scales are of 32 x 32 values; vLLM spreads them to one per row and 32 inputs (:245-262).
+            main = Mx(width=8)
+    return main, experts
 
 
 def fbgemm(config: Config, section: Config) -> Declared:
