@@ -131,8 +131,8 @@ def prepare(
     model = _spec(spec, workload.quantization)
     if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
         raise UnsupportedError(
-            f"vLLM {engine[0]}.{engine[1]} no longer runs GPTQ weights with activation order within groups (desc_act).",
-            hint="Take a checkpoint with desc_act false or group_size -1, AWQ weights, or --engine vllm@0.31.",
+            f"vLLM {engine[0]}.{engine[1]} no longer runs weights with activation order within groups (desc_act, actorder).",
+            hint="Take a checkpoint without it, AWQ weights, or --engine vllm@0.31.",
         )
     nvidia = vendor == "NVIDIA"
     capability = compute_capability or (9, 0)

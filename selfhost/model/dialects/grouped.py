@@ -35,7 +35,8 @@ def _weights_scheme(weights: Config, layout: str, inputs: Config | None) -> Sche
     if kind != "int":
         raise weights.error("type", f"is {kind!r}; weights are int or float")
     symmetric = weights.bool("symmetric", default=True)
-    ordered = weights.data.get("actorder") is not None
+    # `weight` and `static` reorder the weights themselves; only these need an index, and vLLM 0.32 refuses them.
+    ordered = str(weights.data.get("actorder")) in ("group", "dynamic", "True")
     if bits == 8 and inputs is not None and strategy in ("channel", "tensor"):
         return Int8(per_channel=strategy == "channel", static_inputs=static)
     if bits not in (2, 3, 4, 6, 8):
@@ -45,6 +46,7 @@ def _weights_scheme(weights: Config, layout: str, inputs: Config | None) -> Sche
         width=bits,
         group=group if strategy == "group" and group and group > 0 else 0,
         zero_points=not symmetric,
+        ordered=ordered,
         order_bytes=4 if ordered else 0,
         shape_bytes=16,
     )
