@@ -131,7 +131,7 @@ def prepare(
     model = _spec(spec, workload.quantization)
     if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
         raise UnsupportedError(
-            f"vLLM {engine[0]}.{engine[1]} no longer runs weights with activation order within groups (desc_act, actorder).",
+            f"vLLM {engine[0]}.{engine[1]} no longer runs weights that order activations in groups (desc_act).",
             hint="Take a checkpoint without it, AWQ weights, or --engine vllm@0.31.",
         )
     nvidia = vendor == "NVIDIA"
