@@ -24,6 +24,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "version": [("version",)],
     "gpus": [("gpus",), ("gpus", "amd"), ("gpus", "h100-sxm-80gb:3g.40gb")],
     "models": [("models",), ("models", "qwen3", "embedding")],
+    "engines": [("engines",)],
     "architectures": [("models", "--architectures"), ("models", "--architectures", "llama")],
     "size": [
         ("size", MODEL),

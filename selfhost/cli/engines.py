@@ -1,0 +1,50 @@
+"""List the inference engines, their releases and their images."""
+
+from __future__ import annotations
+
+import click
+
+from selfhost.cli._options import json_option
+from selfhost.cli._output import emit_json, headline, next_step, table
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """List the inference engines with the releases that selfhost knows, which --engine NAME@VERSION takes."""
+    from selfhost.engines import engine_names, get_engine, parse_engine
+
+    found = []
+    for name in engine_names():
+        engine = get_engine(name)
+        version = parse_engine(name)
+        found.append(
+            {
+                "name": name,
+                "default_version": version.text,
+                "oldest": f"{engine.oldest[0]}.{engine.oldest[1]}",
+                "newest": f"{engine.newest[0]}.{engine.newest[1]}",
+                "images": {vendor: engine.image(version, vendor).reference for vendor in ("NVIDIA", "AMD")},
+                "port": engine.port,
+                "health_path": engine.health_path,
+                "metrics_path": engine.metrics_path,
+            }
+        )
+    if as_json:
+        emit_json("engines", {"engines": found})
+        return
+    headline(
+        f"{len(found)} engine{'' if len(found) == 1 else 's'}; the default is what --engine NAME alone means."
+    )
+    click.echo()
+    table(
+        (("engine", "left"), ("default", "left"), ("knows", "left"), ("image", "left")),
+        [
+            (str(row["name"]), str(row["default_version"]), f"{row['oldest']} to {row['newest']}", image)
+            for row in found
+            for image in row["images"].values()  # type: ignore[attr-defined]
+        ],
+    )
+    next_step(
+        f"selfhost size Qwen/Qwen3-32B --engine {found[0]['name']}@{found[0]['newest']}", "size for a release"
+    )
