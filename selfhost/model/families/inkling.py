@@ -198,13 +198,11 @@ def _scales(times: int, patch: int, layers: int, channels: int) -> tuple[Scale, 
     if layers >= len(steps):
         chosen = [min(range(len(steps)), key=line.__getitem__) for line in costs]
     else:
-        rows = range(layers + 1)
-        chosen = list(
-            min(
-                combinations(range(len(steps)), layers + 1),
-                key=lambda one: sum(costs[i][one[i]] for i in rows),
-            )
-        )
+
+        def cost(columns: tuple[int, ...]) -> float:
+            return sum(line[column] for line, column in zip(costs, columns, strict=True))
+
+        chosen = list(min(combinations(range(len(steps)), layers + 1), key=cost))
     chosen[0], chosen[-1] = 0, len(steps) - 1
     return tuple(steps[index] for index in chosen)
 
