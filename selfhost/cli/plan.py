@@ -93,7 +93,8 @@ def command(
 
     if gpu_memory is not None and len(gpu) != 1:
         raise UsageError("--gpu-memory goes with exactly one --gpu.", hint="Name the GPU whose memory it is.")
-    cards = tuple(card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None) or gpus()
+    named = {card.id: card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None}
+    cards = tuple(named.values()) or gpus()
     raw = load_model(model)
     asked = Asked(raw=raw, spec=parse_model(raw), engine=parse_engine(engine), gpus=cards, workload=workload)
     given = any(
