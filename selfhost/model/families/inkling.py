@@ -6,6 +6,7 @@ vLLM 0.32 models/inkling/configs.py, nvidia/{model,attention,moe,mlp,sconv_swa_a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 
@@ -199,7 +200,7 @@ def _scales(times: int, patch: int, layers: int, channels: int) -> tuple[Scale, 
         chosen = [min(range(len(steps)), key=line.__getitem__) for line in costs]
     else:
 
-        def cost(columns: tuple[int, ...]) -> float:
+        def cost(columns: Iterable[int]) -> float:
             return sum(line[column] for line, column in zip(costs, columns, strict=True))
 
         chosen = list(min(combinations(range(len(steps)), layers + 1), key=cost))

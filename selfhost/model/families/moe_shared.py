@@ -102,11 +102,11 @@ def granite_moe(config: Config) -> Draught:
 
 
 def olmoe(config: Config) -> Draught:
-    """OlmoeForCausalLM: norms over all heads, each rank with its own share."""
+    """OlmoeForCausalLM: norms over all heads, whole on each rank."""
     sizes = read_heads(config)
     count, inner = _experts(config), config.int("intermediate_size")
     items = (
-        *attention(sizes, qk_norm="divided"),
+        *attention(sizes, qk_norm="whole"),
         norm("layer_norms", sizes.hidden, copies=2),
         router("mlp.gate", count, sizes.hidden),
         experts_item("mlp.experts", count, sizes.hidden, inner),
