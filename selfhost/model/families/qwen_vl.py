@@ -157,6 +157,13 @@ def qwen2_5_vl(config: Config) -> Draught:
     return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
 
 
+def opencua(config: Config) -> Draught:
+    """OpenCUAForConditionalGeneration: Qwen2.5-VL without multimodal positions."""
+    section = text_config(config, model_type="qwen2")
+    towers, buffers = qwen2_5_tower(part(config, "vision_config"))
+    return with_towers(language(section, "Qwen2ForCausalLM"), towers, modality="text+image", buffers=buffers)
+
+
 def qwen3_vl(config: Config, architecture: str = "Qwen3ForCausalLM") -> Draught:
     """Qwen3VLForConditionalGeneration, dense."""
     section = text_config(config, outer_tie=False)
@@ -196,6 +203,7 @@ def exaone4_5(config: Config) -> Draught:
 ARCHITECTURES: dict[str, Builder] = {
     "Qwen2VLForConditionalGeneration": qwen2_vl,
     "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
+    "OpenCUAForConditionalGeneration": opencua,
     "Qwen3VLForConditionalGeneration": qwen3_vl,
     "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
     "Qwen3_5ForConditionalGeneration": qwen3_5,
