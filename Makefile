@@ -10,7 +10,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs bench bench-accuracy e2e clean
+.PHONY: help run test lint format docs bench bench-accuracy bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench: $(VENV)/.dev ## start-up, size and sweep speed as ratios; fails past its 
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
+
+bench-peers: $(VENV)/.dev ## six models by selfhost and by other tools, which it installs beside; writes bench/peers.json
+	$(BIN)/python scripts/bench_peers.py
 
 $(VLLM_VENV)/.made:
 	@echo "Setting up vLLM $(VLLM_VERSION) for CPU in $(VLLM_VENV) (once, about 3 GB) ..."

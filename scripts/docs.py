@@ -155,6 +155,26 @@ def allocations() -> str:
     return f"{found.cases} cases of {found.models} models: {share}\n\n{rows}"
 
 
+def start_ups() -> str:
+    """How selfhost's available KV memory compares with start-up logs, largest errors first."""
+    import bench_startups as bench
+
+    starts = bench.starts()
+    rows = [bench.start_row(item) for item in bench.worst(starts, 15)]
+    return f"{bench.summary(bench.start_totals(starts))}\n\n{table(bench.START_HEADS, rows)}"
+
+
+def peers() -> str:
+    """Six models by selfhost and by other tools."""
+    import bench_peers as bench
+
+    results = json.loads(bench.RESULTS.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    parts = [f"Measured on {results['measured']} with {versions}.\n"]
+    parts += [table(heads, rows) for heads, rows in bench.tables(results)]
+    return "\n".join(parts)
+
+
 def exit_codes() -> str:
     """What each exit code means."""
     return table(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES.items()])
@@ -207,7 +227,19 @@ def tree() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__.strip("_").replace("_", "-"): part
-    for part in (help_, commands, schemas, gpus, models, allocations, exit_codes, errors, tree)
+    for part in (
+        help_,
+        commands,
+        schemas,
+        gpus,
+        models,
+        allocations,
+        start_ups,
+        peers,
+        exit_codes,
+        errors,
+        tree,
+    )
 }
 
 

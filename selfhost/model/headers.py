@@ -42,8 +42,11 @@ def _expected(block: Block) -> Iterator[tuple[str, int]]:
             if isinstance(item, Matrix):
                 rows = sum(part.units * part.unit for part in item.parts)
                 yield dot + item.name, rows * item.inputs
+                stored: dict[str, int] = {}  # several parts may lie in one tensor (gated delta net's q, k and v)
                 for part in item.parts:
-                    yield dot + part.name, part.units * part.unit * item.inputs
+                    stored[part.name] = stored.get(part.name, 0) + part.units * part.unit * item.inputs
+                for name, elements in stored.items():
+                    yield dot + name, elements
             elif isinstance(item, Embedding):
                 yield dot + item.name, item.rows * item.width
             elif isinstance(item, Experts):
