@@ -189,10 +189,11 @@ def start_totals(every: Iterable[Start]) -> StartTotals:
 
 def summary(found: StartTotals) -> str:
     """The totals in a few sentences."""
+    refused = f" Refused: {found.refused}, whose format does not divide the model." if found.refused else ""
     return (
         f"{found.starts} starts: median error {100 * found.median_ratio:.2f} %, mean {100 * found.mean_ratio:.1f} %, "
         f"{found.within_five_percent} within 5 %. {found.failed} of them found too little memory, of which selfhost "
-        f"would have let {found.wrongly_fit or 'none'} through. Not counted: {found.left_out} with a separate draft "
+        f"would have let {found.wrongly_fit or 'none'} through.{refused} Not counted: {found.left_out} with a separate draft "
         "model or layers divided by hand, for which selfhost has no option; with them the mean is "
         f"{100 * found.mean_of_all_ratio:.1f} %."
     )
