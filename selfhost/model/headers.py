@@ -42,7 +42,9 @@ def _expected(block: Block) -> Iterator[tuple[str, int]]:
             if isinstance(item, Matrix):
                 rows = sum(part.units * part.unit for part in item.parts)
                 yield dot + item.name, rows * item.inputs
-                stored: dict[str, int] = {}  # several parts may lie in one tensor (gated delta net's q, k and v)
+                stored: dict[
+                    str, int
+                ] = {}  # several parts may lie in one tensor (gated delta net's q, k and v)
                 for part in item.parts:
                     stored[part.name] = stored.get(part.name, 0) + part.units * part.unit * item.inputs
                 for name, elements in stored.items():

@@ -28,7 +28,9 @@ def _width(audio: Config, default: int) -> int:
 
 
 def _heads(audio: Config, width: int, default: int, *fields: str) -> int:
-    heads = audio.int(*(fields or ("encoder_attention_heads", "num_attention_heads")), default=default, maximum=1 << 12)
+    heads = audio.int(
+        *(fields or ("encoder_attention_heads", "num_attention_heads")), default=default, maximum=1 << 12
+    )
     if width % heads:
         raise audio.error(fields[0] if fields else "encoder_attention_heads",
                           f"is {heads}, which does not divide the width {width}")  # fmt: skip
@@ -40,12 +42,19 @@ def _mlp(width: int, inner: int) -> tuple[Item, ...]:
     up = Matrix(
         name="mlp.fc1", parts=(Part(name="fc1", units=inner),), inputs=width, division="column", bias=True
     )
-    down = Matrix(name="mlp.fc2", parts=(Part(name="fc2", units=width),), inputs=inner, division="row", bias=True)
+    down = Matrix(
+        name="mlp.fc2", parts=(Part(name="fc2", units=width),), inputs=inner, division="row", bias=True
+    )
     return up, down
 
 
 def whisper_encoder(
-    audio: Config, prefixes: tuple[str, ...], *, default: int = 384, heads: int = 6, float_positions: bool = False
+    audio: Config,
+    prefixes: tuple[str, ...],
+    *,
+    default: int = 384,
+    heads: int = 6,
+    float_positions: bool = False,
 ) -> tuple[Block, ...]:
     """vLLM's own WhisperEncoder (models/whisper.py:497), divided over ranks.
 
@@ -72,7 +81,9 @@ def whisper_encoder(
         ),
         norm("layer_norm", width, bias=True),
     )  # fmt: skip
-    layers = audio.int("encoder_layers", "num_hidden_layers", default=4 if default == 384 else 32, maximum=4096)
+    layers = audio.int(
+        "encoder_layers", "num_hidden_layers", default=4 if default == 384 else 32, maximum=4096
+    )
     return (*encoder(tuple(f"{one}.layers" for one in prefixes), layers, items), rest)
 
 
@@ -128,7 +139,9 @@ def whisper(config: Config) -> Draught:
     )
     keeps = (
         FullAttention(kv_heads=heads, head_dim=dim),
-        CrossAttention(kv_heads=heads, head_dim=dim, encoder_tokens=config.int("max_source_positions", default=1500)),
+        CrossAttention(
+            kv_heads=heads, head_dim=dim, encoder_tokens=config.int("max_source_positions", default=1500)
+        ),
     )
     layers = config.int("decoder_layers", default=4, maximum=4096)
     return Draught(
@@ -154,7 +167,9 @@ def qwen2_audio(config: Config) -> Draught:
     draught = language(text_config(config, model_type="qwen2"), "Qwen2ForCausalLM")
     audio = part(config, "audio_config")
     projector = stage(
-        ("multi_modal_projector",), plain("linear", draught.facts.hidden_size, _width(audio, 1280)), replicated=True
+        ("multi_modal_projector",),
+        plain("linear", draught.facts.hidden_size, _width(audio, 1280)),
+        replicated=True,
     )
     return with_towers(draught, (*plain_encoder(audio, ("audio_tower",)), projector), modality=AUDIO)
 
@@ -208,7 +223,9 @@ def ultravox(config: Config) -> Draught:
     """
     for field, name in (("text_config", "text_model_id"), ("audio_config", "audio_model_id")):
         if config.has(name) and not config.has(field):
-            raise config.error(name, "names another repository, whose sizes this configuration does not state")
+            raise config.error(
+                name, "names another repository, whose sizes this configuration does not state"
+            )
     draught = language(text_config(config, model_type="llama"))
     audio = part(config, "audio_config")
     hidden = draught.facts.hidden_size

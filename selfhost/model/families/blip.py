@@ -40,7 +40,11 @@ def qformer(config: Config, prefix: str) -> tuple[tuple[Block, ...], int]:
     )
     layers = config.int("num_hidden_layers", default=12, maximum=4096)
     blocks = tuple(
-        Block(prefixes=(f"{prefix}.encoder.layer.{index}",), items=own if index % every else crossing, tower=True)
+        Block(
+            prefixes=(f"{prefix}.encoder.layer.{index}",),
+            items=own if index % every else crossing,
+            tower=True,
+        )
         for index in range(layers)
     )
     return (*blocks, stage((prefix,), norm("layernorm", width, bias=True))), width
@@ -118,7 +122,9 @@ def _conformer(speech: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
         row("out_mid", width, outputs, bias=True),
     )
     layers = speech.int("num_layers", default=10, maximum=4096)
-    return (*encoder(("encoder.layers",), layers, items), rest), (floats("batch_norm", 2 * channels * layers, "model"),)
+    return (*encoder(("encoder.layers",), layers, items), rest), (
+        floats("batch_norm", 2 * channels * layers, "model"),
+    )
 
 
 def granite_speech(config: Config) -> Draught:
@@ -129,7 +135,9 @@ def granite_speech(config: Config) -> Draught:
     rate = config.int("downsample_rate", default=5, maximum=1 << 10)
     window = config.int("window_size", default=15, maximum=1 << 10)
     rest = stage(
-        ("projector",), weights("query", window // rate, width), plain("linear", draught.facts.hidden_size, width)
+        ("projector",),
+        weights("query", window // rate, width),
+        plain("linear", draught.facts.hidden_size, width),
     )
     return with_towers(draught, (*blocks, *queries, rest), modality="text+audio", buffers=buffers)
 

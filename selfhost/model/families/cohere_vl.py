@@ -13,13 +13,20 @@ def cohere2_vision(config: Config) -> Draught:
     draught = language(text_config(config, model_type="cohere2", outer_tie=True))
     vision = part(config, "vision_config")
     blocks, buffers = siglip_tower(vision, config, ("model.vision_tower", "vision_tower"))
-    merged = vision.int("hidden_size", default=768) * config.int("downsample_factor", default=2, maximum=64) ** 2
+    merged = (
+        vision.int("hidden_size", default=768) * config.int("downsample_factor", default=2, maximum=64) ** 2
+    )
     inner = config.int("alignment_intermediate_size", default=36864) // 2
     up, _ = gated_mlp(
         "", merged, inner, bias=True, names=("linear_1", "gate", "up", "linear_2"), quantizable=False
     )
     _, down = gated_mlp(
-        "", draught.facts.hidden_size, inner, bias=True, names=("linear_1", "gate", "up", "linear_2"), quantizable=False
+        "",
+        draught.facts.hidden_size,
+        inner,
+        bias=True,
+        names=("linear_1", "gate", "up", "linear_2"),
+        quantizable=False,
     )
     projector = stage(("model.multi_modal_projector", "multi_modal_projector"), up, down)
     return with_towers(draught, (*blocks, projector), modality="text+image", buffers=buffers)

@@ -42,11 +42,19 @@ def norm(name: str, size: int, *, bias: bool = False, copies: int = 1, dtype: st
 
 
 def column(
-    name: str, outputs: int, inputs: int, *, bias: bool = False, quantizable: bool = True, units: int | None = None
+    name: str,
+    outputs: int,
+    inputs: int,
+    *,
+    bias: bool = False,
+    quantizable: bool = True,
+    units: int | None = None,
 ) -> Matrix:
     """A column-parallel linear layer; `units` heads or the like when outputs divide by them only."""
     parts = (Part(name=name, units=units or outputs, unit=outputs // units if units else 1),)
-    return Matrix(name=name, parts=parts, inputs=inputs, division="column", bias=bias, quantizable=quantizable)
+    return Matrix(
+        name=name, parts=parts, inputs=inputs, division="column", bias=bias, quantizable=quantizable
+    )
 
 
 def row(name: str, outputs: int, inputs: int, *, bias: bool = False, quantizable: bool = True) -> Matrix:
@@ -114,14 +122,17 @@ def gated_mlp(
         Part(name=sibling(fused, names[1]), units=intermediate),
         Part(name=sibling(fused, names[2]), units=intermediate),
     )
-    up = Matrix(
-        name=fused, parts=parts, inputs=hidden, division="column", bias=bias, quantizable=quantizable
-    )
+    up = Matrix(name=fused, parts=parts, inputs=hidden, division="column", bias=bias, quantizable=quantizable)
     return up, row(sibling(fused, names[3]), hidden, intermediate, bias=bias, quantizable=quantizable)
 
 
 def plain_mlp(
-    prefix: str, hidden: int, intermediate: int, *, bias: bool, names: tuple[str, str] = ("up_proj", "down_proj")
+    prefix: str,
+    hidden: int,
+    intermediate: int,
+    *,
+    bias: bool,
+    names: tuple[str, str] = ("up_proj", "down_proj"),
 ) -> tuple[Matrix, Matrix]:
     """up, then down, without a gate."""
     return (
@@ -149,7 +160,8 @@ def rope_buffer(
     max_positions: int, rotary_dim: int, *, name: str = "rotary cos/sin", dtype: str | None = None
 ) -> Buffer:
     """One cos/sin table: max positions x rotary dim, in the model's dtype, shared by all layers
-    (layers/rotary_embedding/base.py `_compute_cos_sin_cache`)."""
+    (layers/rotary_embedding/base.py `_compute_cos_sin_cache`).
+    """
     return Buffer(name=name, elements=max_positions * rotary_dim, dtype=dtype or "model")
 
 
@@ -215,7 +227,11 @@ def read_heads(config: Config, *, head_dim: int | None = None) -> Heads:
 
 def facts(config: Config, heads: Heads, *, intermediate: int | None = None, **more: object) -> ModelFacts:
     """ModelFacts from the usual fields plus what the family knows."""
-    size = intermediate if intermediate is not None else config.int("intermediate_size", default=4 * heads.hidden)
+    size = (
+        intermediate
+        if intermediate is not None
+        else config.int("intermediate_size", default=4 * heads.hidden)
+    )
     return ModelFacts(
         hidden_size=heads.hidden,
         vocab_size=heads.vocab,

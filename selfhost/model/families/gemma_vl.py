@@ -42,7 +42,9 @@ def gemma3(config: Config) -> Draught:
         weights("mm_input_projection_weight", width, draught.facts.hidden_size),
         norm("mm_soft_emb_norm", width),
     )
-    return with_towers(draught, (*towers, projector), modality="text+image", buffers=buffers, bidirectional=True)
+    return with_towers(
+        draught, (*towers, projector), modality="text+image", buffers=buffers, bidirectional=True
+    )
 
 
 def paligemma(config: Config) -> Draught:
@@ -55,7 +57,11 @@ def paligemma(config: Config) -> Draught:
     towers, buffers = siglip_tower(vision, config, _TOWER)
     projector = stage(_PROJECTOR, plain("linear", outputs, vision.int("hidden_size", default=768)))
     return with_towers(
-        language(section, name), (*towers, projector), modality="text+image", buffers=buffers, bidirectional=True
+        language(section, name),
+        (*towers, projector),
+        modality="text+image",
+        buffers=buffers,
+        bidirectional=True,
     )
 
 
@@ -139,7 +145,10 @@ def _quantized(config: Config, vision: Config) -> bool:
     """Whether the towers take part in quantization (models/gemma4_mm.py: sizes that kernels cannot take stay out)."""
     if method(config) in ("bitsandbytes", "torchao", "compressed-tensors"):
         return True
-    return vision.int("hidden_size", default=768) % 64 == 0 and vision.int("intermediate_size", default=3072) % 64 == 0
+    return (
+        vision.int("hidden_size", default=768) % 64 == 0
+        and vision.int("intermediate_size", default=3072) % 64 == 0
+    )
 
 
 def _gemma4_vision(vision: Config, quantized: bool) -> tuple[Block, ...]:
@@ -166,7 +175,12 @@ def _gemma4_vision(vision: Config, quantized: bool) -> tuple[Block, ...]:
     rest = stage(
         _TOWER,
         whole("patch_embedder.input_proj", width, 3 * patch**2, quantizable=quantized),
-        weights("patch_embedder.position_embedding_table", 2, vision.int("position_embedding_size", default=10240), width),
+        weights(
+            "patch_embedder.position_embedding_table",
+            2,
+            vision.int("position_embedding_size", default=10240),
+            width,
+        ),
     )
     layers = vision.int("num_hidden_layers", default=16, maximum=4096)
     names = ("model.vision_tower.encoder.layers", "vision_tower.encoder.layers")
@@ -181,7 +195,10 @@ def _gemma4_audio(audio: Config, quantized: bool) -> tuple[Block, ...]:
         return whole(name, outputs, inputs, quantizable=quantized, bias=bias)
 
     items: tuple[Item, ...] = (
-        *(linear(f"self_attn.{name}.linear", width, width) for name in ("q_proj", "k_proj", "v_proj", "post")),
+        *(
+            linear(f"self_attn.{name}.linear", width, width)
+            for name in ("q_proj", "k_proj", "v_proj", "post")
+        ),
         linear("self_attn.relative_k_proj", width, width),
         weights("self_attn.per_dim_scale", width // audio.int("num_attention_heads", default=8)),
         *(linear(f"feed_forward{one}.ffw_layer_1.linear", 4 * width, width) for one in (1, 2)),
@@ -208,14 +225,13 @@ def _gemma4_audio(audio: Config, quantized: bool) -> tuple[Block, ...]:
 
 def _projection(name: str, part: Config, hidden: int, *, width: int, quantized: bool) -> Block:
     size = part.int("output_proj_dims", default=0, minimum=0) or part.int("hidden_size", default=width)
-    return stage(
-        (f"model.{name}", name), whole("embedding_projection", hidden, size, quantizable=quantized)
-    )
+    return stage((f"model.{name}", name), whole("embedding_projection", hidden, size, quantizable=quantized))
 
 
 def gemma4(config: Config) -> Draught:
     """Gemma4ForConditionalGeneration: towers of transformers whose linear layers vLLM replaces by whole ones that can be
-    quantized."""
+    quantized.
+    """
     section = text_config(config, model_type="gemma4_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")
     hidden = draught.facts.hidden_size
@@ -234,7 +250,11 @@ def gemma4(config: Config) -> Draught:
         towers.append(_projection("embed_audio", audio, hidden, width=1024, quantized=quantized))
         modality += "+audio"
     return with_towers(
-        draught, tuple(towers), modality=modality, buffers=tuple(buffers), bidirectional=_bidirectional(section)
+        draught,
+        tuple(towers),
+        modality=modality,
+        buffers=tuple(buffers),
+        bidirectional=_bidirectional(section),
     )
 
 
@@ -244,12 +264,15 @@ def _bidirectional(section: Config) -> bool:
 
 def gemma4_unified(config: Config) -> Draught:
     """Gemma4UnifiedForConditionalGeneration: pixels and sound go straight into the model; the embedders are no towers,
-    as vLLM keeps them with `--language-model-only` (models/gemma4_unified.py)."""
+    as vLLM keeps them with `--language-model-only` (models/gemma4_unified.py).
+    """
     section = text_config(config, model_type="gemma4_unified_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")
     hidden = draught.facts.hidden_size
     vision = config.section("vision_config")
-    default_patch = vision.int("patch_size", default=16, maximum=1 << 10) * vision.int("pooling_kernel_size", default=3)
+    default_patch = vision.int("patch_size", default=16, maximum=1 << 10) * vision.int(
+        "pooling_kernel_size", default=3
+    )
     patch = 3 * vision.int("model_patch_size", default=default_patch, maximum=1 << 12) ** 2
     width = vision.int("mm_embed_dim", default=3840)
     items: list[Block] = [

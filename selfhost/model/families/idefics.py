@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfhost.model.config import Config
+from selfhost.model.families._kit import projections
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -15,7 +16,6 @@ from selfhost.model.families.common import (
     row,
     whole,
 )
-from selfhost.model.families._kit import projections
 from selfhost.model.families.llama import biases
 from selfhost.model.families.moe import assemble
 from selfhost.model.families.multimodal import (
@@ -35,7 +35,9 @@ from selfhost.model.families.multimodal import (
 from selfhost.model.modules import Block, Item
 
 
-def idefics_tower(vision: Config, prefixes: tuple[str, ...], *, layers: int | None = None, post_norm: bool = True) -> tuple[Block, ...]:
+def idefics_tower(
+    vision: Config, prefixes: tuple[str, ...], *, layers: int | None = None, post_norm: bool = True
+) -> tuple[Block, ...]:
     """Idefics2/3VisionTransformer: SigLIP's layers, all of them quantizable."""
     width = vision.int("hidden_size", default=1152)
     heads = vision.int("num_attention_heads", default=16, maximum=1 << 12)
@@ -52,13 +54,21 @@ def idefics_tower(vision: Config, prefixes: tuple[str, ...], *, layers: int | No
     patch = vision.int("patch_size", default=32, maximum=1 << 10)
     positions = (vision.int("image_size", default=224, maximum=1 << 16) // patch) ** 2
     rest: list[Item] = [
-        conv("embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2, bias=True),
+        conv(
+            "embeddings.patch_embedding",
+            width,
+            vision.int("num_channels", default=3, maximum=64) * patch**2,
+            bias=True,
+        ),
         table("embeddings.position_embedding", positions, width),
     ]
     if post_norm:
         rest.append(norm("post_layernorm", width, bias=True))
     count = vision.int("num_hidden_layers", default=12, maximum=4096) if layers is None else layers
-    return (*encoder(tuple(f"{one}.encoder.layers" for one in prefixes), count, items), stage(prefixes, *rest))
+    return (
+        *encoder(tuple(f"{one}.encoder.layers" for one in prefixes), count, items),
+        stage(prefixes, *rest),
+    )
 
 
 def _idefics(config: Config, modality: str) -> Draught:
@@ -69,7 +79,9 @@ def _idefics(config: Config, modality: str) -> Draught:
     connector = stage(
         ("model.connector",), whole("modality_projection.proj", draught.facts.hidden_size, merged)
     )
-    return with_towers(draught, (*idefics_tower(vision, ("model.vision_model",)), connector), modality=modality)
+    return with_towers(
+        draught, (*idefics_tower(vision, ("model.vision_model",)), connector), modality=modality
+    )
 
 
 def idefics3(config: Config) -> Draught:
@@ -112,7 +124,16 @@ def aria(config: Config) -> Draught:
         ("model.language_model", "language_model.model", "language_model", "model"),
     )  # fmt: skip
     vision = part(config, "vision_config")
-    filled = Config({"intermediate_size": 4304, "patch_size": 14, "image_size": 980, "num_hidden_layers": 27, **vision.data}, vision.path)
+    filled = Config(
+        {
+            "intermediate_size": 4304,
+            "patch_size": 14,
+            "image_size": 980,
+            "num_hidden_layers": 27,
+            **vision.data,
+        },
+        vision.path,
+    )
     width = filled.int("hidden_size", default=1152)
     names = ("model.vision_tower", "vision_tower")
     projector = stage(

@@ -47,7 +47,12 @@ def intern_tower(
     output = row("attn.proj", width, count * head_dim, bias=True)
     items: list[Item] = [
         fused(
-            "attn.qkv", count, head_dim, width, bias=vision.bool("qkv_bias", default=False), whole_unless=count
+            "attn.qkv",
+            count,
+            head_dim,
+            width,
+            bias=vision.bool("qkv_bias", default=False),
+            whole_unless=count,
         ),
         replace(output, whole_unless=count),
         column("mlp.fc1", inner, width, bias=True),
@@ -100,7 +105,9 @@ def chat_model(config: Config) -> Draught:
     vision = config.section("vision_config")
     # AWQ checkpoints leave the tower alone (models/internvl.py `_patch_quant_config`).
     towers = (
-        *intern_tower(vision, ("vision_model",), layers=used_layers(config, vision), quantizable=not _awq(config)),
+        *intern_tower(
+            vision, ("vision_model",), layers=used_layers(config, vision), quantizable=not _awq(config)
+        ),
         mlp1(merged_width(config, vision.int("hidden_size")), draught.facts.hidden_size),
     )
     return with_towers(draught, towers, modality=_MODALITY)
@@ -199,7 +206,10 @@ def interns1_tower(vision: Config, prefixes: tuple[str, ...]) -> tuple[Block, ..
     if not vision.bool("use_mean_pooling", default=True):
         rest.append(norm("layernorm", width, bias=True))
     count = vision.int("num_hidden_layers", default=24, maximum=4096)
-    return (*encoder(tuple(f"{one}.encoder.layer" for one in prefixes), count, tuple(items)), stage(prefixes, *rest))
+    return (
+        *encoder(tuple(f"{one}.encoder.layer" for one in prefixes), count, tuple(items)),
+        stage(prefixes, *rest),
+    )
 
 
 def interns1(config: Config) -> Draught:

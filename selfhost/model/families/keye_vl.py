@@ -49,7 +49,9 @@ def paddleocr(config: Config) -> Draught:
     outer = config.bool("tie_word_embeddings", default=True)
     section = text_config(config, model_type="ernie4_5")
     section = Config({**section.data, "tie_word_embeddings": tied or outer}, section.path)
-    draught = language(section, "Ernie4_5ForCausalLM", prefixes=("model.language_model", "model", "language_model.model"))
+    draught = language(
+        section, "Ernie4_5ForCausalLM", prefixes=("model.language_model", "model", "language_model.model")
+    )
     vision = part(config, "vision_config")
     filled = Config(
         {

@@ -27,7 +27,9 @@ _TEXT = ("language_model.model", "model.language_model", "model")
 
 def _fixed(items: tuple[Item, ...], *, quantizable: bool, whole_unless: int = 0) -> tuple[Item, ...]:
     return tuple(
-        replace(item, quantizable=quantizable, whole_unless=whole_unless) if isinstance(item, Matrix) else item
+        replace(item, quantizable=quantizable, whole_unless=whole_unless)
+        if isinstance(item, Matrix)
+        else item
         for item in items
     )
 
@@ -71,14 +73,20 @@ def moonvit_tower(vision: Config, hidden: int, *, projector: str) -> tuple[Block
     return (*encoder(("vision_tower.encoder.blocks",), layers, items), rest, projection)
 
 
-def moonvit3d_tower(vision: Config, hidden: int, *, quantizable: bool, k3: bool) -> tuple[tuple[Block, ...], Buffer]:
+def moonvit3d_tower(
+    vision: Config, hidden: int, *, quantizable: bool, k3: bool
+) -> tuple[tuple[Block, ...], Buffer]:
     """MoonViT over space and time; whole on every rank where TP does not divide its heads."""
     width = vision.int("vt_hidden_size", "hidden_size", default=1024 if k3 else 1152)
-    heads = vision.int("vt_num_attention_heads", "num_attention_heads", default=12 if k3 else 16, maximum=1 << 12)
+    heads = vision.int(
+        "vt_num_attention_heads", "num_attention_heads", default=12 if k3 else 16, maximum=1 << 12
+    )
     inner = vision.int("vt_intermediate_size", "intermediate_size", default=4096 if k3 else 4304)
     attended = vision.int("qkv_hidden_size", default=1536 if k3 else width)
     if attended % heads:
-        raise vision.error("vt_num_attention_heads", f"is {heads}, which does not divide the width {attended}")
+        raise vision.error(
+            "vt_num_attention_heads", f"is {heads}, which does not divide the width {attended}"
+        )
     attention_bias = vision.bool("attn_bias", default=not k3)
     bias = vision.bool("linear_bias", default=not k3)
     layer_norm = vision.str("norm_type", default="rmsnorm" if k3 else "layernorm") == "layernorm"
@@ -105,7 +113,9 @@ def moonvit3d_tower(vision: Config, hidden: int, *, quantizable: bool, k3: bool)
         ),
         norm("encoder.final_layernorm", width, bias=layer_norm),
     )  # fmt: skip
-    second = vision.str("mm_projector_type", default="patchmergerv2" if k3 else "patchmerger") == "patchmergerv2"
+    second = (
+        vision.str("mm_projector_type", default="patchmergerv2" if k3 else "patchmerger") == "patchmergerv2"
+    )
     projection = stage(
         ("mm_projector",),
         norm("post_norm", hidden) if second else norm("pre_norm", width, bias=True),
@@ -133,7 +143,10 @@ def kimi_k25(config: Config) -> Draught:
     section = text_config(config, model_type="deepseek_v3", outer_tie=True)
     draught = language(section, "DeepseekV2ForCausalLM", prefixes=_TEXT)
     towers, buffer = moonvit3d_tower(
-        part(config, "vision_config"), draught.facts.hidden_size, quantizable=_quantizable(config, section), k3=False
+        part(config, "vision_config"),
+        draught.facts.hidden_size,
+        quantizable=_quantizable(config, section),
+        k3=False,
     )
     return with_towers(draught, towers, modality="text+image+video", buffers=(buffer,))
 
@@ -143,7 +156,10 @@ def kimi_k3(config: Config) -> Draught:
     section = text_config(config, model_type="kimi_linear")
     draught = language(section, "KimiLinearForCausalLM", prefixes=_TEXT)
     towers, buffer = moonvit3d_tower(
-        part(config, "vision_config"), draught.facts.hidden_size, quantizable=_quantizable(config, section), k3=True
+        part(config, "vision_config"),
+        draught.facts.hidden_size,
+        quantizable=_quantizable(config, section),
+        k3=True,
     )
     return with_towers(draught, towers, modality="text+image", buffers=(buffer,))
 

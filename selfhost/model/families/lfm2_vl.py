@@ -33,7 +33,9 @@ def siglip2_tower(vision: Config, prefixes: tuple[str, ...], *, post_norm: bool 
     )
     patch = vision.int("patch_size", default=16, maximum=1 << 10)
     rest: list[Item] = [
-        plain("embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2),
+        plain(
+            "embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2
+        ),
         table("embeddings.position_embedding", vision.int("num_patches", default=256), width),
     ]
     if post_norm:
@@ -49,7 +51,9 @@ def lfm2_vl(config: Config) -> Draught:
     section = text_config(config, model_type="lfm2", outer_tie=tie)
     draught = language(section)
     vision = part(config, "vision_config")
-    merged = vision.int("hidden_size", default=768) * config.int("downsample_factor", default=2, maximum=64) ** 2
+    merged = (
+        vision.int("hidden_size", default=768) * config.int("downsample_factor", default=2, maximum=64) ** 2
+    )
     middle = config.int("projector_hidden_size", default=2560)
     bias = config.bool("projector_bias", default=True)
     projector: list[Item] = [

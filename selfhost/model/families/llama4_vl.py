@@ -60,7 +60,9 @@ def llama4(config: Config) -> Draught:
         )),
     )  # fmt: skip
     given = vision.int("vision_output_dim", default=7680)
-    projector = stage(("multi_modal_projector",), *_plain((column("linear_1", draught.facts.hidden_size, given),)))
+    projector = stage(
+        ("multi_modal_projector",), *_plain((column("linear_1", draught.facts.hidden_size, given),))
+    )
     layers = vision.int("num_hidden_layers", default=34, maximum=4096)
     towers = (*encoder(("vision_model.model.layers",), layers, items), rest, projector)
     # Complex numbers of 8 bytes, a quarter of a head for each position and the class token

@@ -72,7 +72,9 @@ def llava_tower(config: Config, *, feature_layer: int) -> Tower:
     if kind == "clip_vision_model":
         return clip_tower(vision, TOWER, layers=deepest(vision, features, default=12), post_norm=False)
     if kind == "siglip_vision_model":
-        return siglip_tower(vision, config, TOWER, layers=deepest(vision, features, default=12), post_norm=False)
+        return siglip_tower(
+            vision, config, TOWER, layers=deepest(vision, features, default=12), post_norm=False
+        )
     if kind == "pixtral":
         return pixtral_tower(vision, TOWER, layers=deepest(vision, features, default=24))
     raise vision.error("model_type", f"is {kind[:40]!r}, a tower that vLLM does not build here")
@@ -173,7 +175,11 @@ def mistral3(config: Config) -> Draught:
         config = Config({**config.data, "text_config": _MISTRAL3_TEXT}, config.path)
     draught = language(text_config(config, model_type="mistral", outer_tie=True))
     hidden = draught.facts.hidden_size
-    vision = part(config, "vision_config") if config.has("vision_config") else Config({"patch_size": 14}, "vision_config")
+    vision = (
+        part(config, "vision_config")
+        if config.has("vision_config")
+        else Config({"patch_size": 14}, "vision_config")
+    )
     width = vision.int("hidden_size", default=1024)
     merge = config.int("spatial_merge_size", default=2, maximum=64)
     features = feature_layers(config, default=-1)

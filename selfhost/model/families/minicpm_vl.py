@@ -6,7 +6,16 @@ from selfhost.model.config import Config
 from selfhost.model.families.audio import plain_encoder
 from selfhost.model.families.common import Builder, Draught, norm, qkv, row
 from selfhost.model.families.idefics import idefics_tower
-from selfhost.model.families.multimodal import floats, language, part, plain, stage, text_config, weights, with_towers
+from selfhost.model.families.multimodal import (
+    floats,
+    language,
+    part,
+    plain,
+    stage,
+    text_config,
+    weights,
+    with_towers,
+)
 from selfhost.model.modules import Block, Buffer
 
 _MODALITY = "text+image+video"
@@ -37,14 +46,23 @@ def vision_tower(config: Config) -> tuple[Block, ...]:
     """The tower, without its last layer where the configuration drops it."""
     vision = part(config, "vision_config")
     filled = Config(
-        {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "patch_size": 16, **vision.data}, vision.path
+        {
+            "hidden_size": 768,
+            "num_attention_heads": 12,
+            "num_hidden_layers": 12,
+            "patch_size": 16,
+            **vision.data,
+        },
+        vision.path,
     )
     layers = filled.int("num_hidden_layers", maximum=4096)
     dropped = 1 if config.bool("drop_vision_last_layer", default=False) else 0
     return idefics_tower(filled, ("vpm", "model.vision_tower"), layers=layers - dropped)
 
 
-def resampler(config: Config, hidden: int, width: int, *, frames: int = 0) -> tuple[Block, tuple[Buffer, ...]]:
+def resampler(
+    config: Config, hidden: int, width: int, *, frames: int = 0
+) -> tuple[Block, tuple[Buffer, ...]]:
     """Resampler2_5: queries attend to patches; its position tables are buffers."""
     block = stage(
         ("resampler",),
@@ -105,7 +123,10 @@ def minicpm_o(config: Config) -> Draught:
     """MiniCPMO 2.6 and 4.5: MiniCPM-V with Whisper's encoder of transformers; speech output is not loaded."""
     draught = minicpm_v(config)
     audio = config.section("audio_config")
-    filled = Config({"d_model": 384, "encoder_ffn_dim": 1536, "encoder_layers": 4, "num_mel_bins": 80, **audio.data}, audio.path)
+    filled = Config(
+        {"d_model": 384, "encoder_ffn_dim": 1536, "encoder_layers": 4, "num_mel_bins": 80, **audio.data},
+        audio.path,
+    )
     hidden = draught.facts.hidden_size
     projector = stage(
         ("audio_projection_layer",),

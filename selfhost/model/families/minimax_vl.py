@@ -12,7 +12,9 @@ def minimax_m3(config: Config) -> Draught:
     """MiniMaxM3SparseForConditionalGeneration."""
     section = text_config(config, model_type="minimax_m3", outer_tie=False, forward_tie=True)
     draught = language(
-        section, "MiniMaxM3SparseForCausalLM", prefixes=("language_model.model", "model.language_model", "model")
+        section,
+        "MiniMaxM3SparseForCausalLM",
+        prefixes=("language_model.model", "model.language_model", "model"),
     )
     hidden = draught.facts.hidden_size
     vision = config.section("vision_config")
@@ -43,7 +45,9 @@ def minimax_m3(config: Config) -> Draught:
     merge_bias = vision.bool("patch_merge_bias", default=True)
     towers = (
         *encoder(
-            ("vision_tower.vision_model.encoder.layers",), vision.int("num_hidden_layers", maximum=4096), items
+            ("vision_tower.vision_model.encoder.layers",),
+            vision.int("num_hidden_layers", maximum=4096),
+            items,
         ),
         rest,
         stage(

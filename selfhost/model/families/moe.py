@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from selfhost.model.config import Config
+from selfhost.model.families._rope import table
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -25,7 +26,6 @@ from selfhost.model.families.common import (
     row,
     whole,
 )
-from selfhost.model.families._rope import table
 from selfhost.model.modules import Block, Buffer, Item, Vector
 
 

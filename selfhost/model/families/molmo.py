@@ -39,12 +39,17 @@ def _tower(config: Config, hidden: int, inner: int) -> tuple[Block, ...]:
         *_attention("image_pooling_2d", _WIDTH * _READ_LAYERS),
         *_projector(hidden, inner),
     )
-    names = ("model.vision_backbone.image_vit.transformer.resblocks", "vision_backbone.image_vit.transformer.resblocks")
+    names = (
+        "model.vision_backbone.image_vit.transformer.resblocks",
+        "vision_backbone.image_vit.transformer.resblocks",
+    )
     return (*encoder(names, _LAYERS, items), rest)
 
 
 def _projector(hidden: int, inner: int) -> tuple[Item, ...]:
-    up, _ = gated_mlp("image_projector", _WIDTH, inner, names=("merged_linear", "gate_proj", "up_proj", "down_proj"))
+    up, _ = gated_mlp(
+        "image_projector", _WIDTH, inner, names=("merged_linear", "gate_proj", "up_proj", "down_proj")
+    )
     return up, row("image_projector.down_proj", hidden, inner)
 
 
@@ -79,7 +84,9 @@ def molmo(config: Config) -> Draught:
     )
     from dataclasses import replace
 
-    return with_towers(replace(draught, first=first), _tower(config, sizes.hidden, inner), modality="text+image")
+    return with_towers(
+        replace(draught, first=first), _tower(config, sizes.hidden, inner), modality="text+image"
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {"MolmoForCausalLM": molmo}

@@ -93,7 +93,9 @@ def text_config(
     kind = section.str("model_type", default=model_type)
     data: dict[str, object] = {**SIZES.get(kind, {}), "model_type": kind, **section.data, **(more or {})}
     if section is not config and (outer_tie is not None or config.has("tie_word_embeddings")):
-        inner = Config(data, section.path).bool("tie_word_embeddings", default=False) if forward_tie else False
+        inner = (
+            Config(data, section.path).bool("tie_word_embeddings", default=False) if forward_tie else False
+        )
         data["tie_word_embeddings"] = config.bool("tie_word_embeddings", default=bool(outer_tie)) or inner
     return Config(data, section.path)
 
@@ -138,7 +140,8 @@ def _stated(section: Config) -> str:
 
 def _plain_rotation(section: Config) -> Config:
     """Without `mrope_section`, for families whose multimodal positions never exceed the tokens
-    (models/qwen3_vl.py:1818)."""
+    (models/qwen3_vl.py:1818).
+    """
     data = dict(section.data)
     for field in ("rope_scaling", "rope_parameters"):
         value = data.get(field)
@@ -210,10 +213,17 @@ def part(config: Config, name: str) -> Config:
     return config.optional_section(name) or Config({}, config.name(name))
 
 
-def encoder(prefixes: Prefixes, count: int, items: tuple[Item, ...], *, replicated: bool = False) -> tuple[Block, ...]:
+def encoder(
+    prefixes: Prefixes, count: int, items: tuple[Item, ...], *, replicated: bool = False
+) -> tuple[Block, ...]:
     """`count` equal layers of a tower."""
     return tuple(
-        Block(prefixes=tuple(f"{one}.{index}" for one in prefixes), items=items, tower=True, replicated=replicated)
+        Block(
+            prefixes=tuple(f"{one}.{index}" for one in prefixes),
+            items=items,
+            tower=True,
+            replicated=replicated,
+        )
         for index in range(count)
     )
 
@@ -241,11 +251,18 @@ def weights(name: str, *sizes: int) -> Vector:
     return Vector(name=name, units=total)
 
 
-def fused(name: str, heads: int, head_dim: int, inputs: int, *, bias: bool, part: str = "", whole_unless: int = 0) -> Matrix:
+def fused(
+    name: str, heads: int, head_dim: int, inputs: int, *, bias: bool, part: str = "", whole_unless: int = 0
+) -> Matrix:
     """QKV of a tower in one checkpoint tensor; `part` names it where vLLM renames it."""
     one = Part(name=part or name, units=heads, unit=head_dim)
     return Matrix(
-        name=name, parts=(one, one, one), inputs=inputs, division="column", bias=bias, whole_unless=whole_unless
+        name=name,
+        parts=(one, one, one),
+        inputs=inputs,
+        division="column",
+        bias=bias,
+        whole_unless=whole_unless,
     )
 
 
@@ -267,7 +284,11 @@ def pair(config: Config, field: str, *, default: int | None = None) -> tuple[int
         if len(sizes) != 2:
             raise config.error(field, f"should have two sizes, not {len(sizes)}")
         return sizes[0], sizes[1]
-    one = config.int(field, maximum=1 << 20) if default is None else config.int(field, default=default, maximum=1 << 20)
+    one = (
+        config.int(field, maximum=1 << 20)
+        if default is None
+        else config.int(field, default=default, maximum=1 << 20)
+    )
     return one, one
 
 

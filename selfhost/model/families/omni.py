@@ -28,7 +28,13 @@ _AUDIO = ("thinker.audio_tower", "audio_tower")
 def _thinker(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
     """Blocks that checkpoints prefix with `thinker.`."""
     return tuple(
-        replace(block, prefixes=(*(f"thinker.{one.removeprefix('model.')}" for one in block.prefixes[:1]), *block.prefixes))
+        replace(
+            block,
+            prefixes=(
+                *(f"thinker.{one.removeprefix('model.')}" for one in block.prefixes[:1]),
+                *block.prefixes,
+            ),
+        )
         for block in blocks
     )
 
@@ -62,7 +68,8 @@ def qwen2_5_audio(audio: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]
 
 def qwen3_audio(audio: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     """Qwen3OmniMoeAudioEncoder (models/qwen3_omni_moe_thinker.py): whole where TP does not divide its heads, never
-    quantized."""
+    quantized.
+    """
     width = audio.int("d_model", default=1280)
     heads = audio.int("encoder_attention_heads", default=20, maximum=1 << 12)
     if width % heads:

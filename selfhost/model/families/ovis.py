@@ -40,7 +40,12 @@ def aimv2_tower(vision: Config, prefix: str) -> tuple[Block, ...]:
     positions = (vision.int("image_size", default=224, maximum=1 << 16) // patch) ** 2
     rest = stage(
         (prefix,),
-        conv("preprocessor.patchifier.proj", width, vision.int("num_channels", default=3, maximum=64) * patch**2, bias=True),
+        conv(
+            "preprocessor.patchifier.proj",
+            width,
+            vision.int("num_channels", default=3, maximum=64) * patch**2,
+            bias=True,
+        ),
         norm("preprocessor.patchifier.norm", width),
         weights("preprocessor.pos_embed", positions, width),
     )
@@ -48,14 +53,18 @@ def aimv2_tower(vision: Config, prefix: str) -> tuple[Block, ...]:
     return (*encoder((f"{prefix}.trunk.blocks",), layers, items), rest)
 
 
-def _tokens(width: int, stride: int, vocab: int, reserved: int, hidden: int, vision: Config) -> tuple[Block, ...]:
+def _tokens(
+    width: int, stride: int, vocab: int, reserved: int, hidden: int, vision: Config
+) -> tuple[Block, ...]:
     """The head over visual words and their embedding."""
     size = vocab - reserved
     if size < 1:
         raise vision.error("vocab_size", f"is {vocab}, fewer than the {reserved} reserved words")
     return (
         stage(
-            ("visual_tokenizer",), plain("head.0", size, width * stride**2, bias=False), norm("head.1", size, bias=True)
+            ("visual_tokenizer",),
+            plain("head.0", size, width * stride**2, bias=False),
+            norm("head.1", size, bias=True),
         ),
         stage(("",), table("vte", vocab, hidden)),
     )
@@ -104,7 +113,9 @@ def siglip2_navit(vision: Config, prefix: str) -> tuple[Block, ...]:
     given = vision.int("num_patches", default=-1, minimum=-1)
     positions = given if given > 0 else (vision.int("image_size", maximum=1 << 16) // patch) ** 2
     rest: list[Item] = [
-        plain("embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2),
+        plain(
+            "embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2
+        ),
         norm("post_layernorm", width, bias=True),
     ]
     if vision.bool("preserve_original_pe", default=False):

@@ -26,7 +26,9 @@ def phi3_v(config: Config) -> Draught:
     chosen = processor.int("layer_idx", default=-2, minimum=-24, maximum=23)
     layers = 24 + chosen + 1 if chosen < 0 else chosen + 1
     name = "model.vision_embed_tokens"
-    towers, buffers = clip_tower(_CLIP, (f"{name}.img_processor", "vision_embed_tokens.img_processor"), layers=layers)
+    towers, buffers = clip_tower(
+        _CLIP, (f"{name}.img_processor", "vision_embed_tokens.img_processor"), layers=layers
+    )
     rest = stage(
         (name, "vision_embed_tokens"),
         weights("glb_GN_and_sub_GN", 2, wide),

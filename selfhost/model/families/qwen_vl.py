@@ -74,7 +74,9 @@ def qwen2_tower(vision: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     return (*encoder(_BLOCKS, vision.int("depth", default=32, maximum=4096), items), rest), rotation(head_dim)
 
 
-def qwen2_5_tower(vision: Config, *, patch: int = 14, grouped: bool = False) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+def qwen2_5_tower(
+    vision: Config, *, patch: int = 14, grouped: bool = False
+) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     """Qwen2.5-VL's vision transformer: RMS norms and a gated MLP (models/qwen2_5_vl.py:622).
 
     Args:

@@ -18,7 +18,9 @@ def method(config: Config) -> str:
     return section.str("quant_method", default="") if section is not None else ""
 
 
-def _layer(part: Config, *, quantized_mlp: bool, hidden: int = 768, inner: int = 3072, heads: int = 12) -> tuple[Item, ...]:
+def _layer(
+    part: Config, *, quantized_mlp: bool, hidden: int = 768, inner: int = 3072, heads: int = 12
+) -> tuple[Item, ...]:
     width = part.int("hidden_size", default=hidden)
     inner = part.int("intermediate_size", default=inner)
     count = part.int("num_attention_heads", default=heads, maximum=1 << 12)
@@ -37,7 +39,10 @@ def _mlp_quantized(part: Config, outer: Config) -> bool:
     """Sizes that quantized kernels take (models/siglip.py:437-446)."""
     if method(outer) in ("bitsandbytes", "torchao"):
         return True
-    return part.int("hidden_size", default=768) % 64 == 0 and part.int("intermediate_size", default=3072) % 64 == 0
+    return (
+        part.int("hidden_size", default=768) % 64 == 0
+        and part.int("intermediate_size", default=3072) % 64 == 0
+    )
 
 
 def _count(part: Config, layers: int | None, *, default: int = 12) -> tuple[int, int]:
@@ -74,7 +79,12 @@ def siglip_tower(
     positions = (vision.int("image_size", default=224, maximum=1 << 16) // patch) ** 2
     layer = _layer(vision, quantized_mlp=quantized)
     rest: list[Item] = [
-        conv("embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2, bias=True),
+        conv(
+            "embeddings.patch_embedding",
+            width,
+            vision.int("num_channels", default=3, maximum=64) * patch**2,
+            bias=True,
+        ),
         table("embeddings.position_embedding", positions, width),
     ]
     if post_norm or (post_norm is None and built == all_layers):
@@ -91,7 +101,9 @@ def siglip_tower(
         ]
     names = tuple(f"{one}.vision_model" if one else "vision_model" for one in prefixes)
     inside = tuple(f"{one}.encoder.layers" for one in names)
-    return (*encoder(inside, built, layer), stage(names, *rest)), (floats("position_ids", positions, "int64"),)
+    return (*encoder(inside, built, layer), stage(names, *rest)), (
+        floats("position_ids", positions, "int64"),
+    )
 
 
 def clip_tower(
@@ -104,7 +116,9 @@ def clip_tower(
     positions = (vision.int("image_size", default=224, maximum=1 << 16) // patch) ** 2 + 1
     rest: list[Item] = [
         weights("embeddings.class_embedding", width),
-        conv("embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2),
+        conv(
+            "embeddings.patch_embedding", width, vision.int("num_channels", default=3, maximum=64) * patch**2
+        ),
         table("embeddings.position_embedding", positions, width),
         norm("pre_layrnorm", width, bias=True),
     ]
@@ -113,7 +127,9 @@ def clip_tower(
     names = tuple(f"{one}.vision_model" if one else "vision_model" for one in prefixes)
     inside = tuple(f"{one}.encoder.layers" for one in names)
     layer = _layer(vision, quantized_mlp=True)
-    return (*encoder(inside, built, layer), stage(names, *rest)), (floats("position_ids", positions, "int64"),)
+    return (*encoder(inside, built, layer), stage(names, *rest)), (
+        floats("position_ids", positions, "int64"),
+    )
 
 
 def _pair(
@@ -128,7 +144,9 @@ def _pair(
     rows = text.int("vocab_size", default=vocab)
     length = text.int("max_position_embeddings", default=positions)
     depth = text.int("num_hidden_layers", default=12, maximum=4096)
-    quantized = True if keeps else _mlp_quantized(Config({"hidden_size": width, "intermediate_size": inner}), config)
+    quantized = (
+        True if keeps else _mlp_quantized(Config({"hidden_size": width, "intermediate_size": inner}), config)
+    )
     items = _layer(text, quantized_mlp=quantized, hidden=512, inner=2048, heads=heads)
     kept = FullAttention(kv_heads=count, head_dim=width // count) if keeps else EncoderOnly()
     return Draught(
