@@ -51,6 +51,8 @@ def _spec(config: str) -> ModelSpec | SelfhostError:
         return parse_model(raw_model(config))
     except SelfhostError as error:
         return error
+    except OSError as error:
+        return SelfhostError(f"no configuration: {error}")
 
 
 def score(case: Case) -> Score:

@@ -193,8 +193,8 @@ def summary(found: StartTotals) -> str:
     return (
         f"{found.starts} starts: median error {100 * found.median_ratio:.2f} %, mean {100 * found.mean_ratio:.1f} %, "
         f"{found.within_five_percent} within 5 %. {found.failed} of them found too little memory, of which selfhost "
-        f"would have let {found.wrongly_fit or 'none'} through.{refused} Not counted: {found.left_out} with a separate draft "
-        "model or layers divided by hand, for which selfhost has no option; with them the mean is "
+        f"would have let {found.wrongly_fit or 'none'} through.{refused} Not counted: {found.left_out} with a separate "
+        "draft model or layers divided by hand, for which selfhost has no option; with them the mean is "
         f"{100 * found.mean_of_all_ratio:.1f} %."
     )
 
