@@ -1,4 +1,7 @@
-"""Models that hear: Whisper, and language models behind Whisper-like encoders (Qwen2-Audio, Audio Flamingo, Voxtral, Ultravox, GLM-ASR)."""
+"""Models that hear: Whisper, and language models behind Whisper-like encoders.
+
+Qwen2-Audio, Audio Flamingo, Voxtral, Ultravox and GLM-ASR.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Queries between an encoder and a language model: BLIP-2 and Granite speech share the Q-Former (models/blip2.py, granite_speech.py)."""
+"""Queries between an encoder and a language model: BLIP-2 and Granite speech share the Q-Former.
+
+models/blip2.py, granite_speech.py.
+"""
 
 from __future__ import annotations
 

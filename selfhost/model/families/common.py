@@ -1,4 +1,4 @@
-"""Pieces that most architectures share: attention projections, MLPs, experts, norms, rotary tables, the draft of a model."""
+"""Pieces that most architectures share: projections, MLPs, experts, norms, rotary tables, the draft of a model."""
 
 from __future__ import annotations
 
@@ -159,8 +159,9 @@ def head(name: str, vocab: int, hidden: int, *, bias: bool = False) -> Embedding
 def rope_buffer(
     max_positions: int, rotary_dim: int, *, name: str = "rotary cos/sin", dtype: str | None = None
 ) -> Buffer:
-    """One cos/sin table: max positions x rotary dim, in the model's dtype, shared by all layers
-    (layers/rotary_embedding/base.py `_compute_cos_sin_cache`).
+    """One cos/sin table: max positions x rotary dim, in the model's dtype, shared by all layers.
+
+    layers/rotary_embedding/base.py `_compute_cos_sin_cache`.
     """
     return Buffer(name=name, elements=max_positions * rotary_dim, dtype=dtype or "model")
 

@@ -96,8 +96,9 @@ def _keeps(config: Config, ratio: int) -> tuple[Attention, ...]:
 
 
 def deepseek_v4(config: Config) -> Draught:
-    """DeepseekV4ForCausalLM; with a vision tower vLLM takes the class that has one
-    (transformers_utils/model_arch_config_convertor.py:592-606).
+    """DeepseekV4ForCausalLM; with a vision tower vLLM takes the class that has one.
+
+    transformers_utils/model_arch_config_convertor.py:592-606.
     """
     if config.int("vision_n_layers", default=0, minimum=0):
         from selfhost.model.families.deepseek_v41 import deepseek_v4_vision

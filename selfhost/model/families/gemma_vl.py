@@ -229,8 +229,9 @@ def _projection(name: str, part: Config, hidden: int, *, width: int, quantized: 
 
 
 def gemma4(config: Config) -> Draught:
-    """Gemma4ForConditionalGeneration: towers of transformers whose linear layers vLLM replaces by whole ones that can be
-    quantized.
+    """Gemma4ForConditionalGeneration: towers of transformers with linear layers of vLLM's.
+
+    Every rank holds them whole, and they can be quantized.
     """
     section = text_config(config, model_type="gemma4_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")
@@ -263,8 +264,9 @@ def _bidirectional(section: Config) -> bool:
 
 
 def gemma4_unified(config: Config) -> Draught:
-    """Gemma4UnifiedForConditionalGeneration: pixels and sound go straight into the model; the embedders are no towers,
-    as vLLM keeps them with `--language-model-only` (models/gemma4_unified.py).
+    """Gemma4UnifiedForConditionalGeneration: pixels and sound go straight into the model.
+
+    The embedders are no towers, as vLLM keeps them with `--language-model-only` (models/gemma4_unified.py).
     """
     section = text_config(config, model_type="gemma4_unified_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")

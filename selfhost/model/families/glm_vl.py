@@ -1,4 +1,7 @@
-"""GLM's vision models: GLM-4V with EVA2-CLIP, GLM-4.1V to 4.6V dense and routed, GLM-OCR (models/glm4v.py, glm4_1v.py)."""
+"""GLM's vision models: GLM-4V with EVA2-CLIP, GLM-4.1V to 4.6V dense and routed, GLM-OCR.
+
+models/glm4v.py, glm4_1v.py.
+"""
 
 from __future__ import annotations
 

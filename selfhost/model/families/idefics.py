@@ -1,4 +1,7 @@
-"""Idefics3, SmolVLM and Aria: SigLIP in transformers' Idefics form (models/idefics3.py, idefics2_vision_model.py, aria.py)."""
+"""Idefics3, SmolVLM and Aria: SigLIP in transformers' Idefics form.
+
+models/idefics3.py, idefics2_vision_model.py, aria.py.
+"""
 
 from __future__ import annotations
 

@@ -195,7 +195,9 @@ def interns1_tower(vision: Config, prefixes: tuple[str, ...]) -> tuple[Block, ..
     rest: list[Item] = [
         weights("embeddings.cls_token", width),
         conv(
-            "embeddings.patch_embeddings", width, vision.int("num_channels", default=3, maximum=64) * patch * patch_across,
+            "embeddings.patch_embeddings",
+            width,
+            vision.int("num_channels", default=3, maximum=64) * patch * patch_across,
             bias=True,
         ),
     ]  # fmt: skip

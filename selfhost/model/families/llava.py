@@ -1,4 +1,4 @@
-"""LLaVA and its relatives: CLIP, SigLIP or Pixtral up to the layer that is read, a two-layer projector, any language model."""
+"""LLaVA and its relatives: CLIP, SigLIP or Pixtral up to the layer that is read, a projector, any language model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MiniCPM-V: SigLIP in Idefics form and a resampler of queries; 4.6 and 4.7 merge patches instead (models/minicpmv*.py)."""
+"""MiniCPM-V: SigLIP in Idefics form and a resampler of queries; 4.6 and 4.7 merge patches instead.
+
+models/minicpmv*.py.
+"""
 
 from __future__ import annotations
 

@@ -75,7 +75,8 @@ def molmo(config: Config) -> Draught:
         raise config.error("weight_tying", "is true, which vLLM cannot load for Molmo")
     words = config.int("embedding_size", default=sizes.vocab)
     draught = stack(
-        Config({**config.data, "vocab_size": words}, config.path), read_heads(Config({**config.data, "vocab_size": words})),
+        Config({**config.data, "vocab_size": words}, config.path),
+        read_heads(Config({**config.data, "vocab_size": words})),
         by_window(items, config, sizes, layer_windows(config, sizes.layers)), tied=False, intermediate=inner,
     )  # fmt: skip
     first = Block(

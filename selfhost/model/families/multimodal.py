@@ -1,4 +1,4 @@
-"""Composite models: a language model built by its own family inside vision and audio towers, under the prefixes of both sides.
+"""Composite models: a language model built by its own family, with vision and audio towers around it.
 
 vLLM builds the language part with `init_vllm_registered_model` on a section of the configuration
 (models/utils.py:624) and names it `language_model.`; `--language-model-only` leaves out what `_mark_tower_model`
@@ -139,8 +139,9 @@ def _stated(section: Config) -> str:
 
 
 def _plain_rotation(section: Config) -> Config:
-    """Without `mrope_section`, for families whose multimodal positions never exceed the tokens
-    (models/qwen3_vl.py:1818).
+    """Without `mrope_section`, for families whose multimodal positions never exceed the tokens.
+
+    models/qwen3_vl.py:1818.
     """
     data = dict(section.data)
     for field in ("rope_scaling", "rope_parameters"):

@@ -67,8 +67,9 @@ def qwen2_5_audio(audio: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]
 
 
 def qwen3_audio(audio: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
-    """Qwen3OmniMoeAudioEncoder (models/qwen3_omni_moe_thinker.py): whole where TP does not divide its heads, never
-    quantized.
+    """Qwen3OmniMoeAudioEncoder (models/qwen3_omni_moe_thinker.py): whole where TP does not divide its heads.
+
+    Never quantized.
     """
     width = audio.int("d_model", default=1280)
     heads = audio.int("encoder_attention_heads", default=20, maximum=1 << 12)

@@ -1,4 +1,7 @@
-"""Ovis: a visual tokenizer (AIMv2, SigLIP or SigLIP2 NaViT) with an embedding of its own (models/ovis.py, ovis2_5.py)."""
+"""Ovis: a visual tokenizer (AIMv2, SigLIP or SigLIP2 NaViT) with an embedding of its own.
+
+models/ovis.py, ovis2_5.py.
+"""
 
 from __future__ import annotations
 

@@ -110,8 +110,9 @@ _MERGER_NAMES = ("merger.norm", "linear_fc1", "linear_fc2", "deepstack_merger_li
 def qwen3_tower(
     vision: Config, *, deepstack: tuple[int, ...] = (), names: tuple[str, str, str, str, str] = _MERGER_NAMES
 ) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
-    """Qwen3-VL's vision transformer: position table, plain MLP, mergers of intermediate layers
-    (models/qwen3_vl.py:561).
+    """Qwen3-VL's vision transformer: position table, plain MLP, mergers of intermediate layers.
+
+    models/qwen3_vl.py:561.
 
     Args:
         deepstack: layers with a merger of their own where the configuration names none.

@@ -162,7 +162,8 @@ def _pair(
             ),
         ),
         layers=tuple(
-            Block(prefixes=(f"text_model.encoder.layers.{index}",), items=items, keeps=(kept,)) for index in range(depth)
+            Block(prefixes=(f"text_model.encoder.layers.{index}",), items=items, keeps=(kept,))
+            for index in range(depth)
         ),
         last=Block(prefixes=("",), items=(norm("text_model.final_layer_norm", width, bias=True), *projections)),
         towers=towers,
