@@ -24,6 +24,8 @@ from selfhost.attention import (
     LinearState,
     Mamba1State,
     Mamba2State,
+    PooledKeyRing,
+    PooledKeys,
     PoolTail,
     RankCache,
     Setting,
@@ -51,6 +53,8 @@ EXAMPLES: tuple[tuple[Attention, int | None], ...] = (
     (LatentAttention(rank=512, rope_dim=64), 18432),  # DeepSeek V3
     (SparseIndexer(head_dim=128), 2112),  # DeepSeek V3.2
     (PoolTail(head_dim=128, pool=4), 8192),  # GLM-5.3-Flash
+    (PooledKeys(head_dim=128, pool=4), 1024),  # Qwen4
+    (PooledKeyRing(head_dim=128, pool=4), 4096),
     (BlockSparse(kv_heads=4, head_dim=128), 32768),  # MiniMax-M3
     (BlockSparseIndexer(head_dim=128), 4096),
     (V4Window(head_dim=512, window=128), 9792),  # DeepSeek V4, 16 rows of 584 padded to 576

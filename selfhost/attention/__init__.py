@@ -25,6 +25,8 @@ from selfhost.attention.latent import (
     BlockSparse,
     BlockSparseIndexer,
     LatentAttention,
+    PooledKeyRing,
+    PooledKeys,
     PoolTail,
     SparseIndexer,
 )
@@ -40,14 +42,14 @@ from selfhost.attention.recurrent import (
 
 Attention = (
     FullAttention | SlidingWindow | ConvWindow | ChunkedLocal | CrossAttention | EncoderOnly
-    | LatentAttention | SparseIndexer | PoolTail | BlockSparse | BlockSparseIndexer
+    | LatentAttention | SparseIndexer | PoolTail | PooledKeys | PooledKeyRing | BlockSparse | BlockSparseIndexer
     | V4Window | V4Compressed | V4CompressorState | V41CompressorRing | V4Indexer
     | Mamba1State | Mamba2State | GatedDeltaState | KimiDeltaState | ShortConvState | LinearState
 )  # fmt: skip
 
 KINDS: tuple[type[Attention], ...] = (
     FullAttention, SlidingWindow, ConvWindow, ChunkedLocal, CrossAttention, EncoderOnly,
-    LatentAttention, SparseIndexer, PoolTail, BlockSparse, BlockSparseIndexer,
+    LatentAttention, SparseIndexer, PoolTail, PooledKeys, PooledKeyRing, BlockSparse, BlockSparseIndexer,
     V4Window, V4Compressed, V4CompressorState, V41CompressorRing, V4Indexer,
     Mamba1State, Mamba2State, GatedDeltaState, KimiDeltaState, ShortConvState, LinearState,
 )  # fmt: skip
@@ -69,6 +71,8 @@ __all__ = [
     "Mamba1State",
     "Mamba2State",
     "PoolTail",
+    "PooledKeyRing",
+    "PooledKeys",
     "RankCache",
     "Setting",
     "ShortConvState",

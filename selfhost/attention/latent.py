@@ -83,6 +83,38 @@ class PoolTail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PooledKeys:
+    """Keys of a top-k selection, one bf16 vector for each group of `pool` tokens (Qwen4's sparse attention)."""
+
+    kind: ClassVar[str] = "pooled-keys"
+    head_dim: int
+    pool: int
+
+    def of_rank(self, setting: Setting) -> RankCache | None:
+        """What one tensor-parallel rank keeps."""
+        return RankCache(
+            reach="full", content_bytes=self.head_dim * 2, tokens_per_state=self.pool, latent=True
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledKeyRing:
+    """Raw bf16 keys of the group that is still open, a ring of whole groups per request.
+
+    vLLM 0.32 models/qwen4_exp/common/qsa_cache.py:844-862.
+    """
+
+    kind: ClassVar[str] = "pooled-key-ring"
+    head_dim: int
+    pool: int
+
+    def of_rank(self, setting: Setting) -> RankCache | None:
+        """What one tensor-parallel rank keeps."""
+        groups = -(-(self.pool + setting.speculative_tokens) // self.pool)
+        return RankCache(reach="ring", content_bytes=self.head_dim * 2, block_tokens=self.pool * groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSparse:
     """MiniMax-M3 sparse attention: grouped keys and values in blocks of 128 tokens (kept like full attention)."""
 

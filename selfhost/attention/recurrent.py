@@ -136,16 +136,21 @@ class KimiDeltaState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortConvState:
-    """Short convolution (LFM2): `dim` channels, kernel of `kernel` tokens (conv_L_cache)."""
+    """Short convolution (LFM2): `dim` channels, kernel of `kernel` tokens (conv_L_cache).
+
+    `replicated`: every rank keeps all channels (Qwen4's n-gram layers).
+    """
 
     kind: ClassVar[str] = "short-conv"
     dim: int
     kernel: int
     conv_dtype: str = "auto"
+    replicated: bool = False
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""
-        conv = share(self.dim, setting.tensor) * (self.kernel - 1 + setting.speculative_tokens)
+        channels = self.dim if self.replicated else share(self.dim, setting.tensor)
+        conv = channels * (self.kernel - 1 + setting.speculative_tokens)
         return _state(conv, 0, self.conv_dtype, "auto", setting)
 
 

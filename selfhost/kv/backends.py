@@ -17,6 +17,8 @@ from selfhost.attention import (
     CrossAttention,
     FullAttention,
     LatentAttention,
+    PooledKeyRing,
+    PooledKeys,
     PoolTail,
     SlidingWindow,
     SparseIndexer,
@@ -103,6 +105,8 @@ def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterat
             )
         case SparseIndexer():
             return iter((_indexer(layer, settings),))
+        case PooledKeys() | PooledKeyRing():
+            return iter((Backend(name="QWEN4_EXP_QSA_STATE", sizes=(1,), block_outermost=True),))
         case PoolTail():
             return iter((Backend(name="KPOOL_TAIL", sizes=(1,), block_outermost=True),))
         case BlockSparse():

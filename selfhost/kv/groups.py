@@ -227,7 +227,15 @@ def _layers_by_size(members: list[_Bucket]) -> Counter[int]:
 def _split_class(members: list[_Bucket], groups: int) -> list[Group]:
     if groups == 1:
         return [_whole(members)]
-    parts = [_split(bucket, groups) for bucket in members]
+    # Layers with pages of one size are dealt out together, whatever they keep.
+    by_size: dict[int, _Bucket] = {}
+    for bucket in members:
+        known = by_size.get(bucket.page.bytes)
+        stages = (
+            bucket.stages if known is None else tuple(map(sum, zip(known.stages, bucket.stages, strict=True)))
+        )
+        by_size[bucket.page.bytes] = _Bucket(bucket.page if known is None else known.page, stages)
+    parts = [_split(bucket, groups) for bucket in by_size.values()]
     return [
         replace(
             column[0],
