@@ -34,13 +34,15 @@ SHAPES = {
 NORMS = 2 * (2 * 2 * 256 + 256)  # bytes
 
 
-def headers(changes: dict[str, tuple[int, int]] | None = None) -> tuple[TensorHeader, ...]:
+def headers(
+    changes: dict[str, tuple[int, int]] | None = None, *, dtype: str = "bfloat16"
+) -> tuple[TensorHeader, ...]:
     shapes = {"model.embed_tokens": (320, 256), "lm_head": (320, 256)}
     for layer in range(2):
         shapes |= {f"model.layers.{layer}.{name}": shape for name, shape in SHAPES.items()}
     shapes |= changes or {}
     return tuple(
-        TensorHeader(name=f"{name}.weight", dtype="bfloat16", shape=shape, bytes=2 * shape[0] * shape[1])
+        TensorHeader(name=f"{name}.weight", dtype=dtype, shape=shape, bytes=2 * shape[0] * shape[1])
         for name, shape in shapes.items()
     )
 
@@ -79,7 +81,7 @@ def test_a_missing_dtype_comes_from_the_headers() -> None:
     config = {key: value for key, value in CONFIG.items() if key != "torch_dtype"}
     model = RawModel(
         reference="x", id="x", revision=None, origin="directory", source="x", config=config,
-        tensors=headers("float16"),
+        tensors=headers(dtype="float16"),
     )  # fmt: skip
     assert parse_model(model).dtype == "float16"
 
