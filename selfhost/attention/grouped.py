@@ -19,6 +19,7 @@ class FullAttention:
         sinks: the layer has learned attention sinks (gpt-oss, MiMo-V2), which limits the kernels.
         prefix_bidirectional: image tokens attend both ways (vLLM's mm_prefix: model types gemma3, paligemma,
             molmo2, bagel, moondream3, or `is_mm_prefix_lm` in the config, with vision on), which limits the kernels.
+        selected: queries read tokens that an indexer selects (Qwen4), which has a kernel of its own.
     """
 
     kind: ClassVar[str] = "full"
@@ -27,6 +28,7 @@ class FullAttention:
     value_dim: int | None = None
     sinks: bool = False
     prefix_bidirectional: bool = False
+    selected: bool = False
 
     def of_rank(self, setting: Setting) -> RankCache | None:
         """What one tensor-parallel rank keeps."""

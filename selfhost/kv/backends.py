@@ -163,6 +163,11 @@ def _grouped_nvidia(layer: Grouped, kv_dtype: str, settings: KvSettings) -> Iter
         ):
             yield Backend(name="FLASH_ATTN_DIFFKV" if major in (9, 10) else "TRITON_ATTN_DIFFKV", sizes=(16,))
         return
+    if isinstance(layer, FullAttention) and layer.selected:
+        # vLLM 0.32 models/qwen4_exp/nvidia/qsa.py:150-200.
+        if kv_dtype in PLAIN or kv_dtype == "fp8_e4m3":
+            yield Backend(name="QWEN4_EXP_QSA_TRITON", sizes=(16,))
+        return
     half = settings.model_dtype in ("float16", "bfloat16")
     # FA3/FA4 read 64-token pages where an SM90 dequantises fp8 for heads of 512 (flash_attn.py:300-329).
     flash_size = 64 if major == 9 and kv_dtype == "fp8_e4m3" and head == 512 else 16

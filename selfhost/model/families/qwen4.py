@@ -129,7 +129,9 @@ def qwen4_exp(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
             *(_ngrams(config, hidden, streams) if recall else ()),
         )
 
-    whole_kv: tuple[Attention, ...] = (FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),)
+    whole_kv: tuple[Attention, ...] = (
+        FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim, selected=sparse),
+    )
     pool = config.int("indexer_compress_ratio", maximum=1 << 12) if sparse else 1
     if sparse:
         dim = config.int("indexer_head_dim", minimum=2)
