@@ -27,7 +27,9 @@ def dots_ocr(config: Config) -> Draught:
     patch = vision.int("patch_size", default=14, maximum=1 << 10)
     merged = width * vision.int("spatial_merge_size", default=2, maximum=64) ** 2
     rest: list[Item] = [
-        conv("patch_embed.patchifier.proj", width, vision.int("num_channels", default=3) * patch**2, bias=True),
+        conv(
+            "patch_embed.patchifier.proj", width, vision.int("num_channels", default=3) * patch**2, bias=True
+        ),
         norm("patch_embed.patchifier.norm", width),
         norm("merger.ln_q", width, bias=True),
         column("merger.mlp.0", merged, merged, bias=True, quantizable=False),

@@ -1,4 +1,4 @@
-"""ERNIE 4.5 VL: experts of text and of vision side by side, a Qwen2-VL-like tower and a resampler (models/ernie45_vl*.py)."""
+"""ERNIE 4.5 VL: experts of text and vision side by side, a tower and a resampler (vLLM 0.32 models/ernie45_vl*.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from selfhost.model.families.multimodal import encoder, fused, plain, renamed, s
 from selfhost.model.modules import Block, Item, Vector
 
 
-def _two(config: Config, field: str, default: tuple[int, int] | None = None, *, minimum: int = 1) -> tuple[int, int]:
+def _two(
+    config: Config, field: str, default: tuple[int, int] | None = None, *, minimum: int = 1
+) -> tuple[int, int]:
     """A pair for text and vision, or one value for both."""
     value = config.data.get(field)
     if isinstance(value, (list, tuple)) or (value is None and default is not None):
@@ -68,7 +70,9 @@ def _language(config: Config) -> Draught:
 
     def layer(index: int) -> Layer:
         sparse = (index + 1) % step == 0 and min(starts) <= index <= max(ends)
-        kinds = tuple(start <= index <= end for start, end in zip(starts, ends, strict=True)) if sparse else None
+        kinds = (
+            tuple(start <= index <= end for start, end in zip(starts, ends, strict=True)) if sparse else None
+        )
         return items(kinds), keeps
 
     more = {
@@ -100,7 +104,12 @@ def ernie4_5_vl(config: Config) -> Draught:
     )
     rest = stage(
         ("vision_model",),
-        plain("patch_embed.proj", width, vision.int("in_channels", default=3) * vision.int("patch_size") ** 2, bias=False),
+        plain(
+            "patch_embed.proj",
+            width,
+            vision.int("in_channels", default=3) * vision.int("patch_size") ** 2,
+            bias=False,
+        ),
         norm("ln", width, bias=True),
     )
     towers = (

@@ -1,4 +1,4 @@
-"""Nemotron with eyes and ears: C-RADIO, a Parakeet conformer, around Nemotron-H (models/nano_nemotron_vl.py, radio.py)."""
+"""Nemotron with eyes and ears: C-RADIO and a Parakeet conformer around Nemotron-H (models/nano_nemotron_vl.py)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def radio_tower(vision: Config) -> tuple[Block, ...]:
     width, layers, heads, inner = _TIMM[name]
     patch = vision.int("patch_size", default=16, maximum=1 << 10)
     side = round(args.int("cpe_max_size", default=2048, maximum=1 << 16) / patch)
-    teachers = [one.str("name", default="") for one in args.sections("teachers")] if args.has("teachers") else []
+    teachers = (
+        [one.str("name", default="") for one in args.sections("teachers")] if args.has("teachers") else []
+    )
     tokens = len(set(teachers)) if args.bool("cls_token_per_teacher", default=False) else 1
     multiple = args.int("register_multiple", default=0, minimum=0, maximum=1 << 10)
     tokens += multiple - tokens % multiple if multiple else 0
@@ -107,7 +109,9 @@ def parakeet(sound: Config, hidden: int) -> tuple[tuple[Block, ...], tuple[Buffe
 def nano(config: Config) -> Draught:
     """NemotronH_Nano_VL_V2 and the Omni models."""
     section = text_config(config, "llm_config", "text_config", model_type="nemotron_h")
-    draught = language(section, None if section.has("architectures") else "NemotronHForCausalLM", prefixes=_TEXT)
+    draught = language(
+        section, None if section.has("architectures") else "NemotronHForCausalLM", prefixes=_TEXT
+    )
     hidden = draught.facts.hidden_size
     width = config.int("vit_hidden_size")
     ratio = config.float("downsample_ratio", default=0.5)

@@ -8,7 +8,16 @@ from selfhost.model.config import Config
 from selfhost.model.families.common import Builder, Draught, column, embedding, norm, row
 from selfhost.model.families.idefics import idefics_tower
 from selfhost.model.families.lfm2_vl import siglip2_tower
-from selfhost.model.families.multimodal import conv, encoder, language, part, plain, stage, weights, with_towers
+from selfhost.model.families.multimodal import (
+    conv,
+    encoder,
+    language,
+    part,
+    plain,
+    stage,
+    weights,
+    with_towers,
+)
 from selfhost.model.families.siglip import clip_tower
 from selfhost.model.modules import Block, Item, Matrix
 
@@ -106,11 +115,16 @@ def _conformer(audio: Config) -> tuple[tuple[Block, ...], int]:
             )
         ),
         plain("embed.out", width, channels * length),
-        weights("encoder_embedding", 2, part(audio, "encoder_embedding_config").int("input_size", default=80)),
+        weights(
+            "encoder_embedding", 2, part(audio, "encoder_embedding_config").int("input_size", default=80)
+        ),
         weights("relative_attention_bias_layer", steps * (1 if symmetric else 2), heads),
     )
     layers = audio.int("num_blocks", maximum=4096)
-    return (*encoder((f"model.{name}.encoders", f"{name}.encoders"), layers, items, replicated=True), rest), width
+    return (
+        *encoder((f"model.{name}.encoders", f"{name}.encoders"), layers, items, replicated=True),
+        rest,
+    ), width
 
 
 def phi4_mm(config: Config) -> Draught:
@@ -121,7 +135,9 @@ def phi4_mm(config: Config) -> Draught:
     chosen = processor.int("layer_idx", default=-2, minimum=-27, maximum=26) if processor is not None else -2
     layers = 27 + chosen + 1 if chosen < 0 else chosen + 1
     names = ("model.embed_tokens_extend.image_embed", "vision_encoder")
-    eyes = idefics_tower(_NAVIT, tuple(f"{one}.img_processor" for one in names), layers=layers, post_norm=False)
+    eyes = idefics_tower(
+        _NAVIT, tuple(f"{one}.img_processor" for one in names), layers=layers, post_norm=False
+    )
     width = _NAVIT.int("hidden_size")
     # vLLM gives this tower no quantization (models/phi4mm.py `get_navit_vision_model`).
     eyes = tuple(_unquantized(block) for block in eyes)
@@ -143,7 +159,9 @@ def phi4_mm(config: Config) -> Draught:
 
 
 def _unquantized(block: Block) -> Block:
-    items = tuple(replace(item, quantizable=False) if isinstance(item, Matrix) else item for item in block.items)
+    items = tuple(
+        replace(item, quantizable=False) if isinstance(item, Matrix) else item for item in block.items
+    )
     return replace(block, items=items)
 
 
