@@ -62,8 +62,9 @@ def test_one_rank(name: str, index: int) -> None:
     )
     # A few checkpoints' per-tensor scales are rounded: five millionths.
     assert found.weights_bytes == pytest.approx(weights, rel=5e-6)
-    # Expert maps (4 bytes per expert and layer under expert parallel) and lone constants are left out.
-    assert found.buffers_bytes == pytest.approx(buffers, rel=0.01, abs=1 << 20)
+    # Expert maps (4 bytes per expert and layer under expert parallel) and lone constants are left out; null where a
+    # buffer follows the tokens of a step, which selfhost takes at 8192.
+    assert buffers is None or found.buffers_bytes == pytest.approx(buffers, rel=0.01, abs=1 << 20)
     assert (found.kv_blocks, found.kv_tokens) == (blocks, tokens)
 
 

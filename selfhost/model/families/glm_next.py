@@ -1,6 +1,6 @@
-"""The text part of GLM-5.3-Flash: Kimi delta attention, every fourth layer sparse latent attention, hyper-connections.
+"""GLM-5.3-Flash: Kimi delta attention, every fourth layer sparse latent attention, hyper-connections.
 
-vLLM 0.32 models/glm5next/common/{model,attention,kda}.py.
+vLLM 0.32 models/glm5next/common/{model,attention,kda,multimodal}.py.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from selfhost.model.families.common import (
     gated_mlp,
     head,
     norm,
+    rope_buffer,
     router,
     row,
     whole,
 )
 from selfhost.model.families.deepseek import latent_attention
 from selfhost.model.families.longcat import bare
-from selfhost.model.modules import Block, Item, Matrix, Part, Vector
+from selfhost.model.families.multimodal import conv, encoder, fused, pair, stage, with_towers
+from selfhost.model.modules import Block, Buffer, Item, Matrix, Part, Vector
 
 
 def _linear(config: Config) -> tuple[int, int, int]:
@@ -217,4 +219,57 @@ def glm5_next(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
     )  # fmt: skip
 
 
-ARCHITECTURES: dict[str, Builder] = {"Glm5NextForCausalLM": glm5_next}
+def _tower(vision: Config, positions: int) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """Glm5NextVisionTransformer (common/multimodal.py:341-460): layers, patches, downsampling, merger; all bf16."""
+    width, inner = vision.int("hidden_size", default=1024), vision.int("intermediate_size", default=4096)
+    heads = vision.int("num_heads", "num_attention_heads", default=16, maximum=1 << 12)
+    if width % heads:
+        raise vision.error("num_heads", f"is {heads}, which does not divide the width {width}")
+    head_dim = width // heads
+    outputs = vision.int("out_hidden_size", default=1536)
+    patch, across = pair(vision, "patch_size", default=14)
+    frames = vision.int("temporal_patch_size", default=2, maximum=1 << 10)
+    merge = vision.int("spatial_merge_size", default=2, maximum=64)
+    channels = vision.int("in_channels", default=3, maximum=64)
+    layer = bare(
+        (
+            fused("attn.qkv", heads, head_dim, width, bias=True),
+            row("attn.proj", width, width, bias=True),
+            norm("attn.qk_norm", head_dim, copies=2),
+            *gated_mlp("mlp", width, inner, bias=vision.bool("attention_bias", default=True)),
+            norm("norms", width, copies=2),
+        ),
+        keep=False,
+    )
+    rest = bare(
+        (
+            conv("patch_embed.proj", width, channels * frames * patch * across, bias=True),
+            conv("downsample", outputs, width * merge**2, bias=True),
+            norm("post_layernorm", width),
+            column("merger.proj", outputs, outputs),
+            norm("merger.post_projection_norm", outputs, bias=True),
+            *gated_mlp("merger", outputs, vision.int("projection_intermediate_size", default=10240)),
+        ),
+        keep=False,
+    )
+    names = ("model.visual", "visual")
+    depth = vision.int("depth", default=24, maximum=4096)
+    layers = encoder(tuple(f"{name}.blocks" for name in names), depth, layer)
+    return (*layers, stage(names, *rest)), (rope_buffer(positions, head_dim // 2, name="rotary, vision"),)
+
+
+def glm5_next_vision(config: Config) -> Draught:
+    """Glm5NextForConditionalGeneration (GLM-5.3-Flash)."""
+    text = config.section("text_config")
+    draught = glm5_next(
+        text, prefix="model.language_model", engine_prefixes=("language_model.model", "model")
+    )
+    vision = config.optional_section("vision_config") or Config({}, config.name("vision_config"))
+    towers, buffers = _tower(vision, draught.facts.max_context_tokens)
+    return with_towers(draught, towers, modality="text+image+video", buffers=buffers)
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "Glm5NextForCausalLM": glm5_next,
+    "Glm5NextForConditionalGeneration": glm5_next_vision,
+}
