@@ -79,6 +79,8 @@ def start(folder: Path, assets: Path, processes: list[subprocess.Popen[bytes]]) 
             "--service-account-issuer=https://localhost", f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}", f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
+            # so that Pod Security is what refuses a privileged pod, and the server needs no route out
+            "--allow-privileged", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
         ),
     )  # fmt: skip
     for number, command in enumerate(commands):
@@ -87,7 +89,10 @@ def start(folder: Path, assets: Path, processes: list[subprocess.Popen[bytes]]) 
     kubectl = assets / "kubectl"
     program = str(kubectl) if kubectl.exists() else (shutil.which("kubectl") or "kubectl")
     server = f"--server=https://127.0.0.1:{port}"
-    cluster = Cluster(command=(program, server, f"--token={token}", "--insecure-skip-tls-verify"))
+    nothing_else = ("--kubeconfig=/dev/null", f"--cache-dir={folder / 'cache'}")  # of whoever runs the tests
+    cluster = Cluster(
+        command=(program, server, f"--token={token}", "--insecure-skip-tls-verify", *nothing_else)
+    )
     deadline = time.monotonic() + START_SECONDS
     while cluster.run("get", "--raw", "/readyz").returncode != 0:
         log_text = (folder / "1.log").read_text(encoding="utf-8", errors="replace")
@@ -102,7 +107,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     processes: list[subprocess.Popen[bytes]] = []
     try:
         if ASSETS:
-            yield start(tmp_path_factory.mktemp("server"), Path(ASSETS), processes)
+            yield start(tmp_path_factory.mktemp("server"), Path(ASSETS).absolute(), processes)
         else:
             kubectl = shutil.which("kubectl")
             if kubectl is None:
