@@ -22,7 +22,8 @@ SCHEMES: dict[str, Scheme] = {
         name="gptq-int8", width=8, group=128, zero_points=True, zero_points_in_fallback=False, refines_groups=True,
         spare_biases=True, cuts_groups=True,
     ),
-    "w4a16": PackedInt(name="w4a16", width=4, group=128, shape_bytes=16),
+    # Groups are halved where they do not divide a size, as published checkpoints of such models have them.
+    "w4a16": PackedInt(name="w4a16", width=4, group=128, shape_bytes=16, refines_groups=True),
     "w8a16": PackedInt(name="w8a16", width=8, group=0, shape_bytes=16),
     "autoround-int4": PackedInt(
         name="autoround-int4", width=4, group=128, zero_points=True, zero_points_in_fallback=False,
