@@ -22,7 +22,9 @@ from selfhost.model.families.common import (
     row,
     whole,
 )
+from selfhost.model.families.multimodal import part, with_towers
 from selfhost.model.families.qwen_next import delta_net, replicates_gates
+from selfhost.model.families.qwen_vl import qwen3_tower
 from selfhost.model.modules import Buffer, Item, Matrix, Part, Vector
 from selfhost.units import round_up
 
@@ -171,4 +173,16 @@ def qwen4_exp(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
     )
 
 
-ARCHITECTURES: dict[str, Builder] = {"Qwen4ExpForCausalLM": qwen4_exp}
+def qwen4_exp_vision(config: Config) -> Draught:
+    """Qwen4ExpForConditionalGeneration: Qwen3-VL's vision transformer before the same text model."""
+    draught = qwen4_exp(
+        config, prefix="model.language_model", engine_prefixes=("language_model.model", "model")
+    )
+    towers, buffers = qwen3_tower(part(config, "vision_config"))
+    return with_towers(draught, towers, modality="text+image+video", buffers=buffers)
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "Qwen4ExpForCausalLM": qwen4_exp,
+    "Qwen4ExpForConditionalGeneration": qwen4_exp_vision,
+}
