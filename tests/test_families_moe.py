@@ -74,6 +74,41 @@ def test_the_cases_cover_the_families() -> None:
     assert all(builder(name) is not None for name in named)
 
 
+def _fields(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for key, value in section.items():
+        found.append((*path, key))
+        if isinstance(value, dict):
+            found += _fields(value, (*path, key))
+    return found
+
+
+def _replaced(section: dict[str, Any], path: tuple[str, ...], value: object) -> dict[str, Any]:
+    inner = value if len(path) == 1 else _replaced(section[path[0]], path[1:], value)
+    return {**section, path[0]: inner}
+
+
+ODD_VALUES: tuple[object, ...] = (
+    -1, 0, 1.5, 10**30, 1 << 31, True, None, "x", "1,2", [], [-1], [1, 2, 3], {}, {"a": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", {case["config"]["architectures"][0]: name for name, case in CASES.items()}.values()
+)
+def test_odd_values_are_refused_or_understood(name: str) -> None:
+    config = CASES[name]["config"]
+    for path in _fields(config):
+        if path[0] == "architectures":
+            continue
+        for value in ODD_VALUES:
+            try:
+                spec = parse(_replaced(config, path, value))
+                budget(spec, Workload(max_model_len=8192), Split(tensor=2), find_gpu("b200"))
+            except SelfhostError as error:
+                assert str(error)
+
+
 def _without(name: str, field: str) -> dict[str, Any]:
     return {key: value for key, value in CASES[name]["config"].items() if key != field}
 

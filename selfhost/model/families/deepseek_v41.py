@@ -161,6 +161,8 @@ def deepseek_v41(config: Config) -> Draught:
     if any(ratio not in (0, 1, 2) for ratio in ratios[: sizes.layers]):
         raise text.error("compress_ratios", "holds a ratio other than 0, 1 and 2")
     sources = set(text.ints("kv_source_layer_ids", default=()))
+    if any(index < sizes.layers and not ratios[index] for index in sources):
+        raise text.error("kv_source_layer_ids", "names a layer without compression")
     indexed = set(text.ints("index_source_layer_ids", default=()))
     recalls = set(text.ints("engram_layer_ids", default=()))
     count = text.int("n_routed_experts", maximum=1 << 16)
