@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,9 @@ def test_odd_values_are_refused_or_understood(name: str) -> None:
         if path[0] == "architectures":
             continue
         for value in ODD_VALUES:
-            try:
+            with suppress(SelfhostError):
                 spec = parse(_replaced(config, path, value))
                 budget(spec, Workload(max_model_len=8192), Split(tensor=2), find_gpu("b200"))
-            except SelfhostError as error:
-                assert str(error)
 
 
 def _without(name: str, field: str) -> dict[str, Any]:
