@@ -134,3 +134,20 @@ def test_zero_heads_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_model(raw(config | {"num_key_value_heads": 0}))
     assert caught.value.field == "num_key_value_heads"
+
+
+@pytest.mark.parametrize("pattern", ["re:(.*)*x", "re:(\\w|\\w)+Z", "re:([a-z.]+)+!", "re:((a+)b?){2,}$"])
+def test_a_pattern_that_might_never_end_is_refused(pattern: str) -> None:
+    config = dict(load("moonshotai/Kimi-K2.6").config)
+    text = dict(config["text_config"])  # type: ignore[call-overload]
+    section = dict(text["quantization_config"]) | {"ignore": [pattern]}
+    begun = time.perf_counter()
+    error = attempt(config | {"text_config": text | {"quantization_config": section}})
+    assert time.perf_counter() - begun < 5
+    assert isinstance(error, ConfigError)
+    assert "ignore" in error.field
+
+
+def test_patterns_of_real_checkpoints_are_taken() -> None:
+    for name in ("moonshotai/Kimi-K2.6", "moonshotai/Kimi-K3", "nvidia/Qwen3.6-27B-NVFP4"):
+        assert attempt(dict(load(name).config)) is None

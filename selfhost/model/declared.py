@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,6 +59,21 @@ class Declared:
     def uniform(self) -> bool:
         """Whether equal modules get equal schemes in every layer."""
         return not self.excluded and not self.targets and self.file_blocks is None
+
+    def signature(self, block: Block) -> tuple[object, ...] | None:
+        """What this rule knows of a block beyond its items; blocks with equal ones get equal schemes.
+
+        None where patterns may tell layers apart in other ways.
+        """
+        patterns = (self.excluded, *(target.patterns for target in self.targets))
+        if self.file_blocks is not None or not all(one.by_layer_only for one in patterns if one):
+            return None
+        numbers = {layer_number(prefix + ".") for prefix in block.prefixes}
+        if len(numbers) != 1:
+            return None
+        number = numbers.pop()
+        shared = tuple(re.sub(r"\.\d+$", "", prefix) for prefix in block.prefixes)
+        return (block.tower, block.replicated, shared, *(one.signature(number) for one in patterns))
 
     def scheme_for(
         self, block: Block, item: Item, *, layer: int | None = None, layers: int = 0

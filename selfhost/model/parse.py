@@ -170,15 +170,23 @@ def quantize(spec: ModelSpec, declared: Declared | None) -> ModelSpec:
     uniform = declared is None or declared.uniform
     done: dict[int, Block] = {}
     equal: dict[tuple[object, ...], Block] = {}
+    known: dict[tuple[object, ...], tuple[Scheme | None, ...]] = {}
+
+    def schemes_of(block: Block, index: int | None, rule: Declared) -> tuple[Scheme | None, ...]:
+        mark = rule.signature(block)
+        found = known.get((id(block.items), mark)) if mark is not None else None
+        if found is None:
+            found = tuple(rule.scheme_for(block, item, layer=index, layers=layers) for item in block.items)
+            if mark is not None:
+                known[id(block.items), mark] = found
+        return found
 
     def one(block: Block, index: int | None = None) -> Block:
         if uniform and id(block) in done:
             return done[id(block)]
         schemes: tuple[Scheme | None, ...] = ()
         if declared is not None:
-            schemes = tuple(
-                declared.scheme_for(block, item, layer=index, layers=layers) for item in block.items
-            )
+            schemes = schemes_of(block, index, declared)
         # `spec` keeps the blocks alive, so ids of their items stay unique here.
         key = (id(block.items), schemes, block.keeps, block.tower, block.replicated)
         found = equal.get(key)
