@@ -136,9 +136,8 @@ def prepare(
         )
     nvidia = vendor == "NVIDIA"
     capability = compute_capability or (9, 0)
-    stages = stages_of(
-        model, split, workload, compute_capability=capability[0] * 10 + capability[1] if nvidia else None
-    )
+    kernels = capability[0] * 10 + capability[1] if nvidia else None
+    stages = stages_of(model, split, workload, compute_capability=kernels, engine=engine)
     layout = layout_of_stages(
         tuple(stage.keeps for stage in stages),
         KvSettings(

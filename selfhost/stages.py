@@ -145,7 +145,12 @@ def _adapters(blocks: Counted, ranks: Ranks, slots: int, rank: int) -> int:
 
 
 def stages_of(
-    spec: ModelSpec, split: Split, workload: Workload, *, compute_capability: int | None
+    spec: ModelSpec,
+    split: Split,
+    workload: Workload,
+    *,
+    compute_capability: int | None,
+    engine: tuple[int, int] = (0, 32),
 ) -> tuple[Stage, ...]:
     """What each pipeline stage holds on one rank.
 
@@ -161,6 +166,7 @@ def stages_of(
         whole_experts=split.expert,
         compute_capability=compute_capability,
         dtype=spec.dtype,
+        engine=engine,
     )
     found: list[Stage] = []
     shares = _shares(spec, split.pipeline, workload.speculative_tokens > 0)

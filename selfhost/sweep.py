@@ -102,7 +102,8 @@ def _kernels(spec: ModelSpec, kind: _Kind) -> int | None:
 class _Model:
     """One model's weights by format, and its KV layouts, each computed once."""
 
-    def __init__(self, spec: ModelSpec, quantizations: tuple[str | None, ...]) -> None:
+    def __init__(self, spec: ModelSpec, quantizations: tuple[str | None, ...], version: Version) -> None:
+        self.engine = version[:2]
         self.formats = {name: spec if name is None else requantize(spec, name) for name in quantizations}
         self.shapes = {name: shape_of(model) for name, model in self.formats.items()}
         self._stages: dict[tuple[object, ...], Stage | None] = {}
@@ -114,7 +115,11 @@ class _Model:
         if key not in self._stages:
             try:
                 found = stages_of(
-                    self.formats[name], Split(tensor=tensor), Workload(), compute_capability=kernels
+                    self.formats[name],
+                    Split(tensor=tensor),
+                    Workload(),
+                    compute_capability=kernels,
+                    engine=self.engine,
                 )[0]
             except UnsupportedError:
                 self._stages[key] = None
@@ -164,7 +169,7 @@ def sweep(
     Yields:
         One row for each possible combination.
     """
-    model = _Model(spec, quantizations)
+    model = _Model(spec, quantizations, version)
     context = spec.facts.max_context_tokens
     buffers_on = {tensor: buffers_of(spec, Split(tensor=tensor)) for tensor in tensors}
     for kind in _kinds(tuple(gpus), tensors, version):

@@ -24,6 +24,7 @@ class Ranks:
         whole_experts: expert parallel: ranks hold whole experts.
         compute_capability: e.g. 90; None off NVIDIA.
         dtype: the model's element type.
+        engine: (major, minor) of vLLM.
     """
 
     tensor: int = 1
@@ -31,6 +32,7 @@ class Ranks:
     whole_experts: bool = False
     compute_capability: int | None = 90
     dtype: str = "bfloat16"
+    engine: tuple[int, int] = (0, 32)
 
 
 def part_rows(part: Part, tensor: int) -> int:
@@ -119,6 +121,7 @@ def _experts(item: Experts, ranks: Ranks) -> int:
         itemsize=size,
         compute_capability=ranks.compute_capability,
         activation=item.activation,
+        engine=ranks.engine,
     )
     if item.scheme is None:
         return unquantized_experts(shape, size)

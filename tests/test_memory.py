@@ -214,3 +214,10 @@ def test_groups_that_tensor_parallel_would_cut_are_refused() -> None:
     cut = quantized(quant_method="awq", bits=4, group_size=512, zero_point=True)
     with pytest.raises(UnsupportedError, match="groups of 512"):
         size(cut, split=Split(tensor=16))
+
+
+def test_older_engines_pad_mxfp4_experts_on_hopper() -> None:
+    gpt_oss = model("openai/gpt-oss-20b")
+    new, old = (size(gpt_oss, version=version).weights_bytes / GIB for version in ((0, 32, 0), (0, 19, 0)))
+    assert new == pytest.approx(12.82, abs=0.01)
+    assert old == pytest.approx(13.64, rel=0.005)  # start-up logs 040-042

@@ -28,6 +28,7 @@ class ExpertShape:
         itemsize: bytes of one element of the model's dtype.
         compute_capability: e.g. 90; None off NVIDIA.
         activation: name of the activation, as some kernels exist for some only.
+        engine: (major, minor) of vLLM.
     """
 
     local: int
@@ -40,6 +41,7 @@ class ExpertShape:
     itemsize: int
     compute_capability: int | None
     activation: str = "silu"
+    engine: tuple[int, int] = (0, 32)
 
     @property
     def blackwell(self) -> bool:
@@ -106,6 +108,10 @@ def expert_refusal(scheme: Scheme, shape: ExpertShape) -> str | None:
     if isinstance(scheme, PackedInt) and scheme.group and not scheme.refines_groups and size % scheme.group:
         return f"groups of {scheme.group} do not divide the experts' {size:,} columns of a rank"
     return None
+
+
+# First release after the last that was seen to pad MXFP4 experts on Hopper.
+UNPADDED_MXFP4 = (0, 20)
 
 
 def unquantized_experts(shape: ExpertShape, itemsize: int) -> int:
@@ -369,12 +375,13 @@ class Mx:
         """Hidden and intermediate size after the kernel's rounding (fused_moe/oracle/mxfp4.py:816-885).
 
         Hopper runs Triton for gpt-oss' activation (intermediate to 64), SM 100 TRTLLM (256 and 128), everything else
-        Marlin (256 and 128).
+        Marlin (256 and 128). Hopper too rounded to 256 and 128 up to 0.19: gpt-oss-20b held 13.64 GiB there
+        (start-up logs 040-042 of tests/data/startup_logs.json), 12.8 by 0.32's code.
         """
         if self.rounding != "gpt_oss" or self.width != 4:
             return shape.hidden, shape.intermediate
         capability = shape.compute_capability
-        if capability == 90 and shape.activation == "swigluoai":
+        if capability == 90 and shape.activation == "swigluoai" and shape.engine >= UNPADDED_MXFP4:
             return shape.hidden, round_up(shape.intermediate, 64)
         if capability is None:
             return round_up(shape.hidden, 256), round_up(shape.intermediate, 256)
