@@ -161,6 +161,32 @@ def llava_onevision(config: Config) -> Draught:
     )  # fmt: skip
 
 
+def _normed_onevision(config: Config, factor: int) -> Draught:
+    """LLaVA-OneVision with a norm before the projector, which is `factor` times as wide as the language model."""
+    draught = language(text_config(config, model_type="qwen3", outer_tie=False, forward_tie=True))
+    hidden = draught.facts.hidden_size
+    width = config.section("vision_config").int("hidden_size", default=_width(config))
+    projector: tuple[Item, ...] = (
+        norm("pre_norm", width, bias=True),
+        plain("linear_1", factor * hidden, width),
+        plain("linear_2", hidden, factor * hidden),
+    )
+    return _build(
+        config, projector, hidden, tower=llava_tower(config, feature_layer=-1), newline=True,
+        modality="text+image+video", draught=draught,
+    )  # fmt: skip
+
+
+def bee(config: Config) -> Draught:
+    """BeeForConditionalGeneration (models/bee.py)."""
+    return _normed_onevision(config, 4)
+
+
+def r_vl(config: Config) -> Draught:
+    """RForConditionalGeneration, R-4B (models/rvl.py)."""
+    return _normed_onevision(config, 1)
+
+
 # Mistral3Config's own language model and patch size, which it takes where the sections are absent.
 _MISTRAL3_TEXT = {
     "model_type": "mistral", "head_dim": 128, "hidden_size": 5120, "intermediate_size": 32768,
@@ -206,4 +232,6 @@ ARCHITECTURES: dict[str, Builder] = {
     "LlavaOnevisionForConditionalGeneration": llava_onevision,
     "Mistral3ForConditionalGeneration": mistral3,
     "LightOnOCRForConditionalGeneration": light_on_ocr,
+    "BeeForConditionalGeneration": bee,
+    "RForConditionalGeneration": r_vl,
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfhost.model.config import Config
-from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, qkv, row
+from selfhost.model.families._pooling import labels
+from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, qkv, row, whole
 from selfhost.model.families.multimodal import (
     conv,
     encoder,
@@ -203,6 +206,46 @@ def exaone4_5(config: Config) -> Draught:
     return with_towers(language(section, "Exaone4ForCausalLM"), towers, modality=MODALITY, buffers=buffers)
 
 
+def projection(config: Config) -> int | None:
+    """Width of a retrieval model's projection, by whichever name it goes (models/colqwen3.py:179)."""
+    names = ("embed_dim", "dims", "dim", "projection_dim", "colbert_dim")
+    return config.int(*names, default=None)
+
+
+def _projected(draught: Draught, width: int, *, bias: bool) -> Draught:
+    # Heads of pooling models are float32 (config/model.py `_get_head_dtype`).
+    item = whole(
+        "custom_text_proj", width, draught.facts.hidden_size, bias=bias, dtype="float32", quantizable=False
+    )
+    last = replace(draught.last, items=(*draught.last.items, item))
+    return replace(draught, last=last, facts=replace(draught.facts, pooling=True))
+
+
+def colqwen3(config: Config) -> Draught:
+    """ColQwen3, OpsColQwen3Model, Qwen3VLNemotronEmbedModel: Qwen3-VL, whose head stays, and a projection."""
+    width = projection(config)
+    if width is None:
+        # vLLM then takes the width from the weights as it loads them.
+        raise config.error("embed_dim", "is missing, so the width of the projection is not known")
+    return _projected(qwen3_vl(config), width, bias=False)
+
+
+def colqwen3_5(config: Config) -> Draught:
+    """ColQwen3_5 (models/colqwen3_5.py)."""
+    return _projected(qwen3_5(config), projection(config) or 128, bias=True)
+
+
+def jina_vl(config: Config) -> Draught:
+    """JinaVLForRanking: Qwen2-VL with a scorer of two float32 layers (models/jina_vl.py:36)."""
+    draught = qwen2_vl(config)
+    hidden = draught.facts.hidden_size
+    dense = column("score.dense", hidden, hidden, bias=True, quantizable=False)
+    out = row("score.out_proj", labels(config), hidden, bias=True, quantizable=False)
+    scorer = (replace(dense, dtype="float32"), replace(out, dtype="float32"))
+    last = replace(draught.last, items=(*draught.last.items, *scorer))
+    return replace(draught, last=last, facts=replace(draught.facts, pooling=True))
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "Qwen2VLForConditionalGeneration": qwen2_vl,
     "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
@@ -212,4 +255,9 @@ ARCHITECTURES: dict[str, Builder] = {
     "Qwen3_5ForConditionalGeneration": qwen3_5,
     "Exaone4_5_ForConditionalGeneration": exaone4_5,
     "Qwen3_5MoeForConditionalGeneration": qwen3_5_moe,
+    "ColQwen3": colqwen3,
+    "OpsColQwen3Model": colqwen3,
+    "Qwen3VLNemotronEmbedModel": colqwen3,
+    "ColQwen3_5": colqwen3_5,
+    "JinaVLForRanking": jina_vl,
 }
