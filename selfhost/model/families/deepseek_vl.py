@@ -93,8 +93,12 @@ def deepseek_vl2(config: Config) -> Draught:
     return with_towers(draught, towers, modality="text+image")
 
 
-def sam_tower(prefixes: tuple[str, ...]) -> tuple[Block, ...]:
-    """SAM ViT-B with two more convolutions, sizes fixed in code (models/deepencoder.py `build_sam_vit_b`)."""
+def sam_tower(prefixes: tuple[str, ...], *, channels: int = 1024) -> tuple[Block, ...]:
+    """SAM ViT-B with two more convolutions, sizes fixed in code (models/deepencoder.py `build_sam_vit_b`).
+
+    Args:
+        channels: of the last convolution.
+    """
     width, dim = 768, 64
 
     def layer(window: int) -> tuple[Item, ...]:
@@ -124,7 +128,7 @@ def sam_tower(prefixes: tuple[str, ...]) -> tuple[Block, ...]:
         conv("neck.2", 256, 256 * 9),
         norm("neck.norms", 256, bias=True, copies=2),
         conv("net_2", 512, 256 * 9),
-        conv("net_3", 1024, 512 * 9),
+        conv("net_3", channels, 512 * 9),
     )
     return (*blocks, rest)
 
@@ -151,7 +155,7 @@ def deep_clip_tower(prefixes: tuple[str, ...]) -> tuple[tuple[Block, ...], tuple
 
 
 def deepseek_ocr(config: Config) -> Draught:
-    """DeepseekOCRForCausalLM."""
+    """DeepseekOCRForCausalLM, and UnlimitedOCRForCausalLM, which differs in its language model only."""
     draught = _language(config)
     clip, buffers = deep_clip_tower(("model.vision_model", "vision_model"))
     projector, width = _projector(config)
@@ -159,7 +163,44 @@ def deepseek_ocr(config: Config) -> Draught:
     return with_towers(draught, towers, modality="text+image", buffers=buffers)
 
 
+def _qwen2_tower(prefixes: tuple[str, ...]) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
+    """A small Qwen2 of fixed size, transformers' own and so whole on every rank (models/deepencoder2.py:171)."""
+    width, inner, keys = 896, 4864, 128
+    items = (
+        plain("self_attn.q_proj", width, width),
+        plain("self_attn.kv", keys, width, copies=2),
+        plain("self_attn.o_proj", width, width, bias=False),
+        plain("mlp.gate_up", inner, width, bias=False, copies=2),
+        plain("mlp.down_proj", width, inner, bias=False),
+        norm("norms", width, copies=2),
+    )
+    rest = stage(
+        prefixes,
+        norm("model.model.norm", width),
+        table("query_768", 144, width),
+        table("query_1024", 256, width),
+    )
+    names = tuple(f"{one}.model.model.layers" for one in prefixes)
+    return (*encoder(names, 24, items), rest), (floats("qwen2_model.inv_freq", 2 * 32),)
+
+
+def deepseek_ocr2(config: Config) -> Draught:
+    """DeepseekOCR2ForCausalLM: SAM before a small Qwen2, without a learned line break (models/deepseek_ocr2.py)."""
+    draught = _language(config)
+    decoder, buffers = _qwen2_tower(("model.qwen2_model", "qwen2_model"))
+    projector, width = _projector(config)
+    if config.str("tile_tag", default="2D") != "2D":
+        raise config.error("tile_tag", "is not '2D', the only layout that vLLM builds")
+    separator = stage(("model", ""), weights("view_seperator", width))
+    sam = sam_tower(("model.sam_model", "sam_model"), channels=896)
+    return with_towers(
+        draught, (*sam, *decoder, projector, separator), modality="text+image", buffers=buffers
+    )
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "DeepseekVLV2ForCausalLM": deepseek_vl2,
     "DeepseekOCRForCausalLM": deepseek_ocr,
+    "UnlimitedOCRForCausalLM": deepseek_ocr,
+    "DeepseekOCR2ForCausalLM": deepseek_ocr2,
 }

@@ -14,6 +14,7 @@ from selfhost.model.families.multimodal import (
     fused,
     language,
     part,
+    plain,
     stage,
     table,
     text_config,
@@ -199,6 +200,19 @@ def qwen3_5_moe(config: Config) -> Draught:
     return qwen3_5(config, "Qwen3_5MoeForCausalLM")
 
 
+def hyperclovax_vl(config: Config) -> Draught:
+    """HCXVisionV2ForCausalLM: Qwen2.5-VL's tower before HyperCLOVA X or Llama (models/hyperclovax_vision_v2.py).
+
+    The audio and discrete encoders of its Omni checkpoints are not read by vLLM.
+    """
+    draught = language(text_config(config, model_type="llama"))
+    vision = part(config, "vision_config")
+    towers, buffers = qwen2_5_tower(vision)
+    width = vision.int("out_hidden_size", default=vision.int("hidden_size", default=3584))
+    projector = stage(("model", ""), plain("mm_projector", draught.facts.hidden_size, width))
+    return with_towers(draught, (*towers, projector), modality=MODALITY, buffers=buffers)
+
+
 def exaone4_5(config: Config) -> Draught:
     """Exaone4_5_ForConditionalGeneration (models/exaone4_5.py)."""
     section = text_config(config, outer_tie=False)
@@ -254,6 +268,7 @@ ARCHITECTURES: dict[str, Builder] = {
     "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
     "Qwen3_5ForConditionalGeneration": qwen3_5,
     "Exaone4_5_ForConditionalGeneration": exaone4_5,
+    "HCXVisionV2ForCausalLM": hyperclovax_vl,
     "Qwen3_5MoeForConditionalGeneration": qwen3_5_moe,
     "ColQwen3": colqwen3,
     "OpsColQwen3Model": colqwen3,
