@@ -105,7 +105,8 @@ def test_odd_values_are_refused_or_understood(name: str) -> None:
         for value in ODD_VALUES:
             with suppress(SelfhostError):
                 spec = parse(_replaced(config, path, value))
-                budget(spec, Workload(max_model_len=8192), Split(tensor=2), find_gpu("b200"))
+                found = budget(spec, Workload(max_model_len=8192), Split(tensor=2), find_gpu("b200"))
+                assert min(found.weights_bytes, found.kv_needed_bytes) >= 0, (path, value)
 
 
 def _without(name: str, field: str) -> dict[str, Any]:

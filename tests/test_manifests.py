@@ -114,9 +114,10 @@ def in_bytes(quantity: str) -> int:
 
 @pytest.mark.parametrize("case", CASES)
 class TestEveryCase:
-    def test_equals_its_golden_files(self, case: str, golden: Callable[[str, str], None]) -> None:
+    def test_equals_its_golden_files(self, case: str, golden: Callable[[str, str], str]) -> None:
         for document in rendered(case).documents:
-            golden(f"kubernetes/{case}/{document.name}", document.text)
+            stored = golden(f"kubernetes/{case}/{document.name}", document.text)
+            assert document.text == stored, "`pytest --update-golden` writes it"
 
     def test_golden_folder_holds_nothing_else(self, case: str) -> None:
         folder = Path(__file__).parent / "golden" / "kubernetes" / case
@@ -127,7 +128,8 @@ class TestEveryCase:
         for document in objects(rendered(case)):
             if document["kind"] != "PodMonitor":  # no part of Kubernetes
                 for version in VERSIONS:
-                    validator(version, document["apiVersion"], document["kind"]).validate(document)
+                    schema = validator(version, document["apiVersion"], document["kind"])
+                    assert list(schema.iter_errors(document)) == [], version
 
     def test_is_in_apply_order(self, case: str) -> None:
         rank = [
@@ -534,6 +536,7 @@ def test_writes_over_its_own_files_and_takes_away_what_is_not_needed(tmp_path: P
 def test_renders_beside_the_plan_it_was_given(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(to_json(EXAMPLE), encoding="utf-8")
     write_manifests(rendered("plain"), tmp_path)
+    assert names(tmp_path) == sorted(document.name for document in rendered("plain").documents)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "50-deployment.yaml", ".git", "values.json"])
