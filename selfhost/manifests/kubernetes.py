@@ -119,13 +119,6 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"The plan needs {plan.gpu.count} GPUs for one replica; a pod has those of one node, at most {NODE_GPUS}.",
             hint="Plan for a GPU with more memory, or for smaller weights (--quant fp8).",
         )
-    access = _access_mode(plan, options)
-    spare = options.surge
-    if spare and access.value == "ReadWriteOnce":
-        raise UsageError(
-            "--surge starts the new pod on any node, and a ReadWriteOnce volume is on one.",
-            hint="Add --access-mode ReadWriteMany, or leave --surge out.",
-        )
     downloads = plan.weights.kind == "hub"
     revision = plan.model.revision
     return View(
@@ -168,13 +161,13 @@ def view(plan: Plan, options: RenderOptions) -> View:
         groups=_AMD_GROUPS if plan.gpu.vendor == "AMD" else (),
         groups_because="video and render, of /dev/kfd and /dev/dri; `getent group render` on a node says which",
         read_only_root=options.read_only_root,
-        max_surge=1 if spare else 0,
-        max_unavailable=0 if spare else 1,
+        max_surge=1 if options.surge else 0,
+        max_unavailable=0 if options.surge else 1,
         strategy_because=_strategy_reason(plan, options),
         spread=plan.replicas > 1,
         downloads=downloads,
         volume=_size(plan.weights.volume_bytes),
-        access_mode=access,
+        access_mode=_access_mode(plan, options),
         storage_class=options.storage_class,
         mount_path=plan.weights.mount_path,
         claim_name=f"{plan.name}-weights",
@@ -264,6 +257,11 @@ def _access_mode(plan: Plan, options: RenderOptions) -> Noted:
             )
         return Noted(value="ReadWriteMany", because=f"{plan.replicas} replicas read it on their own nodes")
     mode = options.access_mode or "ReadWriteOnce"
+    if options.surge and mode == "ReadWriteOnce":
+        raise UsageError(
+            "--surge starts the new pod on any node, and a ReadWriteOnce volume is on one.",
+            hint="Add --access-mode ReadWriteMany, or leave --surge out.",
+        )
     because = "as asked" if options.access_mode else "one replica; the download Job is done before it starts"
     return Noted(value=mode, because=because)
 

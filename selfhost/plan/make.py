@@ -8,7 +8,7 @@ from typing import cast
 from selfhost import __version__
 from selfhost.catalog.gpus import Gpu
 from selfhost.dtypes import itemsize
-from selfhost.engines import EngineVersion, Image, Serving, get_engine
+from selfhost.engines import Engine, EngineVersion, Image, Serving, Vendor, get_engine
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
@@ -80,16 +80,10 @@ def make_plan(
             f"{name!r} is no name for Kubernetes objects.",
             hint="Lower-case letters, digits, dashes; at most 40.",
         )
-    driver = get_engine(engine.engine)
     stored = _stored(spec, budget, split, stored_bytes)
+    driver = get_engine(engine.engine)
     clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
-    resolved = replace(
-        workload,
-        max_model_len=budget.max_model_len,
-        max_num_batched_tokens=budget.max_num_batched_tokens,
-        max_num_seqs=budget.max_num_seqs,
-        gpu_memory_utilization=budget.utilization,
-    )
+    resolved = _resolved(workload, budget)
     serving = serving_for(
         spec,
         engine,
@@ -102,55 +96,20 @@ def make_plan(
     objection = driver.object_to(serving)
     if objection is not None:
         raise UnsupportedError(f"{spec.id} on {gpu.name}: {objection.because}.", hint=objection.hint)
-    label, value = gpu.node_label
-    products = {value, *(alias.replace(" ", "-") for alias in gpu.aliases if alias.startswith("NVIDIA"))}
     plan = Plan(
         schema=SCHEMA,
         name=name or derive.object_name(spec.id),
         model=_model(spec),
         weights=_weights(spec, serving, stored, safetensors=safetensors),
-        engine=PlannedEngine(
-            name=driver.name,
-            version=engine.text,
-            image=image or driver.image(engine, serving.vendor),
-            command=driver.command(engine),
-            args=driver.args(serving),
-            env=driver.env(serving),
-            port=serving.port,
-            health_path=driver.health_path,
-            metrics_path=driver.metrics_path,
-            metrics=driver.metrics(engine),
-            home_path=HOME_PATH,
-        ),
-        gpu=PlannedGpu(
-            id=gpu.id,
-            name=gpu.name,
-            vendor=serving.vendor,
-            count=split.gpus,
-            memory_bytes=gpu.memory_bytes,
-            compute_capability=".".join(map(str, gpu.compute_capability))
-            if gpu.compute_capability
-            else gpu.gfx,
-            resource=gpu.resource,
-            label=label,
-            label_values=(value,) if gpu.mig_profile else tuple(sorted(products)),
-        ),
+        engine=_engine(driver, engine, serving, image),
+        gpu=_gpu(gpu, split, serving.vendor),
         split=split,
         replicas=replicas,
         workload=resolved,
         clocks=clocks,
         pod=derive.pod(driver, serving),
         memory=budget,
-        alternatives=tuple(
-            Alternative(
-                gpu_id=other.gpu_id,
-                split=other.split,
-                kv_tokens=other.budget.kv_tokens,
-                max_concurrency=other.budget.max_concurrency,
-            )
-            for other in fitting
-            if (other.gpu_id, other.split) != (gpu.id, split)
-        )[:_SHOWN],
+        alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
         provenance=Provenance(
             selfhost_version=__version__,
@@ -162,6 +121,17 @@ def make_plan(
     )
     check(plan)
     return plan
+
+
+def _resolved(workload: Workload, budget: MemoryBudget) -> Workload:
+    """The load with the engine's own choices written out."""
+    return replace(
+        workload,
+        max_model_len=budget.max_model_len,
+        max_num_batched_tokens=budget.max_num_batched_tokens,
+        max_num_seqs=budget.max_num_seqs,
+        gpu_memory_utilization=budget.utilization,
+    )
 
 
 def _model(spec: ModelSpec) -> PlannedModel:
@@ -191,6 +161,53 @@ def _weights(spec: ModelSpec, serving: Serving, stored: Derived, *, safetensors:
         mount_path=WEIGHTS_PATH,
         cache_path=CACHE_PATH,
     )
+
+
+def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Image | None) -> PlannedEngine:
+    return PlannedEngine(
+        name=driver.name,
+        version=version.text,
+        image=image or driver.image(version, serving.vendor),
+        command=driver.command(version),
+        args=driver.args(serving),
+        env=driver.env(serving),
+        port=serving.port,
+        health_path=driver.health_path,
+        metrics_path=driver.metrics_path,
+        metrics=driver.metrics(version),
+        home_path=HOME_PATH,
+    )
+
+
+def _gpu(gpu: Gpu, split: Split, vendor: Vendor) -> PlannedGpu:
+    label, value = gpu.node_label
+    products = {value, *(alias.replace(" ", "-") for alias in gpu.aliases if alias.startswith("NVIDIA"))}
+    capability = gpu.compute_capability
+    return PlannedGpu(
+        id=gpu.id,
+        name=gpu.name,
+        vendor=vendor,
+        count=split.gpus,
+        memory_bytes=gpu.memory_bytes,
+        compute_capability=".".join(map(str, capability)) if capability else gpu.gfx,
+        resource=gpu.resource,
+        label=label,
+        label_values=(value,) if gpu.mig_profile else tuple(sorted(products)),
+    )
+
+
+def _alternatives(fitting: tuple[Placement, ...], chosen: tuple[str, Split]) -> tuple[Alternative, ...]:
+    others = tuple(
+        Alternative(
+            gpu_id=other.gpu_id,
+            split=other.split,
+            kv_tokens=other.budget.kv_tokens,
+            max_concurrency=other.budget.max_concurrency,
+        )
+        for other in fitting
+        if (other.gpu_id, other.split) != chosen
+    )
+    return others[:_SHOWN]
 
 
 def _stored(spec: ModelSpec, budget: MemoryBudget, split: Split, stored_bytes: int | None) -> Derived:
