@@ -248,11 +248,7 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
     sizes = read_heads(config)
     types = types_of(config, sizes.layers, period=6)
     types = (*types[:-1], FULL)
-    wide = replace(
-        sizes,
-        head_dim=config.int("global_head_dim", default=512),
-        kv_heads=_global_kv_heads(config, sizes),
-    )
+    wide = _wide(config, sizes)
     by_type = {SLIDING: sizes, FULL: wide}
     for kind in types:
         if kind not in by_type:
@@ -303,10 +299,21 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
     )  # fmt: skip
 
 
-def _global_kv_heads(config: Config, sizes: Heads) -> int:
-    if not config.bool("attention_k_eq_v", default=False):
-        return sizes.kv_heads
-    return config.int("num_global_key_value_heads", default=sizes.kv_heads, maximum=1 << 16)
+def _wide(config: Config, sizes: Heads) -> Heads:
+    """Heads of full layers: `global_head_dim` and its like, or the overrides that newer transformers write instead."""
+    overrides = config.optional_section("per_layer_config")
+    if overrides is not None:
+        for key in overrides.data:
+            one = overrides.section(key)
+            return replace(
+                sizes,
+                head_dim=one.int("head_dim", default=sizes.head_dim),
+                kv_heads=one.int("num_key_value_heads", default=sizes.kv_heads, maximum=1 << 16),
+            )
+    kv_heads = sizes.kv_heads
+    if config.bool("attention_k_eq_v", default=False):
+        kv_heads = config.int("num_global_key_value_heads", default=kv_heads, maximum=1 << 16)
+    return replace(sizes, head_dim=config.int("global_head_dim", default=512), kv_heads=kv_heads)
 
 
 def _gemma4_experts(hidden: int, count: int, size: int) -> tuple[Item, ...]:

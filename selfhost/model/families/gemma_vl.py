@@ -236,27 +236,38 @@ def gemma4(config: Config) -> Draught:
     section = text_config(config, model_type="gemma4_text", outer_tie=True)
     draught = language(section, "Gemma4ForCausalLM")
     hidden = draught.facts.hidden_size
-    vision = part(config, "vision_config")
-    quantized = _quantized(config, vision)
-    towers = [
-        *_gemma4_vision(vision, quantized), _projection("embed_vision", vision, hidden, width=768, quantized=quantized)
-    ]  # fmt: skip
-    modality = "text+image+video"
-    buffers: list[Buffer] = []
-    if vision.bool("standardize", default=False):
-        buffers.append(floats("vision_tower.std", 2 * vision.int("hidden_size", default=768), "model"))
-    audio = config.optional_section("audio_config")
-    if audio is not None:
-        towers += _gemma4_audio(audio, quantized)
-        towers.append(_projection("embed_audio", audio, hidden, width=1024, quantized=quantized))
-        modality += "+audio"
+    towers, buffers, modality = gemma4_towers(config, hidden, audio=True)
     return with_towers(
-        draught,
-        tuple(towers),
-        modality=modality,
-        buffers=tuple(buffers),
-        bidirectional=_bidirectional(section),
+        draught, towers, modality=modality, buffers=buffers, bidirectional=_bidirectional(section)
     )
+
+
+def gemma4_towers(
+    config: Config, hidden: int, *, audio: bool
+) -> tuple[tuple[Block, ...], tuple[Buffer, ...], str]:
+    """Gemma 4's towers as far as the configuration has their sections, and the modality.
+
+    Args:
+        hidden: width of the language model.
+        audio: the class has a tower for sound.
+    """
+    vision, sound = config.optional_section("vision_config"), config.optional_section("audio_config")
+    towers: list[Block] = []
+    buffers: list[Buffer] = []
+    modality = "text"
+    quantized = _quantized(config, vision) if vision is not None else False
+    if vision is not None:
+        width = vision.int("hidden_size", default=768)
+        towers += _gemma4_vision(vision, quantized)
+        towers.append(_projection("embed_vision", vision, hidden, width=768, quantized=quantized))
+        modality += "+image+video"
+        if vision.bool("standardize", default=False):
+            buffers.append(floats("vision_tower.std", 2 * width, "model"))
+    if audio and sound is not None:
+        towers += _gemma4_audio(sound, quantized)
+        towers.append(_projection("embed_audio", sound, hidden, width=1024, quantized=quantized))
+        modality += "+audio"
+    return tuple(towers), tuple(buffers), modality
 
 
 def _bidirectional(section: Config) -> bool:
