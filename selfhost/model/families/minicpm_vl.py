@@ -96,6 +96,9 @@ def minicpm_v(config: Config) -> Draught:
 def minicpm_v4_6(config: Config) -> Draught:
     """MiniCPMV4_6ForConditionalGeneration and 4.7: Qwen3.5 behind windowed attention and a merger."""
     section = text_config(config, model_type="qwen3_5_text")
+    # vLLM takes Qwen3.5's `mamba_ssm_dtype` by the architecture's name (models/config.py:853-876, 1104-1107),
+    # which is another one here: the state keeps the model's type.
+    section = Config({**section.data, "mamba_ssm_dtype": "auto"}, section.path)
     draught = language(section, "Qwen3_5ForCausalLM", positions_factor=1)
     vision = part(config, "vision_config")
     width = vision.int("hidden_size", default=768)
