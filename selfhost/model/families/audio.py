@@ -282,6 +282,39 @@ def glm_asr(config: Config) -> Draught:
     return with_towers(draught, towers, modality=AUDIO)
 
 
+def _adapter(prefix: str, inputs: int, hidden: int) -> Block:
+    return stage(
+        (prefix,),
+        plain("layers.0", hidden, inputs),
+        plain("layers.2", hidden, hidden),
+        norm("norm", hidden, bias=True),
+    )
+
+
+def moss_transcribe(config: Config) -> Draught:
+    """MossTranscribeDiarizeForConditionalGeneration (models/moss_transcribe_diarize.py)."""
+    draught = language(text_config(config, model_type="qwen3", outer_tie=True), "Qwen3ForCausalLM")
+    towers = whisper_encoder(part(config, "audio_config"), ("model.whisper_encoder", "whisper_encoder"))
+    adapter = _adapter("vq_adaptor", config.int("adaptor_input_dim"), draught.facts.hidden_size)
+    return with_towers(draught, (*towers, adapter), modality=AUDIO)
+
+
+# Whisper large v3, whose folder vLLM names itself (models/kimi_audio.py `KIMIA_WHISPER_SUBFOLDER`); sizes as published.
+_WHISPER_LARGE = {
+    "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120, "num_mel_bins": 128,
+    "max_source_positions": 1500,
+}  # fmt: skip
+
+
+def kimi_audio(config: Config) -> Draught:
+    """MoonshotKimiaForCausalLM: Qwen2 behind Whisper large v3; the layers that speak are not loaded."""
+    draught = language(config, "Qwen2ForCausalLM")
+    towers = whisper_encoder(Config(dict(_WHISPER_LARGE)), ("model.encoder", "audio_tower"))
+    inputs = config.int("kimia_adaptor_input_dim", default=5120)
+    adapter = _adapter("multi_modal_projector", inputs, draught.facts.hidden_size)
+    return with_towers(draught, (*towers, adapter), modality=AUDIO)
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "WhisperForConditionalGeneration": whisper,
     "Qwen2AudioForConditionalGeneration": qwen2_audio,
@@ -289,4 +322,6 @@ ARCHITECTURES: dict[str, Builder] = {
     "VoxtralForConditionalGeneration": voxtral,
     "UltravoxModel": ultravox,
     "GlmAsrForConditionalGeneration": glm_asr,
+    "MossTranscribeDiarizeForConditionalGeneration": moss_transcribe,
+    "MoonshotKimiaForCausalLM": kimi_audio,
 }

@@ -112,7 +112,11 @@ _MERGER_NAMES = ("merger.norm", "linear_fc1", "linear_fc2", "deepstack_merger_li
 
 
 def qwen3_tower(
-    vision: Config, *, deepstack: tuple[int, ...] = (), names: tuple[str, str, str, str, str] = _MERGER_NAMES
+    vision: Config,
+    *,
+    deepstack: tuple[int, ...] = (),
+    names: tuple[str, str, str, str, str] = _MERGER_NAMES,
+    merging: bool = True,
 ) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     """Qwen3-VL's vision transformer: position table, plain MLP, mergers of intermediate layers.
 
@@ -121,6 +125,7 @@ def qwen3_tower(
     Args:
         deepstack: layers with a merger of their own where the configuration names none.
         names: the merger's norm and linear layers, the list of the others and their norm.
+        merging: the merger has linear layers; it is only a norm where the projector stands apart (Ling 3).
     """
     width = vision.int("hidden_size", default=1152)
     heads, head_dim = _heads(vision, width)
@@ -135,8 +140,10 @@ def qwen3_tower(
         row("mlp.linear_fc2", width, inner, bias=True),
         norm("norms", width, bias=True, copies=2),
     )
-    mergers: list[Item] = list(_merger("merger", width, merge, outputs, first=names[1], second=names[2]))
-    for index in range(len(stacked)):
+    mergers: list[Item] = []
+    if merging:
+        mergers += _merger("merger", width, merge, outputs, first=names[1], second=names[2])
+    for index in range(len(stacked) if merging else 0):
         name = f"{names[3]}.{index}"
         mergers += _merger(name, width, merge, outputs, first=names[1], second=names[2])
         mergers.append(norm(f"{name}.{names[4]}", width * merge**2, bias=True))
@@ -172,7 +179,7 @@ def opencua(config: Config) -> Draught:
 
 
 def qwen3_vl(config: Config, architecture: str = "Qwen3ForCausalLM") -> Draught:
-    """Qwen3VLForConditionalGeneration, dense."""
+    """Qwen3VLForConditionalGeneration, dense; Cosmos 3's reasoner is the same class (models/cosmos3.py)."""
     section = text_config(config, outer_tie=False)
     towers, buffers = qwen3_tower(part(config, "vision_config"), deepstack=(8, 16, 24))
     draught = language(section, architecture, positions_factor=1)
@@ -265,6 +272,7 @@ ARCHITECTURES: dict[str, Builder] = {
     "Qwen2_5_VLForConditionalGeneration": qwen2_5_vl,
     "OpenCUAForConditionalGeneration": opencua,
     "Qwen3VLForConditionalGeneration": qwen3_vl,
+    "Cosmos3ForConditionalGeneration": qwen3_vl,
     "Qwen3VLMoeForConditionalGeneration": qwen3_vl_moe,
     "Qwen3_5ForConditionalGeneration": qwen3_5,
     "Exaone4_5_ForConditionalGeneration": exaone4_5,
