@@ -45,7 +45,7 @@ def _pangu_tower(vision: Config, hidden: int) -> tuple[Block, ...]:
         raise vision.error("num_heads", f"is {heads}, which does not divide the width {width}")
     inner = vision.int("intermediate_size")
     if vision.str("hidden_act") == "silu":
-        # Padded to a multiple of the ranks, which an even division rounds up to as well (:176).
+        # vLLM pads these to a multiple of the ranks (:176); ranks that need it are refused.
         mlp = gated_mlp("mlp", width, inner, bias=True)
     else:
         mlp = (column("mlp.up_proj", inner, width, bias=True), row("mlp.down_proj", width, inner, bias=True))

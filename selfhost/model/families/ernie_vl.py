@@ -94,7 +94,7 @@ def ernie4_5_vl(config: Config) -> Draught:
     heads = vision.int("num_heads", maximum=1 << 12)
     if width % heads:
         raise vision.error("num_heads", f"is {heads}, which does not divide the width {width}")
-    wide = int(width * vision.float("mlp_ratio", default=4.0))
+    wide = scaled(vision, "mlp_ratio", width, default=4.0)
     items = (
         fused("attn.qkv", heads, width // heads, width, bias=True),
         row("attn.proj", width, width, bias=True),

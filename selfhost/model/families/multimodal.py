@@ -277,6 +277,18 @@ def floats(name: str, elements: int, dtype: str = "float32") -> Buffer:
     return Buffer(name=name, elements=elements, dtype=dtype, tower=True)
 
 
+def scaled(section: Config, field: str, width: int, *, default: float) -> int:
+    """`width` times a ratio, rounded down as Python does.
+
+    Raises:
+        ConfigError: the ratio leaves nothing.
+    """
+    size = int(width * section.float(field, default=default))
+    if size < 1:
+        raise section.error(field, f"is {section.data.get(field)}, which leaves no width")
+    return size
+
+
 def pair(config: Config, field: str, *, default: int | None = None) -> tuple[int, int]:
     """A size given once or as [height, width]."""
     value = config.data.get(field)

@@ -15,6 +15,7 @@ from selfhost.model.families.multimodal import (
     language,
     part,
     plain,
+    scaled,
     stage,
     table,
     text_config,
@@ -58,7 +59,7 @@ def qwen2_tower(vision: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
     """Qwen2-VL's vision transformer (models/qwen2_vl.py:525)."""
     width = vision.int("embed_dim", default=1280)
     _, head_dim = _heads(vision, width)
-    inner = int(width * vision.float("mlp_ratio", default=4.0))
+    inner = scaled(vision, "mlp_ratio", width, default=4.0)
     outputs = vision.int("hidden_size", default=3584)
     items = (
         # A plain column-parallel matrix, so its bytes do not divide by heads (models/qwen2_vl.py:291).

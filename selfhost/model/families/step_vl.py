@@ -11,6 +11,7 @@ from selfhost.model.families.multimodal import (
     language,
     part,
     plain,
+    scaled,
     stage,
     table,
     text_config,
@@ -102,7 +103,7 @@ def _perception(config: Config, hidden: int) -> tuple[tuple[Block, ...], tuple[B
     token = vision.bool("use_cls_token", "ues_cls_token", default=False)
     patch = vision.int("patch_size", default=14, maximum=1 << 10)
     positions = (vision.int("image_size", default=728, maximum=1 << 16) // patch) ** 2 + int(token)
-    items = _layer(width, heads, int(width * vision.float("mlp_ratio", default=_RATIO)), "attn")
+    items = _layer(width, heads, scaled(vision, "mlp_ratio", width, default=_RATIO), "attn")
     if "ls_init_value" not in vision.data or vision.has("ls_init_value"):
         items = (*items, norm("scales", width, copies=2))
     rest: list[Item] = [
