@@ -16,7 +16,7 @@ from selfhost.model.families.common import (
     router,
     row,
 )
-from selfhost.model.families.multimodal import encoder, fused, plain, renamed, stage, with_towers
+from selfhost.model.families.multimodal import encoder, fused, plain, renamed, scaled, stage, with_towers
 from selfhost.model.modules import Block, Item, Vector
 
 
