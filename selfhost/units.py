@@ -14,8 +14,8 @@ _UNITS = {
     "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB, "t": TIB, "tib": TIB,
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
 }  # fmt: skip
-_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([a-zA-Z]{0,3})\s*")
-_COUNT = re.compile(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([kKmM]?)\s*")
+_SIZE = re.compile(r"\s*([0-9]{1,40}(?:\.[0-9]{1,9})?)\s*([a-zA-Z]{0,3})\s*")
+_COUNT = re.compile(r"\s*([0-9]{1,40}(?:\.[0-9]{1,6})?)\s*([kKmM]?)\s*")
 
 
 def parse_size(text: str) -> int:
@@ -48,15 +48,22 @@ def parse_count(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a count; write 16384 or 16k")
     factor = {"": 1, "k": KIB, "m": MIB}[match[2].lower()]
-    value = float(match[1]) * factor
-    if value != int(value):
+    whole, _, fraction = match[1].partition(".")
+    tenths: int = 10 ** len(fraction)
+    part, rest = divmod(int(fraction or 0) * factor, tenths)
+    if rest:
         raise ValueError(f"{text!r} is not a whole count; write 16384 or 16k")
-    return int(value)
+    return int(whole) * factor + part
 
 
 def gib(size_bytes: int | float) -> str:
     """Format bytes as GiB with two decimals, for people."""
     return f"{size_bytes / GIB:,.2f}"
+
+
+def size_words(size_bytes: int) -> str:
+    """Bytes as `parse_size` reads them back: `80GiB` where they are whole, else plain bytes."""
+    return f"{size_bytes // GIB}GiB" if size_bytes % GIB == 0 else str(size_bytes)
 
 
 def ceil_div(value: int, divisor: int) -> int:

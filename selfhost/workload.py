@@ -5,10 +5,14 @@ A field here is an option of the command line (`cli/_options.py` reads the metad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from selfhost.errors import UsageError
+
+# Element types a KV cache may be asked to have; an engine's module says what it calls them.
+KV_DTYPES = ("auto", "bf16", "bfloat16", "fp16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp4", "nvfp4")
+LARGEST = 10**15  # of any number a user may ask for
 
 
 def _option(flag: str, help_text: str, kind: str, *, metavar: str = "N") -> dict[str, Any]:
@@ -52,7 +56,7 @@ class Workload:
         metadata=_option("--max-model-len", "Longest request, prompt and answer, in tokens.", "count"),
     )
     concurrency: int = field(
-        default=1, metadata=_option("--concurrency", "Requests of that length held at once.", "int")
+        default=1, metadata=_option("--concurrency", "Requests of that length held at once.", "count")
     )
     quantization: str | None = field(
         default=None,
@@ -73,7 +77,7 @@ class Workload:
         default=None, metadata=_option("--max-num-batched-tokens", "Tokens of one engine step.", "count")
     )
     max_num_seqs: int | None = field(
-        default=None, metadata=_option("--max-num-seqs", "Requests of one engine step.", "int")
+        default=None, metadata=_option("--max-num-seqs", "Requests of one engine step.", "count")
     )
     kv_cache_memory_bytes: int | None = field(
         default=None,
@@ -98,3 +102,25 @@ class Workload:
         default=False,
         metadata=_option("--language-model-only", "Leave vision and audio towers out.", "flag"),
     )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.metadata["flag"], item.metadata["kind"], getattr(self, item.name), item.default)
+
+
+def _check(flag: str, kind: str, value: Any, default: Any) -> None:
+    """Refuse a value that no engine could be given, whoever made it: the command line, a plan.json, a caller."""
+    if value is None or kind in ("flag", "off_flag", "str"):
+        return
+    if kind == "kv_dtype":
+        if value not in KV_DTYPES:
+            raise UsageError(
+                f"{flag} {str(value)[:80]!r} is not known.", hint=f"Use one of {', '.join(KV_DTYPES)}."
+            )
+    elif kind == "ratio":
+        if not 0 < value <= 1:
+            raise UsageError(f"{flag} must be more than 0 and at most 1, not {value:g}.")
+    else:
+        least = 0 if default == 0 else 1
+        if not least <= value <= LARGEST:
+            raise UsageError(f"{flag} must be between {least} and {LARGEST:,}, not {value:,}.")

@@ -11,13 +11,13 @@ import click
 from click.shell_completion import CompletionItem
 
 from selfhost.units import parse_count, parse_size
-from selfhost.workload import Split, Workload
+from selfhost.workload import KV_DTYPES, LARGEST, Split, Workload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_ENGINE = "vllm"
 # A second spelling for an option whose first is the engine's own name.
 SHORT = {"--max-model-len": ("--context",)}
-LARGEST_INT = 10**15
 
 
 class _Parsed(click.ParamType[int]):
@@ -35,8 +35,10 @@ class _Parsed(click.ParamType[int]):
             number = self.parse(value)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
-        if not self.least <= number <= LARGEST_INT:
-            self.fail(f"{value} is not between {self.least} and {LARGEST_INT:,}.", param, ctx)
+        if number < self.least:
+            self.fail(f"{value} must be at least {self.least}.", param, ctx)
+        if number > LARGEST:
+            self.fail(f"{value} is more than {LARGEST:,}.", param, ctx)
         return number
 
 
@@ -56,7 +58,8 @@ class _Ratio(click.ParamType[float]):
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
@@ -70,12 +73,13 @@ TYPES: dict[str, click.ParamType[Any] | None] = {
     "size": SIZE,
     "ratio": RATIO,
     "str": click.STRING,
-    "kv_dtype": click.STRING,
+    "kv_dtype": click.STRING,  # Workload knows which there are
     "access_mode": click.Choice(["ReadWriteOnce", "ReadWriteMany"]),
 }
 
 
-def _complete_gpu(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_gpu(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the GPU catalogue that begin with what is typed."""
     from selfhost.catalog.gpus import gpu_ids
 
     return [CompletionItem(gpu_id) for gpu_id in gpu_ids() if gpu_id.startswith(incomplete.lower())]
@@ -98,24 +102,41 @@ def _complete_quantization(
     return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
 
+def _complete_kv_dtype(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in KV_DTYPES if name.startswith(incomplete)]
+
+
+def _complete_engine(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from selfhost.engines import engine_names, get_engine
+
+    names = engine_names()
+    if "@" not in incomplete:
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    found = [f"{name}@{get_engine(name).default_version}" for name in names]
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (docs/json.md) instead of text."
 )
 model_argument = click.argument("model", metavar="MODEL", shell_complete=_complete_model)
 engine_option = click.option(
     "--engine",
-    default="vllm",
+    default=DEFAULT_ENGINE,
     show_default=True,
     metavar="E@V",
     help="Engine, with a version if not the newest.",
+    shell_complete=_complete_engine,
 )
+
+
+# What completes the value of an option that is made from a field.
+COMPLETE = {"--quant": _complete_quantization, "--kv-dtype": _complete_kv_dtype}
 
 
 def gpu_option(*, multiple: bool, help_text: str) -> Callable[[F], F]:
     """The `--gpu ID` option, once or several times."""
-    return click.option(
-        "--gpu", metavar="ID", multiple=multiple, help=help_text, shell_complete=_complete_gpu
-    )
+    return click.option("--gpu", metavar="ID", multiple=multiple, help=help_text, shell_complete=complete_gpu)
 
 
 def _option_of(field: Field[Any]) -> Callable[[F], F]:
@@ -128,7 +149,7 @@ def _option_of(field: Field[Any]) -> Callable[[F], F]:
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
     of = AT_LEAST[default is None or default > 0] if kind == "int" else TYPES[kind]
-    complete = _complete_quantization if flag == "--quant" else None
+    complete = COMPLETE.get(flag)
     return click.option(
         *names,
         type=of,

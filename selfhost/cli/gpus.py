@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._options import json_option
+from selfhost.cli._options import complete_gpu, json_option
 from selfhost.cli._output import emit_json, facts, headline, next_step, table
 from selfhost.errors import UnknownGpuError
 from selfhost.units import gib
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("query", required=False)
+@click.argument("query", required=False, shell_complete=complete_gpu)
 @json_option
 def command(query: str | None, as_json: bool) -> None:
     """List the GPU catalogue; QUERY keeps what holds its words (`h100`, `amd`, `consumer`).

@@ -42,8 +42,19 @@ def wanted(name: str) -> Declared | None:
         return gguf_file(name.removeprefix("gguf-"))
     scheme = SCHEMES.get(name)
     if scheme is None:
-        raise UsageError(f"--quant {name!r} is not known.", hint="Use one of " + ", ".join(names()) + ".")
+        raise UsageError(f"--quant {name[:80]!r} is not known.", hint=_closest(name))
     return Declared(method=METHODS.get(name, "compressed-tensors"), main=scheme, towers=False)
+
+
+def _closest(name: str) -> str:
+    """What was probably meant, else all there is."""
+    from difflib import get_close_matches
+
+    wanted = name.lower().replace("_", "-")
+    known = {one.replace("_", "-"): one for one in names()}
+    close = [known[one] for one in known if wanted and one.startswith(wanted)]
+    close = close or [known[one] for one in get_close_matches(wanted, known, n=3)]
+    return f"Did you mean {' or '.join(close[:4])}?" if close else f"Use one of {', '.join(names())}."
 
 
 def _bare(block: Block, known: dict[int, Block]) -> Block:
