@@ -204,11 +204,10 @@ class _Sizing:
         self.max_model_len = workload.max_model_len or model.facts.max_context_tokens
         self.stage = prepared.stages[prepared.fullest]
         self.defaults = self._defaults()
-        self.batched = workload.max_num_batched_tokens or self.defaults.max_num_batched_tokens
+        self.batched, self.sequences = self._step_limits()
         if any(isinstance(kind, CrossAttention) for _, kind in self.stage.keeps):
             # Encoder-decoders run without chunked prefill: a step holds a whole request (config/scheduler.py:303).
             self.batched = max(self.batched, self.max_model_len)
-        self.sequences = workload.max_num_seqs or self.defaults.max_num_seqs
         self.utilization = workload.gpu_memory_utilization or self.defaults.utilization
         # A copy of the attention layers per data-parallel rank serves its share of the requests.
         self.concurrency = ceil_div(workload.concurrency, split.data)
@@ -226,6 +225,17 @@ class _Sizing:
 
             gpu = find_gpu(STAND_IN)
         return defaults(self.version, gpu, max_model_len=self.max_model_len)
+
+    def _step_limits(self) -> tuple[int, int]:
+        """Tokens and requests of one engine step, as the engine settles what was not given.
+
+        vLLM 0.32 engine/arg_utils.py:3097 `_set_default_max_num_seqs_and_batched_tokens_args`: a default never asks for
+        a longer step than all requests fill, nor for more requests than the step has tokens.
+        """
+        tokens, requests = self.workload.max_num_batched_tokens, self.workload.max_num_seqs
+        most = requests or self.defaults.max_num_seqs
+        batched = tokens or min(self.defaults.max_num_batched_tokens, most * self.max_model_len)
+        return batched, requests or min(most, batched)
 
     def _reserves(self, stage: int) -> Reserves | None:
         if self.gpu is None:

@@ -56,6 +56,8 @@ def serving_for(
         max_context_tokens=spec.facts.max_context_tokens,
         vendor=_vendor(gpu) if gpu else "NVIDIA",
         compute_capability=gpu.compute_capability if gpu else None,
+        mig=gpu is not None and gpu.mig_profile is not None,
+        drafts=bool(spec.draft),
         split=split,
         workload=workload,
         port=get_engine(engine.engine).port,

@@ -244,7 +244,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "NVIDIA",
     ),
     ("vllm@0.32", {"workload": Workload(max_loras=1, max_lora_rank=17)}, "rank"),
-    ("vllm@0.32", {"workload": Workload(kv_dtype="int3")}, "int3"),
+    ("vllm@0.32", {"mig": True}, "2 MIG instances"),
+    ("vllm@0.32", {"drafts": False, "workload": Workload(speculative_tokens=1)}, "MTP"),
+    ("vllm@0.32", {"workload": Workload(max_num_seqs=256, max_num_batched_tokens=255)}, "256 requests"),
     ("vllm@0.32", {"workload": Workload(max_model_len=65536)}, "40,960"),
     ("vllm@0.32", {"workload": Workload(concurrency=300, max_num_seqs=256)}, "256"),
 ]
@@ -268,6 +270,8 @@ def test_refusals_say_why(engine: str, changes: dict[str, Any], word: str) -> No
         ("vllm@0.32", {"compute_capability": (10, 0), "workload": Workload(kv_dtype="fp4")}),
         ("vllm@0.32", {"vendor": "AMD", "compute_capability": None, "checkpoint_quantization": "fp8"}),
         ("vllm@0.32", {"workload": Workload(quantization="bf16")}),
+        ("vllm@0.32", {"mig": True, "split": Split()}),
+        ("vllm@0.32", {"workload": Workload(max_num_seqs=256, max_num_batched_tokens=256)}),
     ],
 )
 def test_what_runs_is_not_refused(engine: str, changes: dict[str, Any]) -> None:

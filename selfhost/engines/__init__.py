@@ -114,6 +114,8 @@ class Serving:
         max_context_tokens: the longest context the model itself declares.
         vendor: who makes the GPUs.
         compute_capability: as (9, 0); None off NVIDIA or without a GPU.
+        mig: the GPUs are MIG instances.
+        drafts: the model has MTP layers of its own, as far as selfhost knows.
         split: how the model is divided.
         workload: the load; None in a field leaves the engine's own default.
         port: TCP port to listen on.
@@ -133,6 +135,8 @@ class Serving:
     max_context_tokens: int | None = None
     vendor: Vendor = "NVIDIA"
     compute_capability: tuple[int, int] | None = None
+    mig: bool = False
+    drafts: bool = True
     split: Split
     workload: Workload
     port: int
@@ -254,10 +258,10 @@ def parse_engine(text: str) -> EngineVersion:
     engine = get_engine(name)
     spelled = wanted if at else engine.default_version
     match = _VERSION.fullmatch(spelled)
-    known = f"selfhost knows {name} {_dotted(engine.oldest)} to {_dotted(engine.newest)}"
+    known = f"Known releases: {name} {_dotted(engine.oldest)} to {_dotted(engine.newest)}"
     if match is None:
         raise UsageError(
-            f"{spelled!r} is not a version.", hint=f"Write {name}@{engine.default_version}; {known}."
+            f"{spelled!r} is not a version.", hint=f"Write {name}@{engine.default_version}. {known}."
         )
     number = (int(match[1]), int(match[2]), int(match[3] or 0))
     if not engine.oldest <= number or number[:2] > engine.newest[:2]:

@@ -352,6 +352,13 @@ def _gpu_objection(serving: Serving) -> Objection | None:
         if known is not None and not known.amd:
             return Objection(because=f"vLLM runs {scheme} on NVIDIA GPUs only", hint="Take fp8 weights.")
         return None
+    if serving.mig and serving.split.gpus > 1:
+        # CUDA shows a process one MIG instance (vllm#7211); NCCL took several only in 2026, as an experiment
+        # behind a switch and without P2P (nccl#1716).
+        return Objection(
+            because=f"{serving.version} does not run one model over {serving.split.gpus} MIG instances",
+            hint="Take a larger profile or whole GPUs; several copies are --replicas of `selfhost plan`.",
+        )
     if serving.compute_capability is None:
         return None
     major, minor = serving.compute_capability
@@ -386,15 +393,23 @@ def _gpu_objection(serving: Serving) -> Objection | None:
 
 def _feature_objection(serving: Serving) -> Objection | None:
     load = serving.workload
+    if load.speculative_tokens > 0 and not serving.drafts:
+        return Objection(
+            because="no MTP layers are known that could draft tokens",
+            hint="Leave --speculative-tokens out; only models that come with MTP layers take it.",
+        )
+    step, requests = load.max_num_batched_tokens, load.max_num_seqs
+    if step is not None and requests is not None and step < requests:  # config/scheduler.py:328
+        return Objection(
+            because=f"a step of {step:,} tokens is shorter than its {requests:,} requests of a token each",
+            hint=f"Take --max-num-batched-tokens {requests} or more, or --max-num-seqs {step} or less.",
+        )
     if load.max_loras > 0 and load.max_lora_rank not in _LORA_RANKS:
         ranks = ", ".join(map(str, _LORA_RANKS))
         return Objection(because=f"vLLM takes no LoRA rank {load.max_lora_rank}", hint=f"Ranks: {ranks}.")
-    if load.kv_dtype != "auto" and load.kv_dtype not in _KV_DTYPES:
-        known = ", ".join(_KV_DTYPES)
-        return Objection(because=f"vLLM has no KV-cache dtype {load.kv_dtype}", hint=f"One of: {known}.")
     if load.max_num_seqs is not None and load.concurrency > load.max_num_seqs * serving.split.data:
         return Objection(
-            because=f"{load.concurrency} requests at once are more than its limit of {load.max_num_seqs}",
+            because=f"{load.concurrency:,} requests at once are more than its limit of {load.max_num_seqs:,}",
             hint=f"Take --max-num-seqs {-(-load.concurrency // serving.split.data)}.",
         )
     limit = serving.max_context_tokens
