@@ -5,15 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from selfhost.cli._options import json_option, options_of
 from selfhost.cli._output import emit_json, headline, next_step, table
 from selfhost.manifests.options import RenderOptions
 
 
+def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from selfhost.manifests import targets
+
+    return [CompletionItem(name) for name in targets() if name.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("plan", type=click.Path(path_type=Path), metavar="PLAN")
-@click.option("--target", default="kubernetes", show_default=True, metavar="NAME", help="What to render for.")
+@click.argument("plan", type=click.Path(path_type=Path, allow_dash=True), metavar="PLAN")
+@click.option(
+    "--target", default="kubernetes", show_default=True, metavar="NAME", help="What to render for.",
+    shell_complete=_complete_target,
+)  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
     help="Directory to write; new, empty, or of an earlier rendering.",
@@ -23,7 +33,8 @@ from selfhost.manifests.options import RenderOptions
 def command(plan: Path, target: str, output: Path, options: RenderOptions, as_json: bool) -> None:
     """Write the manifests of PLAN, a plan.json of `selfhost plan`, into a directory: all of them or none.
 
-    The engine's arguments come from the plan alone; the options say what only the cluster knows.
+    The engine's arguments come from the plan alone; the options say what only the cluster knows. PLAN may be - for
+    standard input.
     """
     from selfhost.manifests import render, write_manifests
     from selfhost.plan import read_plan

@@ -16,6 +16,7 @@ _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _IMAGE = re.compile(r"[a-z0-9][-a-z0-9._/:]{0,200}")
 _TAG = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_FLAG = re.compile(r"--[a-z0-9][-a-z0-9]{0,80}")
 _HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
 
 
@@ -85,6 +86,9 @@ def _names(plan: Plan) -> None:
         location, mount = plan.weights.location, plan.weights.mount_path
         inside = location.startswith(f"{mount}/") and ".." not in location.split("/")
         _need(inside, "weights.location", f"must lie below {mount}")
+    for number, word in enumerate(plan.engine.args):
+        good = word.flag is None or _FLAG.fullmatch(word.flag) is not None
+        _need(good, f"engine.args[{number}].flag", "is not a flag")
 
 
 def _numbers(plan: Plan) -> None:
@@ -92,7 +96,13 @@ def _numbers(plan: Plan) -> None:
     _need(1024 <= plan.engine.port <= 65535, "engine.port", "must be between 1024 and 65535")
     _need(plan.gpu.count == plan.split.gpus, "gpu.count", f"must be the {plan.split.gpus} GPUs of the split")
     _need(plan.memory.gpu_id == plan.gpu.id, "memory.gpu_id", "must be the planned GPU")
+    for name in type(plan.memory).__dataclass_fields__:
+        value = getattr(plan.memory, name)
+        _need(not isinstance(value, (int, float)) or value >= 0, f"memory.{name}", "must not be negative")
     positive = (
+        ("model.parameters", plan.model.parameters),
+        ("model.max_context_tokens", plan.model.max_context_tokens),
+        ("gpu.memory_bytes", plan.gpu.memory_bytes),
         ("weights.stored_bytes.value", plan.weights.stored_bytes.value),
         ("pod.cpu_request.value", plan.pod.cpu_request.value),
         ("pod.memory_bytes.value", plan.pod.memory_bytes.value),

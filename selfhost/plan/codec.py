@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -47,15 +48,18 @@ def from_json(text: str) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan file.
+    """Read a plan file; `-` is standard input.
 
     Raises:
         PlanFormatError: it cannot be read, or it is not a plan.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_FILE_BYTES + 1)
-        text = data.decode("utf-8")
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(_LARGEST_FILE_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_FILE_BYTES + 1)
+        text = data.decode("utf-8-sig")  # some editors put a mark before the text
     except OSError as error:
         raise PlanFormatError(f"Cannot read {path}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -68,14 +72,20 @@ def read_plan(path: Path) -> Plan:
 def write_plan(plan: Plan, path: Path) -> None:
     """Write a plan file in one step: a reader sees the old one or the new one.
 
+    A link is followed, and what is no file (a pipe, /dev/stdout) is written to, not replaced.
+
     Raises:
         OutputError: the file cannot be written.
     """
     from tempfile import NamedTemporaryFile
 
-    text = to_json(plan)
+    text, shown = to_json(plan), path
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=".plan-", delete=False
@@ -87,7 +97,7 @@ def write_plan(plan: Plan, path: Path) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from None
+        raise OutputError(f"Cannot write {shown}: {error.strerror or error}.") from None
 
 
 def _no_constant(name: str) -> float:
