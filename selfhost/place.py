@@ -162,11 +162,24 @@ def _place_on(
 
 
 def shortage(budget: MemoryBudget) -> str:
-    """What the memory is short for: the weights already, or the KV cache of the workload."""
+    """What the memory is short for: the weights already, the KV cache of the workload, or the engine's own start."""
     available = budget.kv_available_bytes
-    if available is None or available > 0:
-        return "KV cache: the requests do not fit beside the weights"
-    return "weights: they leave no room for any KV cache"
+    if available is not None and available <= 0:
+        return "weights: they leave no room for any KV cache"
+    if fails_to_start(budget):
+        return (
+            f"start-up: beside the engine's share of {budget.utilization:g} too little is left for the CUDA context "
+            "and the warm-up"
+        )
+    return "KV cache: the requests do not fit beside the weights"
+
+
+def fails_to_start(budget: MemoryBudget) -> bool:
+    """Whether the requests would fit, and the engine's share of the GPU is what is too large for it to start."""
+    available, blocks = budget.kv_available_bytes, budget.kv_blocks
+    if not budget.short_bytes or available is None or not blocks:
+        return False
+    return available - budget.kv_needed_bytes > available // blocks  # one block is kept empty
 
 
 def _changes(workload: Workload, context_tokens: int) -> list[tuple[str, str, Workload]]:
@@ -219,13 +232,15 @@ def remedies(
             tries.append((f"{more.gpus} GPUs", f"--tp {tensor}", workload, more))
     wider = Split(tensor=split.tensor, pipeline=split.pipeline * 2, data=split.data, expert=split.expert)
     tries.append((f"{wider.gpus} GPUs", f"--tp {wider.tensor} --pp {wider.pipeline}", workload, wider))
+    if fails_to_start(before):
+        found += _smaller_shares(budget, workload, split, before)
     for change, option, load, shape in tries:
         try:
             after = budget(load, shape)
         except UnsupportedError:
             continue
         frees = needed - _needed(after)
-        if frees <= 0 and not after.fits:
+        if not after.fits and (frees <= 0 or after.short_bytes >= before.short_bytes):
             continue
         found.append(
             Remedy(
@@ -238,6 +253,28 @@ def remedies(
         )
     # Stable: among equals the least intrusive change stays first.
     return tuple(sorted(found, key=lambda remedy: (not remedy.fits, remedy.short_bytes)))
+
+
+def _smaller_shares(
+    budget: Callable[[Workload, Split], MemoryBudget], workload: Workload, split: Split, before: MemoryBudget
+) -> list[Remedy]:
+    """The largest smaller share of the GPU, in hundredths, with which the engine starts and the requests fit."""
+    for hundredths in range(int(before.utilization * 100) - 1, 49, -1):
+        share = hundredths / 100
+        if not budget(replace(workload, gpu_memory_utilization=share), split).fits:
+            continue
+        frees = int((before.utilization - share) * (before.gpu_memory_bytes or 0))
+        option = f"--gpu-memory-utilization {share:g}"
+        return [
+            Remedy(
+                change=f"the engine's share {share:g}",
+                option=option,
+                frees_bytes=frees,
+                short_bytes=0,
+                fits=True,
+            )
+        ]
+    return []
 
 
 def _needed(budget: MemoryBudget) -> int:

@@ -176,7 +176,7 @@ def test_a_bug_is_one_line_and_a_log(
     assert _errors.run(failing(ZeroDivisionError("oops")), []) == 3
     err = capsys.readouterr().err
     assert "Traceback" not in err
-    (log,) = (tmp_path / "selfhost").glob("bug-*.log")
+    (log,) = (tmp_path / "selfhost").glob("selfhost-bug-*.log")
     assert str(log) in err
     assert "ZeroDivisionError: oops" in log.read_text(encoding="utf-8")
 
@@ -189,7 +189,7 @@ def test_a_bug_without_a_writable_state_directory_still_leaves_a_log(
     monkeypatch.setenv("XDG_STATE_HOME", str(blocker))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert _errors.run(failing(ZeroDivisionError("oops")), []) == 3
-    (log,) = tmp_path.glob("bug-*.log")
+    (log,) = tmp_path.glob("selfhost-bug-*.log")
     assert str(log) in capsys.readouterr().err
 
 

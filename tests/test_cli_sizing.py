@@ -88,6 +88,7 @@ def test_names_of_a_gpu_are_one_gpu(cli: Cli) -> None:
 def test_part_of_a_gpu(cli: Cli) -> None:
     facts = cli("size", MODEL, "--gpu", "h100-sxm-80gb", "--gpu-memory", "40GiB", "--json").json()
     assert facts["gpu"]["memory_bytes"] == 40 << 30
+    assert any("time-slicing" in note for note in facts["notes"])
     mig = cli("size", "Qwen/Qwen3-4B", "--gpu", "h100-sxm-80gb:3g.40gb", "--json").json()
     assert mig["gpu"]["id"] == "h100-sxm-80gb:3g.40gb"
 
@@ -102,14 +103,18 @@ WRONG: list[tuple[tuple[str, ...], int]] = [
     (("size", MODEL, "--concurrency", "1e30"), 2),
     (("size", MODEL, "--context", "16x"), 2),
     (("size", MODEL, "--context", "0"), 2),
-    (("size", MODEL, "--gpu-memory", "80GiB"), 2),
     (("size", MODEL, "--gpu-memory-utilization", "nan"), 2),
     (("size", MODEL, "--gpu-memory-utilization", "1.5"), 2),
     (("size", MODEL, "--quant", "q17"), 2),
     (("size", MODEL, "--engine", "vllm@banana"), 2),
     (("size", MODEL, "--engine", "vllm@99.1"), 2),
     (("size", MODEL, "--engine", "nope"), 2),
-    (("size", MODEL, "--gpu", "h100-sxm-80gb", "--kv-dtype", "fp3"), 1),
+    (("size", MODEL, "--gpu", "h100-sxm-80gb", "--kv-dtype", "fp3"), 2),
+    (("size", MODEL, "--speculative-tokens", "1"), 1),
+    (("size", MODEL, "--max-num-batched-tokens", "64", "--max-num-seqs", "65"), 1),
+    (("size", MODEL, "--gpu", "h100-sxm-80gb:3g.40gb", "--tp", "2"), 1),
+    (("size", MODEL, "--concurrency", "9" * 41), 2),
+    (("plan", MODEL, "--gpu", "h100-sxm-80gb", "-o", "/dev/full"), 1),
     (("size", MODEL, "--gpu", "abacus"), 1),
     (("size", MODEL, "--gpu", "h100-sxm-80gb:9g.999gb"), 1),
     (("size", MODEL, "--tp", "7"), 1),
@@ -216,3 +221,98 @@ def test_the_clock_can_be_fixed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     facts = cli("plan", MODEL, *LOAD, "--json").json()
     assert facts["plan"]["provenance"]["created"] == "2023-11-14T22:13:20Z"
+
+
+def test_memory_alone_says_whose_kernels_were_assumed(cli: Cli) -> None:
+    words = ("size", "Qwen/Qwen3-8B", "--gpu-memory", "24GiB", "--context", "8k")
+    shown, facts = cli(*words), cli(*words, "--json").json()
+    assert shown.out.startswith("Fits. 1 × GPU with 24.00 GiB holds")
+    assert "Note: No --gpu was named: kernels and reserves are those of h100-sxm-80gb" in shown.out
+    assert facts["gpu"] == {"id": "h100-sxm-80gb", "memory_bytes": 24 << 30}
+    named = cli(*words, "--gpu", "h100-sxm-80gb", "--json").json()
+    assert facts["per_gpu"] == named["per_gpu"]
+
+
+def test_counts_may_be_short(cli: Cli) -> None:
+    words = ("size", "Qwen/Qwen3-0.6B", "--gpu", "h100-sxm-80gb", "--json")
+    short = cli(*words, "--context", "1.5k", "--concurrency", "1k", "--max-num-seqs", "1k").json()["workload"]
+    assert (short["max_model_len"], short["concurrency"], short["max_num_seqs"]) == (1536, 1024, 1024)
+
+
+def test_defaults_of_a_step_agree_with_each_other(cli: Cli) -> None:
+    """As vLLM settles them: it would refuse more requests than the step has tokens."""
+    words = ("size", "Qwen/Qwen3-0.6B", "--gpu", "h100-sxm-80gb", "--json")
+    fewer = cli(*words, "--max-num-batched-tokens", "512").json()["workload"]
+    assert (fewer["max_num_batched_tokens"], fewer["max_num_seqs"]) == (512, 512)
+    shorter = cli(*words, "--max-num-seqs", "8", "--context", "64").json()["workload"]
+    assert (shorter["max_num_batched_tokens"], shorter["max_num_seqs"]) == (512, 8)
+
+
+def test_a_plan_admits_every_request_at_once(cli: Cli, tmp_path: Path) -> None:
+    words = ("Qwen/Qwen3-0.6B", "--context", "128", "--concurrency", "3000", "--gpu", "a100-sxm-80gb")
+    sized = cli("size", *words)
+    assert "Note: A step of the engine takes 256 requests here by default" in sized.out
+    shown = cli("plan", *words, "-o", tmp_path / "plan.json")
+    assert shown.code == 0, shown
+    assert "The plan sets 3,000 requests a step" in shown.out
+    load = read_plan(tmp_path / "plan.json").workload
+    assert (load.max_num_seqs, load.max_num_batched_tokens) == (3000, 3000)
+
+
+def test_a_share_that_leaves_no_room_to_start_is_said_and_helped(cli: Cli) -> None:
+    words = ("size", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", "--gpu-memory-utilization", "1")
+    shown = cli(*words)
+    assert shown.code == 4
+    assert "start-up: beside the engine's share of 1 too little is left" in " ".join(shown.out.split())
+    first, *others = cli(*words, "--json").json()["remedies"]
+    assert first["option"] == "--gpu-memory-utilization 0.99"
+    assert first["fits"]
+    assert all(change["fits"] for change in others)  # what leaves the shortage as it is does not help
+    assert cli(*words, *first["option"].split(), "--json").json()["fits"]
+
+
+def test_the_next_step_keeps_what_was_typed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--tp 4 --context 4k --quant fp8 --engine vllm@0.19 --replicas 2 --name qwen --pick 2"
+    shown = cli("plan", MODEL, "--gpu", "l40s-48gb", "--gpu", "h100-sxm-80gb", *options.split()).out
+    (command,) = (line for line in shown.splitlines() if line.startswith("Next: "))
+    again = cli(*command.removeprefix("Next: selfhost ").split())
+    assert again.code == 0, again
+    assert shown.splitlines()[0] == again.out.splitlines()[0]
+    plan = read_plan(tmp_path / "plan.json")
+    assert (plan.gpu.id, plan.split.tensor, plan.replicas, plan.name) == ("h100-sxm-80gb", 4, 2, "qwen")
+    assert plan.engine.version == "0.19.0"
+    sized = cli("size", MODEL, "--gpu", "h100-sxm-80gb", "--context", "4k", "--engine", "vllm@0.19")
+    assert "selfhost plan Qwen/Qwen3-32B --engine vllm@0.19 --context 4096" in sized.out
+
+
+def test_plan_to_stdout_and_render_from_stdin(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "-o", "-")
+    assert printed.code == 0
+    assert printed.json()["schema"] == "selfhost/plan/v1"
+    assert cli("plan", MODEL, "--gpu", "h100-sxm-80gb", "-o", "-", "--json").code == 2
+    (tmp_path / "plan.json").write_text("\ufeff" + printed.out.replace("\n", "\r\n"), encoding="utf-8")
+    with (tmp_path / "plan.json").open(encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert cli("render", "-", "-o", tmp_path / "out").code == 0
+
+
+def test_a_link_is_followed_and_a_device_is_kept(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "-o", tmp_path / "link.json").code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert read_plan(tmp_path / "real.json").gpu.id == "h100-sxm-80gb"
+    assert cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "-o", "/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_remedies_of_a_plan_are_what_the_engine_makes_of_this_checkpoint(cli: Cli) -> None:
+    words = (MODEL, "--gpu", "rtx-4090-24gb", "--tp", "2", "--context", "8k")
+    assert "--quant w4a16" in cli("size", *words).out
+    planned = cli("plan", *words).out
+    assert "--quant fp8" in planned
+    assert "--quant w4a16" not in planned

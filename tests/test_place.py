@@ -103,7 +103,9 @@ def asked(workload: Workload, split: Split) -> MemoryBudget:
         find_gpu("h100-sxm-80gb"), split, weights_bytes=weights, kv_needed_bytes=kv,
         max_model_len=workload.max_model_len or 16384, concurrency=workload.concurrency,
     )  # fmt: skip
-    return replace(found, graphs_bytes=0) if workload.enforce_eager else found
+    if not workload.enforce_eager:
+        return found
+    return replace(found, graphs_bytes=0, short_bytes=max(0, found.short_bytes - (found.graphs_bytes or 0)))
 
 
 def test_remedies_put_what_is_enough_first() -> None:

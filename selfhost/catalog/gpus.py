@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from selfhost.errors import UnknownGpuError
-from selfhost.units import MIB
+from selfhost.units import MIB, gib
 
 _FILE = os.path.join(os.path.dirname(__file__), "gpus.toml")
 _TABLE = re.compile(r"^\[([a-z0-9-]+)\]$", re.MULTILINE)
@@ -216,7 +216,13 @@ def mig_instance(gpu: Gpu, profile: str) -> Gpu:
 
 def with_memory(gpu: Gpu, memory_bytes: int) -> Gpu:
     """The same GPU with another total memory, for shared cards and other memory sizes (`--gpu-memory`)."""
-    return replace(gpu, reported_bytes=memory_bytes, usable_bytes=memory_bytes, usable_evidence="override")
+    return replace(
+        gpu,
+        name=f"{gpu.name} with {gib(memory_bytes)} GiB",
+        reported_bytes=memory_bytes,
+        usable_bytes=memory_bytes,
+        usable_evidence="override",
+    )
 
 
 def _normal(name: str) -> str:

@@ -43,7 +43,8 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         # Not command.main(): it keeps a closed pipe to itself.
         with command.make_context("selfhost", list(arguments)) as context:
             result = command.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it was closed before the start (`>&-`)
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leaving:  # --help and --version
         return leaving.exit_code
@@ -70,9 +71,9 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             _abandon_stdout()
             return _tell(f"The output cannot be written: {error.strerror}.", None, 1, "OutputError", as_json)
-        path = _write_log(arguments)
+        evidence = _write_log(arguments)
         message = f"This is a bug in selfhost ({type(error).__name__})."
-        return _tell(message, f"Report it with the log in {path}", 3, "Bug", as_json)
+        return _tell(message, f"Report it with {evidence}", 3, "Bug", as_json)
 
 
 def _tell(
@@ -96,8 +97,10 @@ def _tell(
 
 
 def _paint(text: str, colour: str) -> str:
-    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()
-    return text if plain else click.style(text, fg=colour, bold=True)
+    from selfhost.cli._output import colours
+
+    seen = colours() and sys.stderr is not None and sys.stderr.isatty()
+    return click.style(text, fg=colour, bold=True) if seen else text
 
 
 def _one_line(text: str) -> str:
@@ -107,15 +110,15 @@ def _one_line(text: str) -> str:
 
 def _abandon_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's own flush at exit stays quiet."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_log(arguments: Sequence[str]) -> str:
     """Write the traceback where a user can find it.
 
     Returns:
-        The log's path, or the traceback itself where no directory can be written.
+        Where it is, or the traceback itself where no directory can be written.
     """
     import platform
     import tempfile
@@ -128,15 +131,21 @@ def _write_log(arguments: Sequence[str]) -> str:
         f"selfhost {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"arguments: {list(arguments)!r}\n\n{traceback.format_exc()}"
     )
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "selfhost"
-    for folder in (state, Path(tempfile.gettempdir())):
+    for parent in (_state_directory, tempfile.gettempdir):
         try:
+            folder = Path(parent())
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(
-                "w", dir=folder, prefix="bug-", suffix=".log", delete=False, encoding="utf-8"
+                "w", dir=folder, prefix="selfhost-bug-", suffix=".log", delete=False, encoding="utf-8"
             ) as file:
                 file.write(text)
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
             continue
-        return file.name
-    return text
+        return f"the log in {file.name}"
+    return f"this, as no log could be written: {text}"
+
+
+def _state_directory() -> str:
+    from pathlib import Path
+
+    return os.path.join(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state", "selfhost")

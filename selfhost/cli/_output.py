@@ -38,7 +38,7 @@ def table(
     """
     filled = [tuple(row) for row in rows]
     last = len(columns) - 1 if wrap is None else wrap
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         _rich_table(columns, filled, last)
     else:
         # The same layout without rich, whose import takes longer than a whole sizing.
@@ -56,7 +56,8 @@ def _rich_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[st
         grid.add_column(Text(head), justify=align, no_wrap=index != wrap, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False, emoji=False, markup=False).print(Padding(grid, (0, 0, 0, INDENT), expand=False))
+    console = Console(highlight=False, emoji=False, markup=False, width=_width())
+    console.print(Padding(grid, (0, 0, 0, INDENT), expand=False))
 
 
 def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], wrap: int) -> None:
@@ -93,7 +94,7 @@ def facts(rows: Mapping[str, str]) -> None:
     """Print names and values in two columns, long values wrapped."""
     width = max(map(len, rows)) + 4
     for name, value in rows.items():
-        lines = click.wrap_text(value, width=_width() - width).splitlines() or [""]
+        lines = _folded(value, _width() - width)
         click.echo(f"  {name:<{width - 4}}  {lines[0]}")
         for line in lines[1:]:
             click.echo(" " * width + line)
@@ -101,16 +102,21 @@ def facts(rows: Mapping[str, str]) -> None:
 
 def say(text: str) -> None:
     """Print a paragraph, wrapped like the tables."""
-    click.echo(click.wrap_text(text, width=_width()))
+    click.echo("\n".join(_folded(text, _width())))
 
 
 def headline(text: str, *, good: bool | None = None) -> None:
     """Print the answer: the first line of a result, coloured on a terminal when it is good or bad news."""
-    wrapped = click.wrap_text(text, width=_width())
-    if good is None or os.environ.get("NO_COLOR"):
+    wrapped = "\n".join(_folded(text, _width()))
+    if good is None or not colours():
         click.echo(wrapped)
     else:
         click.secho(wrapped, fg="green" if good else "red", bold=True)
+
+
+def colours() -> bool:
+    """Whether the environment lets a terminal be written to in colours (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def next_step(command: str, why: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._output import table
-from selfhost.errors import UnsupportedError, UsageError
-from selfhost.units import gib
+from selfhost.errors import UnsupportedError
+from selfhost.units import gib, size_words
 
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
@@ -35,27 +35,63 @@ def understand(reference: str) -> ModelSpec:
 def choose_gpu(name: str | None, memory_bytes: int | None) -> Gpu | None:
     """The GPU that `--gpu` and `--gpu-memory` mean, None without them.
 
+    A memory size alone is sized with the kernels and reserves of the stand-in; `about_memory` says so.
+
     Raises:
         UnknownGpuError: no such GPU.
-        UsageError: a memory size without a GPU.
     """
-    if name is None:
-        if memory_bytes is not None:
-            raise UsageError(
-                "--gpu-memory says how much of which GPU? --gpu is missing.",
-                hint="Add --gpu ID; `selfhost gpus` lists them.",
-            )
+    if name is None and memory_bytes is None:
         return None
     from selfhost.catalog.gpus import find_gpu, with_memory
+    from selfhost.memory import STAND_IN
 
-    gpu = find_gpu(name)
-    return gpu if memory_bytes is None else with_memory(gpu, memory_bytes)
+    if memory_bytes is None:
+        return find_gpu(name or STAND_IN)
+    gpu = with_memory(find_gpu(name or STAND_IN), memory_bytes)
+    return gpu if name is not None else replace(gpu, name=f"GPU with {gib(memory_bytes)} GiB")
+
+
+def about_memory(gpu: Gpu | None, *, named: bool) -> tuple[str, ...]:
+    """What to know about a memory size that was given with `--gpu-memory`.
+
+    Args:
+        gpu: the GPU that is sized for.
+        named: whether `--gpu` said which it is.
+    """
+    if gpu is None or gpu.usable_evidence != "override":
+        return ()
+    notes = []
+    if not named:
+        notes.append(
+            f"No --gpu was named: kernels and reserves are those of {gpu.id}, which decide what is kept beside weights "
+            "and KV cache; name the GPU for its own."
+        )
+    notes.append(
+        f"{gib(gpu.memory_bytes)} GiB is what the engine has to see as the GPU's total (a vGPU, HAMi). Under "
+        "time-slicing or MPS it sees the whole GPU: there take --gpu-memory-utilization instead."
+    )
+    return tuple(notes)
 
 
 def objection_to(
-    spec: ModelSpec, engine: EngineVersion, gpu: Gpu | None, split: Split, workload: Workload
+    spec: ModelSpec,
+    engine: EngineVersion,
+    gpu: Gpu | None,
+    split: Split,
+    workload: Workload,
+    *,
+    published: bool = True,
 ) -> Objection | None:
-    """Why the engine would not run this, were the weights published in the format that `--quant` asks for."""
+    """Why the engine would not run this.
+
+    Args:
+        spec: the model.
+        engine: the release.
+        gpu: None where none is chosen.
+        split: how the model is divided.
+        workload: the load.
+        published: take it that the weights are published in the format that `--quant` asks for.
+    """
     from selfhost.engines import get_engine
     from selfhost.serving import serving_for
 
@@ -63,20 +99,36 @@ def objection_to(
     if workload.max_model_len is not None and workload.max_model_len > limit:
         # Memory has an answer beyond the model's own context too; that the engine refuses it is a note of size.
         workload = replace(workload, max_model_len=limit)
-    published = spec if workload.quantization is None else replace(spec, quantization=workload.quantization)
-    serving = serving_for(published, engine, gpu, split, workload)
+    if published and workload.quantization is not None:
+        spec = replace(spec, quantization=workload.quantization)
+    serving = serving_for(spec, engine, gpu, split, workload)
     return get_engine(engine.engine).object_to(serving)
 
 
 def remedies_for(
-    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, engine: EngineVersion
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+    *,
+    from_this_checkpoint: bool = False,
 ) -> tuple[Remedy, ...]:
-    """Changes that free memory, the ones that are enough first; only what the engine would run."""
+    """Changes that free memory, the ones that are enough first; only what the engine would run.
+
+    Args:
+        spec: the model.
+        workload: the load that does not fit.
+        split: the split that does not fit.
+        gpu: the GPU it does not fit.
+        engine: the release.
+        from_this_checkpoint: leave out formats in which the weights would have to be published first.
+    """
     from selfhost.memory import budget
     from selfhost.place import remedies
 
     def sized(load: Workload, shape: Split) -> MemoryBudget:
-        against = objection_to(spec, engine, gpu, shape, load)
+        against = objection_to(spec, engine, gpu, shape, load, published=not from_this_checkpoint)
         if against is not None:
             raise UnsupportedError(against.because)
         return budget(spec, load, shape, gpu, engine.number)
@@ -122,12 +174,19 @@ def split_words(gpu: str, split: Split) -> str:
     return text
 
 
-def again(model: str, workload: Workload, split: Split | None = None) -> str:
-    """The options that name this model, load and split, as they would be typed."""
+def again(model: str, workload: Workload, split: Split | None = None, *, more: tuple[str, ...] = ()) -> str:
+    """The options that name this model, load and split, as they would be typed.
+
+    Args:
+        model: the reference.
+        workload: its options that are not the defaults are named.
+        split: likewise; None leaves it out.
+        more: words to put after the model as they are.
+    """
     import shlex
     from dataclasses import fields
 
-    words = [shlex.quote(model)]
+    words = [shlex.quote(model), *map(shlex.quote, more)]
     for value in (split, workload):
         if value is None:
             continue
@@ -136,5 +195,6 @@ def again(model: str, workload: Workload, split: Split | None = None) -> str:
             if given == field.default:
                 continue
             flag = "--context" if field.metadata["flag"] == "--max-model-len" else field.metadata["flag"]
-            words.append(flag if isinstance(given, bool) else f"{flag} {shlex.quote(str(given))}")
+            text = size_words(given) if field.metadata["kind"] == "size" else str(given)
+            words.append(flag if isinstance(given, bool) else f"{flag} {shlex.quote(text)}")
     return " ".join(words)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+import shlex
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ from selfhost.cli._options import (
     workload_options,
 )
 from selfhost.cli._output import emit_json, headline, next_step, say, table
-from selfhost.cli._sizing import again, as_sentence, choose_gpu, requests
+from selfhost.cli._sizing import about_memory, again, as_sentence, choose_gpu, requests
 from selfhost.errors import UnsupportedError, UsageError
-from selfhost.units import gib
+from selfhost.units import ceil_div, gib, size_words
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class Asked:
 @model_argument
 @gpu_option(multiple=True, help_text="Kind of GPU to consider; repeat for several, leave out for all.")
 @click.option(
-    "--gpu-memory", type=SIZE, metavar="BYTES", help="Memory of the one --gpu, for a shared or a part of it."
-)
+    "--gpu-memory", type=SIZE, metavar="BYTES",
+    help="Memory that the engine sees of the one --gpu, for a shared or a part of it.",
+)  # fmt: skip
 @split_options
 @workload_options
 @engine_option
@@ -63,8 +65,9 @@ class Asked:
 @click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies to deploy.  [default: 1]")
 @click.option("--name", metavar="NAME", help="Name of the deployment, made from the model's if absent.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the choice as plan.json."
-)
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write the choice as plan.json; - prints it and nothing else.",
+)  # fmt: skip
 @json_option
 @click.pass_context
 def command(
@@ -86,36 +89,62 @@ def command(
     Without --tp, --pp or --dp the fewest GPUs of each kind are searched for. The choice is written with -o as a
     plan.json, which `selfhost render` takes. Exit code 4: nothing fits.
     """
+    printed = output is not None and str(output) == "-"
+    if printed and as_json:
+        raise UsageError("--json prints the plan already.", hint="Leave -o - out.")
     from selfhost.catalog.gpus import gpus
     from selfhost.engines import parse_engine
     from selfhost.hub import load_model
     from selfhost.model.parse import parse_model
 
+    printed = output is not None and str(output) == "-"
+    if printed and as_json:
+        raise UsageError("--json prints the plan already.", hint="Leave -o - out.")
     if gpu_memory is not None and len(gpu) != 1:
         raise UsageError("--gpu-memory goes with exactly one --gpu.", hint="Name the GPU whose memory it is.")
     named = {card.id: card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None}
     cards = tuple(named.values()) or gpus()
     raw = load_model(model)
     asked = Asked(raw=raw, spec=parse_model(raw), engine=parse_engine(engine), gpus=cards, workload=workload)
-    given = any(
-        context.get_parameter_source(field) is click.core.ParameterSource.COMMANDLINE
-        for field in ("tensor", "pipeline", "data")
-    )
-    placements, objections = _place(asked, split, fixed=given)
+    fixed = any(_was_typed(context, field) for field in ("tensor", "pipeline", "data"))
+    placements, objections = _place(asked, split, fixed=fixed)
     if not placements.fitting:
         _explain_if_impossible(asked, placements, objections)
     if placements.fitting and pick > len(placements.fitting):
-        raise UsageError(f"--pick {pick}: there are {len(placements.fitting)} placements.")
+        raise UsageError(f"--pick {pick}: the table has {len(placements.fitting)} rows at most.")
     plan = _plan(asked, placements, pick, replicas, name) if placements.fitting else None
     if plan is not None and output is not None:
-        from selfhost.plan import write_plan
+        from selfhost.plan import to_json, write_plan
 
+        if printed:
+            click.echo(to_json(plan), nl=False)
+            return 0
         write_plan(plan, output)
     if as_json:
         emit_json("placements", as_facts(asked, placements, plan, pick, output))
+    elif plan is None:
+        _show_nothing(asked, placements)
     else:
-        _show(model, asked, placements, plan, pick, output)
+        _show(asked, placements, plan, pick)
+        words = again(model, workload, split if fixed else None, more=_typed(context))
+        _show_next(words + (" --ep" if split.expert and not fixed else ""), pick, output)
     return 0 if plan is not None else 4
+
+
+def _was_typed(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _typed(context: click.Context) -> tuple[str, ...]:
+    """The options that were typed and that no field of the load or the split stands for, as words."""
+    found: list[str] = []
+    for name in ("gpu", "gpu_memory", "engine", "pick", "replicas", "name"):
+        if _was_typed(context, name):
+            given = context.params[name]
+            for value in given if isinstance(given, tuple) else (given,):
+                text = size_words(value) if name == "gpu_memory" else str(value)
+                found += (f"--{name.replace('_', '-')}", text)
+    return tuple(found)
 
 
 def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list[Objection]]:
@@ -135,10 +164,21 @@ def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list
         return against
 
     def sized(gpu: Gpu, shape: Split) -> MemoryBudget:
-        return budget(asked.spec, asked.workload, shape, gpu, asked.engine.number)
+        found = budget(asked.spec, asked.workload, shape, gpu, asked.engine.number)
+        enough = _admitting(asked.workload, shape, found)
+        return found if enough is None else budget(asked.spec, enough, shape, gpu, asked.engine.number)
 
     candidates = (split,) if fixed else splits(expert=split.expert)
     return place(asked.gpus, budget=sized, objection=objection, candidates=candidates), objections
+
+
+def _admitting(workload: Workload, split: Split, found: MemoryBudget) -> Workload | None:
+    """The load with steps that take all its requests at once, None where the engine's own steps do."""
+    at_once = ceil_div(workload.concurrency, split.data)
+    if workload.max_num_seqs is not None or at_once <= found.max_num_seqs:
+        return None
+    tokens = workload.max_num_batched_tokens or max(found.max_num_batched_tokens, at_once)
+    return replace(workload, max_num_seqs=at_once, max_num_batched_tokens=tokens)
 
 
 def _explain_if_impossible(asked: Asked, placements: Placements, objections: list[Objection]) -> None:
@@ -228,23 +268,31 @@ def as_facts(
     }
 
 
-def _show(
-    model: str, asked: Asked, placements: Placements, plan: Plan | None, pick: int, output: Path | None
-) -> None:
-    tokens = asked.workload.max_model_len or asked.spec.facts.max_context_tokens
-    load = requests(asked.workload.concurrency, tokens)
-    kinds = f"{len(asked.gpus)} kind{'' if len(asked.gpus) == 1 else 's'} of GPU"
-    if plan is None:
-        headline(f"Nothing fits. None of {kinds} carries {load} of {asked.spec.id}.", good=False)
-        click.echo()
-        _show_refusals(placements.refused)
-        _show_remedies(asked, placements.refused)
-        return
+def _load(asked: Asked) -> str:
+    return requests(
+        asked.workload.concurrency, asked.workload.max_model_len or asked.spec.facts.max_context_tokens
+    )
+
+
+def _show_nothing(asked: Asked, placements: Placements) -> None:
+    who = f"None of {len(asked.gpus)} kinds of GPU carries"
+    if len(asked.gpus) == 1:
+        count = placements.refused[0].split.gpus
+        who = f"{count} × {asked.gpus[0].name} {'does' if count == 1 else 'do'} not carry"
+    headline(f"Nothing fits. {who} {_load(asked)} of {asked.spec.id}.", good=False)
+    click.echo()
+    _show_refusals(placements.refused)
+    _show_remedies(asked, placements.refused)
+
+
+def _show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
     chosen = placements.fitting[pick - 1]
     verb = "carries" if chosen.split.gpus == 1 else "carry"
-    cards = f"{chosen.split.gpus} × {plan.gpu.name}"
-    kept = len(placements.fitting)
-    headline(f"{cards} {verb} {load} of {asked.spec.id}. {kept} of {kinds} do.", good=True)
+    text = f"{chosen.split.gpus} × {plan.gpu.name} {verb} {_load(asked)} of {asked.spec.id}."
+    if len(asked.gpus) > 1:
+        kept = len(placements.fitting)
+        text += f" {kept} of {len(asked.gpus)} kinds of GPU {'does' if kept == 1 else 'do'}."
+    headline(text, good=True)
     click.echo()
     table(
         (
@@ -259,18 +307,34 @@ def _show(
         [_row(number, placement) for number, placement in _shown(placements.fitting, pick)],
         wrap=1,
     )
-    click.echo("\n  GiB are per GPU; room is how many times the load fits.")
+    click.echo("\n  GiB are per GPU; room is how many times the load fits.\n")
     if placements.refused:
-        click.echo()
         say(_refused(placements.refused))
     if asked.spec.licence:
         say(f"Licence: {asked.spec.licence}.")
-    words = again(model, asked.workload)
+    for note in _notes(asked, plan):
+        say(f"Note: {note}")
+
+
+def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
+    """What to know beside the table."""
+    notes = [*asked.spec.notes, *about_memory(asked.gpus[0], named=True)]
+    if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs == ceil_div(
+        asked.workload.concurrency, plan.split.data
+    ):
+        notes.append(
+            f"The plan sets {plan.memory.max_num_seqs:,} requests a step, for all to run at once; by itself the engine "
+            "takes fewer."
+        )
+    return tuple(notes)
+
+
+def _show_next(words: str, pick: int, output: Path | None) -> None:
     if output is None:
         next_step(f"selfhost plan {words} -o plan.json", "write the choice down")
     else:
         click.echo(f"Written to {output}: #{pick}.")
-        next_step(f"selfhost render {output} -o out", "its manifests")
+        next_step(f"selfhost render {shlex.quote(str(output))} -o out", "its manifests")
 
 
 def _shown(fitting: tuple[Placement, ...], pick: int) -> list[tuple[int, Placement]]:
@@ -332,5 +396,7 @@ def _show_remedies(asked: Asked, refused: tuple[Refusal, ...]) -> None:
     if nearest is None:
         return
     gpu = next(gpu for gpu in asked.gpus if gpu.id == nearest.gpu_id)
-    changes = remedies_for(asked.spec, asked.workload, nearest.split, gpu, asked.engine)
+    changes = remedies_for(
+        asked.spec, asked.workload, nearest.split, gpu, asked.engine, from_this_checkpoint=True
+    )
     show_remedies(f"What would help on {nearest.split.gpus} × {gpu.name}:", changes)

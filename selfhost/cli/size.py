@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._options import (
+    DEFAULT_ENGINE,
     SIZE,
     engine_option,
     gpu_option,
@@ -18,6 +19,7 @@ from selfhost.cli._options import (
 )
 from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
 from selfhost.cli._sizing import (
+    about_memory,
     again,
     as_sentence,
     choose_gpu,
@@ -44,8 +46,9 @@ if TYPE_CHECKING:
 @model_argument
 @gpu_option(multiple=False, help_text="GPU to size for; without one, only what needs none.")
 @click.option(
-    "--gpu-memory", type=SIZE, metavar="BYTES", help="Memory of it, for a shared or a part of a GPU."
-)
+    "--gpu-memory", type=SIZE, metavar="BYTES",
+    help="Memory that the engine sees, for a shared or a part of a GPU.",
+)  # fmt: skip
 @split_options
 @workload_options
 @engine_option
@@ -69,7 +72,7 @@ def command(
     from selfhost.memory import budget
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
-    notes = list(spec.notes)
+    notes = [*spec.notes, *about_memory(card, named=gpu is not None)]
     limit = spec.facts.max_context_tokens
     if workload.max_model_len is not None and workload.max_model_len > limit:
         notes.append(
@@ -81,13 +84,19 @@ def command(
         where = f"{spec.id} on {card.name}" if card else spec.id
         raise UnsupportedError(as_sentence(f"{where}: {against.because}"), hint=against.hint)
     result = budget(spec, workload, split, card, version.number)
+    if card is not None and workload.concurrency > result.max_num_seqs * split.data:
+        notes.append(
+            f"A step of the engine takes {result.max_num_seqs:,} requests here by default, so the others wait; "
+            f"--max-num-seqs {-(-workload.concurrency // split.data)} admits them all."
+        )
     changes: tuple[Remedy, ...] = ()
     if result.fits is False and card is not None:
         changes = remedies_for(spec, workload, split, card, version)
     if as_json:
         emit_json("size", as_facts(spec, result, split, version, changes, tuple(notes)))
     else:
-        _show(model, spec, result, workload, split, card, changes, tuple(notes))
+        more = () if engine == DEFAULT_ENGINE else ("--engine", engine)
+        _show(again(model, workload, more=more), spec, result, split, card, changes, tuple(notes))
     return 4 if result.fits is False else 0
 
 
@@ -153,10 +162,9 @@ def as_facts(
 
 
 def _show(
-    model: str,
+    words: str,
     spec: ModelSpec,
     result: MemoryBudget,
-    workload: Workload,
     split: Split,
     gpu: Gpu | None,
     changes: tuple[Remedy, ...],
@@ -182,7 +190,6 @@ def _show(
         click.echo()
     for note in notes:
         say(f"Note: {note}")
-    words = again(model, workload)
     if gpu is None:
         next_step(f"selfhost plan {words}", "GPUs that carry it")
     elif result.fits:
@@ -192,6 +199,8 @@ def _show(
 
 
 def _answer(spec: ModelSpec, result: MemoryBudget, split: Split, gpu: Gpu | None) -> str:
+    from selfhost.place import fails_to_start, shortage
+
     load = requests(result.concurrency, result.max_model_len)
     if gpu is None:
         where = "on one GPU" if split.gpus == 1 else f"on each of {split.gpus} GPUs"
@@ -208,6 +217,8 @@ def _answer(spec: ModelSpec, result: MemoryBudget, split: Split, gpu: Gpu | None
         more = int((result.max_concurrency or 0) * split.data) - result.concurrency
         return f"{text}, with room for {more:,} more." if more > 0 else f"{text}, and no more."
     each = "is" if split.gpus == 1 else "are each"
+    if fails_to_start(result):
+        return f"Does not fit. {cards} {each} short {gib(result.short_bytes)} GiB for {as_sentence(shortage(result))}"
     return f"Does not fit. {cards} {each} short {gib(result.short_bytes)} GiB for {load}."
 
 
