@@ -45,6 +45,14 @@ class Config:
         """Whether the field is there and not null."""
         return self.data.get(field) is not None
 
+    def replaced(self, **fields: object) -> Config:
+        """The section with other values in some fields."""
+        return Config({**self.data, **fields}, self.path)
+
+    def filled(self, defaults: Mapping[_str, object]) -> Config:
+        """The section with defaults where a field is absent; null counts as given."""
+        return Config({**defaults, **self.data}, self.path)
+
     def _get(self, fields: tuple[_str, ...], default: object) -> tuple[_str, object]:
         for field in fields:
             value = self.data.get(field)

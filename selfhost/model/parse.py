@@ -110,13 +110,9 @@ def read_dtype(config: Config, draught: Draught, tensors: tuple[TensorHeader, ..
     """
     halves = draught.facts.pooling and config.str("model_type") not in _NO_FLOAT16
     preferred = "float16" if halves else "bfloat16"
-    text = draught.dtype
+    sections = (config, text_section(config))
+    text = next(filter(None, (section.str("dtype", "torch_dtype") for section in sections)), None)
     if text is None:
-        for section in (config, text_section(config)):
-            text = section.str("dtype", "torch_dtype", default="") or text
-            if text:
-                break
-    if not text:
         # The repository's own tensors decide (transformers_utils/model_arch_config_convertor.py, safetensors metadata).
         text = (main_dtype(tensors) if tensors else None) or preferred
     name = canonical(text)

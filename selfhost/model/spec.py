@@ -31,20 +31,26 @@ class ImageEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """Plain numbers of the language model that estimates need; None where the architecture has no such thing."""
+    """Plain numbers of the language model that estimates need.
+
+    Args:
+        intermediate_size: width of the dense MLP, for models whose modules do not show it.
+        max_context_tokens: the longest context the configuration states, stretched by rope scaling.
+        experts_per_token: routed experts that one token visits, 0 without experts.
+        modality: what goes in: `text`, `text+image`, `audio` and so on.
+        pooling: what comes out is an embedding or a score.
+        encoder_only: tokens attend both ways and nothing is cached.
+        image_encoder: how the engine profiles the image encoder, None without one.
+    """
 
     hidden_size: int
     vocab_size: int
-    num_layers: int
     heads: int
     kv_heads: int
     head_dim: int
     intermediate_size: int
     max_context_tokens: int
-    experts: int = 0
     experts_per_token: int = 0
-    expert_intermediate_size: int = 0
-    sliding_window: int | None = None
     modality: str = "text"
     pooling: bool = False
     encoder_only: bool = False

@@ -149,7 +149,7 @@ def whisper(config: Config) -> Draught:
     layers = config.int("decoder_layers", default=4, maximum=4096)
     return Draught(
         facts=ModelFacts(
-            hidden_size=width, vocab_size=vocab, num_layers=layers, heads=heads, kv_heads=heads, head_dim=dim,
+            hidden_size=width, vocab_size=vocab, heads=heads, kv_heads=heads, head_dim=dim,
             intermediate_size=inner, max_context_tokens=length, modality="audio",
         ),
         first=Block(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from selfhost.attention import Attention, KimiDeltaState, LatentAttention, LinearState
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, filled, same_items, stack
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import Layer, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -75,14 +75,6 @@ def _experts(
     return tuple(items)
 
 
-def _facts(config: Config) -> dict[str, object]:
-    return {
-        "experts": config.int("num_experts"),
-        "experts_per_token": config.int("num_experts_per_tok", default=8),
-        "expert_intermediate_size": config.int("moe_intermediate_size"),
-    }
-
-
 def _linear_attention(config: Config, sizes: Heads) -> tuple[Item, ...]:
     """As many KV as query heads, a gate of the output and a norm over groups of it."""
     width = sizes.heads * sizes.head_dim
@@ -106,7 +98,7 @@ def _linear_attention(config: Config, sizes: Heads) -> tuple[Item, ...]:
 
 def bailing_v25(config: Config) -> Draught:
     """BailingMoeV2_5ForCausalLM: lightning attention in all layers of a group but the last."""
-    config = filled(config, _LATENT)
+    config = config.filled(_LATENT)
     sizes = _sizes(config)
     every = config.int("layer_group_size", default=1, minimum=0)
     inner = config.int("intermediate_size")
@@ -140,7 +132,7 @@ def bailing_v25(config: Config) -> Draught:
     )
     return stack(
         config, sizes, layer, embed="word_embeddings", tied=False, intermediate=inner, buffers=buffers,
-        facts_more=_facts(config) if routes_at_all else None,
+        experts_per_token=config.int("num_experts_per_tok", default=8) if routes_at_all else 0,
     )  # fmt: skip
 
 
@@ -171,7 +163,7 @@ def _delta_attention(config: Config, sizes: Heads) -> tuple[Item, ...]:
 
 def bailing_v3(config: Config) -> Draught:
     """BailingMoeV3ForCausalLM (Ling 3): Kimi delta attention, latent attention with an output gate."""
-    config = filled(config, _LATENT)
+    config = config.filled(_LATENT)
     sizes = _sizes(config)
     every = config.int("layer_group_size", maximum=1 << 16)
     inner = config.int("intermediate_size")
@@ -206,9 +198,15 @@ def bailing_v3(config: Config) -> Draught:
         return items(delta, index >= first), state if delta else latent
 
     return stack(
-        config, sizes, layer, embed="word_embeddings", tied=False, intermediate=inner,
-        buffers=(_latent_table(config, sizes.positions),), facts_more=_facts(config) if routes_at_all else None,
-    )  # fmt: skip
+        config,
+        sizes,
+        layer,
+        embed="word_embeddings",
+        tied=False,
+        intermediate=inner,
+        buffers=(_latent_table(config, sizes.positions),),
+        experts_per_token=config.int("num_experts_per_tok", default=8) if routes_at_all else 0,
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {

@@ -7,9 +7,9 @@ from dataclasses import replace
 from selfhost.attention import Attention, FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import by_window, layer_windows, projections, stack
 from selfhost.model.families._rope import table
-from selfhost.model.families.common import Builder, Draught, Heads, gated_mlp, layer_types, norm, read_heads
+from selfhost.model.families._stack import by_window, layer_types, layer_windows, stack
+from selfhost.model.families.common import Builder, Draught, Heads, gated_mlp, norm, projections, read_heads
 from selfhost.model.families.llama import decoder
 from selfhost.model.modules import Buffer, Item, Vector
 
@@ -118,7 +118,7 @@ def granite(config: Config) -> Draught:
     bias = config.bool("attention_bias", default=False) or config.bool("bias", default=False)
     if swa and not config.has("layer_types"):
         kinds = tuple("full_attention" if i % 4 == 0 else "sliding_attention" for i in range(sizes.layers))
-        config = Config({**config.data, "layer_types": kinds}, config.path)
+        config = config.replaced(layer_types=kinds)
     windows = layer_windows(config, sizes.layers)
     sinks = config.bool("attention_sinks", default=config.has("layer_types"))
     more = (Vector(name="self_attn.sinks", units=sizes.heads, divided=True),) if sinks else ()

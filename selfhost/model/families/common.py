@@ -1,12 +1,13 @@
-"""Pieces that most architectures share: projections, MLPs, experts, norms, rotary tables, the draft of a model."""
+"""The parts that layers are made of: projections, MLPs, experts, norms, tables, and the sizes most of them follow.
+
+`_stack.py` puts a model around its layers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selfhost.attention import Attention, FullAttention, SlidingWindow
-from selfhost.errors import ConfigError
 from selfhost.model.config import Config
 from selfhost.model.modules import Block, Buffer, Embedding, Experts, Item, Matrix, Part, Vector
 from selfhost.model.spec import ModelFacts
@@ -17,9 +18,10 @@ class Draught:
     """What a family builds from a configuration; `parse.py` makes a ModelSpec of it.
 
     Args:
+        first: what stands before the layers (embeddings).
+        last: what stands behind them (final norm, output head).
+        draft: layers that only speculative decoding loads.
         tied: the output head is the input embedding, so it is counted once.
-        prefix_map: pairs (checkpoint prefix, engine prefix) by which exclusion patterns may name modules.
-        dtype_section: where the model's dtype stands when not at the top.
     """
 
     facts: ModelFacts
@@ -30,7 +32,6 @@ class Draught:
     draft: tuple[Block, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     tied: bool = False
-    dtype: str | None = None
 
 
 Builder = Callable[[Config], Draught]
@@ -146,6 +147,24 @@ def router(name: str, experts: int, hidden: int, *, dtype: str | None = None, bi
     return whole(name, experts, hidden, quantizable=False, dtype=dtype, bias=bias)
 
 
+def experts_item(
+    name: str,
+    count: int,
+    hidden: int,
+    intermediate: int,
+    *,
+    gated: bool = True,
+    bias: bool = False,
+    names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj"),
+    activation: str = "silu",
+) -> Experts:
+    """The routed experts of one layer."""
+    return Experts(
+        name=name, count=count, hidden=hidden, intermediate=intermediate, gated=gated, bias=bias, names=names,
+        activation=activation,
+    )  # fmt: skip
+
+
 def embedding(name: str, vocab: int, hidden: int) -> Embedding:
     """The input embedding."""
     return Embedding(name=name, rows=vocab, width=hidden)
@@ -164,25 +183,6 @@ def rope_buffer(
     layers/rotary_embedding/base.py `_compute_cos_sin_cache`.
     """
     return Buffer(name=name, elements=max_positions * rotary_dim, dtype=dtype or "model")
-
-
-def layer_types(config: Config, layers: int) -> tuple[str, ...] | None:
-    """`layer_types` as transformers writes it, checked against the number of layers."""
-    if not config.has("layer_types"):
-        return None
-    types = config.strings("layer_types")
-    if len(types) < layers:
-        raise config.error("layer_types", f"names {len(types)} layers, but there are {layers}")
-    return types[:layers]
-
-
-def grouped(
-    kv_heads: int, head_dim: int, *, window: int | None = None, value_dim: int | None = None
-) -> FullAttention | SlidingWindow:
-    """Grouped-query attention, over everything or over a window."""
-    if window:
-        return SlidingWindow(kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim, window=window)
-    return FullAttention(kv_heads=kv_heads, head_dim=head_dim, value_dim=value_dim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,66 +226,52 @@ def read_heads(config: Config, *, head_dim: int | None = None) -> Heads:
     )  # fmt: skip
 
 
-def facts(config: Config, heads: Heads, *, intermediate: int | None = None, **more: object) -> ModelFacts:
-    """ModelFacts from the usual fields plus what the family knows."""
-    size = (
-        intermediate
-        if intermediate is not None
-        else config.int("intermediate_size", default=4 * heads.hidden)
-    )
-    return ModelFacts(
-        hidden_size=heads.hidden,
-        vocab_size=heads.vocab,
-        num_layers=heads.layers,
-        heads=heads.heads,
-        kv_heads=heads.kv_heads,
-        head_dim=heads.head_dim,
-        intermediate_size=size,
-        max_context_tokens=heads.positions,
-        **more,  # type: ignore[arg-type]
-    )
-
-
-class Layers:
-    """Collects decoder layers; equal ones become the same Block, so that sums over them are computed once.
-
-    Each distinct layer keeps its own prefixes only where exclusion patterns need them, so a Block is made per layer
-    and interned later by `parse.py`.
-    """
-
-    def __init__(self, *prefixes: str) -> None:
-        self._prefixes = prefixes
-        self._blocks: list[Block] = []
-
-    def add(self, items: tuple[Item, ...], *keeps: Attention) -> None:
-        """Append one layer."""
-        index = len(self._blocks)
-        prefixes = tuple(f"{prefix}.{index}" for prefix in self._prefixes)
-        self._blocks.append(Block(prefixes=prefixes, items=items, keeps=keeps))
-
-    def done(self) -> tuple[Block, ...]:
-        """All layers in order."""
-        return tuple(self._blocks)
-
-
-def refuse(config: Config, field: str, problem: str) -> ConfigError:
-    """A refusal that names the field."""
-    return config.error(field, problem)
-
-
-def experts_item(
-    name: str,
-    config_count: int,
-    hidden: int,
-    intermediate: int,
+def projections(
+    sizes: Heads,
     *,
-    gated: bool = True,
+    name: str = "self_attn.qkv_proj",
+    parts: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj"),
+    out: str | None = "o_proj",
     bias: bool = False,
-    names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj"),
-    activation: str = "silu",
-) -> Experts:
-    """The routed experts of one layer."""
-    return Experts(
-        name=name, count=config_count, hidden=hidden, intermediate=intermediate, gated=gated, bias=bias, names=names,
-        activation=activation,
-    )  # fmt: skip
+    output_bias: bool = False,
+    inputs: int | None = None,
+    value_dim: int | None = None,
+    gate: bool = False,
+) -> tuple[Item, ...]:
+    """QKV and output projection.
+
+    `parts` and `out` are siblings of the fused module `name`; a checkpoint that stores it fused repeats the name.
+    `inputs` is the input width where it is not the hidden size; with `gate` the query part carries a gate of its size.
+    """
+    fused = qkv(
+        name,
+        inputs or sizes.hidden,
+        sizes.heads * (2 if gate else 1),
+        sizes.kv_heads,
+        sizes.head_dim,
+        bias=bias,
+        value_dim=value_dim,
+        names=parts,
+    )
+    if out is None:
+        return (fused,)
+    width = sizes.heads * (value_dim or sizes.head_dim)
+    return fused, row(sibling(name, out), sizes.hidden, width, bias=output_bias)
+
+
+def qk_norms(sizes: Heads, how: str, *, name: str = "self_attn", bias: bool = False) -> tuple[Vector, ...]:
+    """Norms of queries and keys.
+
+    `how` is "head" for one weight per element of a head, "whole" for one per element of all heads on every rank, or
+    "divided" for the same divided over ranks.
+    """
+    if how == "head":
+        return (norm(f"{name}.qk_norm", sizes.head_dim, copies=2, bias=bias),)
+    query, key = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
+    if how == "whole":
+        return norm(f"{name}.q_norm", query, bias=bias), norm(f"{name}.k_norm", key, bias=bias)
+    unit = sizes.head_dim * (2 if bias else 1)
+    return (
+        Vector(name=f"{name}.q_norm", units=sizes.heads, unit=unit, divided=True),
+        Vector(name=f"{name}.k_norm", units=sizes.kv_heads, unit=unit, divided=True),
+    )

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 from selfhost.attention import Attention, LatentAttention, SparseIndexer
 from selfhost.model.config import Config
+from selfhost.model.families._stack import Layer, draft_layers, grouped_layers, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
     column,
-    embedding,
     experts_item,
-    facts,
     gated_mlp,
-    head,
     norm,
+    read_heads,
     rope_buffer,
     router,
     row,
     whole,
 )
-from selfhost.model.families.moe import assemble
 from selfhost.model.families.moe import attention as grouped_attention
-from selfhost.model.modules import Block, Buffer, Item, Matrix, Part, Vector
+from selfhost.model.modules import Buffer, Item, Matrix, Part, Vector
 
 
 def read_latent_heads(config: Config) -> Heads:
@@ -169,45 +166,29 @@ def latent_moe(
         sparse=sparse,
         glm_dsa=glm and sparse,
     )
-    keeps: tuple[Attention, ...] = (latent,)
-    extra: tuple[Item, ...] = ()
+    keeps: dict[bool, tuple[Attention, ...]] = {False: (latent,)}
+    items = {False: (dense, routed)}
+    indexed = (False,) * sizes.layers
     if sparse:
         extra = indexer(config, sizes)
-    indexed = indexed_layers(config, sizes.layers) if sparse else (False,) * sizes.layers
-    with_indexer = {False: (dense, routed), True: ((*dense, *extra), (*routed, *extra))}
-    index_cache = SparseIndexer(head_dim=config.int("index_head_dim")) if sparse else None
-    layers = Layers(f"{prefix}.layers")
-    for index in range(sizes.layers):
+        keeps[True] = (latent, SparseIndexer(head_dim=config.int("index_head_dim")))
+        items[True] = ((*dense, *extra), (*routed, *extra))
+        indexed = indexed_layers(config, sizes.layers)
+
+    def layer(index: int) -> Layer:
         is_routed = bool(count) and index >= dense_layers and index % every == 0
-        both = (latent, index_cache) if index_cache is not None and indexed[index] else keeps
-        layers.add(with_indexer[indexed[index]][is_routed], *both)
-    tied = config.bool("tie_word_embeddings", default=False)
-    last: tuple[Item, ...] = (norm("norm", sizes.hidden),)
-    if not tied:
-        last = (*last, head("lm_head", sizes.vocab, sizes.hidden))
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    draft_items = (
-        *with_indexer[sparse][bool(count)],
-        whole("eh_proj", sizes.hidden, 2 * sizes.hidden, quantizable=False),
-        norm("enorm_hnorm_norm", sizes.hidden, copies=3),
-    )
-    draft_keeps = (latent, index_cache) if index_cache is not None else keeps
-    return Draught(
-        facts=facts(
-            config, sizes, intermediate=dense_size, experts=count,
-            experts_per_token=config.int("num_experts_per_tok", default=1) if count else 0,
-            expert_intermediate_size=config.int("moe_intermediate_size") if count else 0,
-        ),
-        first=Block(prefixes=(prefix,), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
-        layers=layers.done(),
-        last=Block(prefixes=("",), items=last),
+        return items[indexed[index]][is_routed], keeps[indexed[index]]
+
+    return stack(
+        config,
+        sizes,
+        layer,
+        prefix=prefix,
+        intermediate=dense_size,
         buffers=latent_buffers(config, sizes, sparse=sparse),
-        tied=tied,
-        draft=tuple(
-            Block(prefixes=(f"{prefix}.layers.{sizes.layers + index}",), items=draft_items, keeps=draft_keeps)
-            for index in range(drafts)
-        ),
-    )  # fmt: skip
+        experts_per_token=config.int("num_experts_per_tok", default=1) if count else 0,
+        draft=draft_layers(config, sizes, (items[sparse][bool(count)], keeps[sparse]), prefix=prefix),
+    )
 
 
 def deepseek_v3(config: Config) -> Draught:
@@ -232,8 +213,6 @@ def glm4_moe_lite(config: Config) -> Draught:
 
 def deepseek_v1(config: Config) -> Draught:
     """DeepSeek MoE 16B: grouped-query attention and DeepSeek's experts."""
-    from selfhost.model.families.common import read_heads
-
     sizes = read_heads(config)
     dense_layers = config.int("first_k_dense_replace", default=0, minimum=0)
     every = config.int("moe_layer_freq", default=1)
@@ -241,13 +220,15 @@ def deepseek_v1(config: Config) -> Draught:
     common = (*grouped_attention(sizes), norm("layer_norms", sizes.hidden, copies=2))
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
     routed = (*common, *moe_items(config, sizes.hidden, corrected=False)) if count else dense
-    return assemble(
-        config, sizes,
-        lambda index: routed if count and index >= dense_layers and index % every == 0 else dense,
-        intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("num_experts_per_tok", default=1) if count else 0,
-        expert_size=config.int("moe_intermediate_size") if count else 0,
-    )  # fmt: skip
+    return stack(
+        config,
+        sizes,
+        grouped_layers(
+            sizes, lambda index: routed if count and index >= dense_layers and index % every == 0 else dense
+        ),
+        intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("num_experts_per_tok", default=1) if count else 0,
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {
@@ -258,5 +239,3 @@ ARCHITECTURES: dict[str, Builder] = {
     "GlmMoeDsaForCausalLM": glm_dsa,
     "Glm4MoeLiteForCausalLM": glm4_moe_lite,
 }
-
-__all__ = ["ARCHITECTURES", "latent_attention", "latent_moe", "moe_items", "read_latent_heads"]

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from selfhost.attention import Attention, V4Compressed, V4CompressorState, V4Indexer, V4Window
 from selfhost.model.config import Config
+from selfhost.model.families._stack import Layer, draft_count, facts, numbered, same_items
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
     column,
     embedding,
     experts_item,
-    facts,
     gated_mlp,
     head,
     norm,
@@ -136,14 +135,15 @@ def v4_text(config: Config) -> Draught:
     )  # fmt: skip
     by_hash = Vector(name="ffn.gate.tid2eid", units=sizes.vocab, unit=per_token, dtype="int32")
     by_score = Vector(name="ffn.gate.e_score_correction_bias", units=count, dtype="float32")
-    built: dict[tuple[int, bool], tuple[Item, ...]] = {}
-    layers = Layers("layers", "model.layers")
-    for index in range(sizes.layers):
+
+    @same_items
+    def items(ratio: int, is_hashed: bool) -> tuple[Item, ...]:
+        return (*_attention(config, sizes.hidden, ratio), *common, by_hash if is_hashed else by_score)
+
+    def layer(index: int) -> Layer:
         ratio = max(1, ratios[index])
-        key = (ratio, index < hashed)
-        if key not in built:
-            built[key] = (*_attention(config, sizes.hidden, ratio), *common, by_hash if key[1] else by_score)
-        layers.add(built[key], *_keeps(config, ratio))
+        return items(ratio, index < hashed), _keeps(config, ratio)
+
     draft_items = (
         *_attention(config, sizes.hidden, 1), *common, by_score,
         whole("e_proj", sizes.hidden, sizes.hidden), whole("h_proj", sizes.hidden, sizes.hidden),
@@ -152,11 +152,10 @@ def v4_text(config: Config) -> Draught:
     table = rope_buffer(sizes.positions, config.int("qk_rope_head_dim"), dtype="float32")
     return Draught(
         facts=facts(
-            config, sizes, intermediate=inner, experts=count, experts_per_token=per_token,
-            expert_intermediate_size=inner, sliding_window=config.int("sliding_window"),
+            config, sizes, intermediate=inner, experts_per_token=per_token,
         ),
         first=Block(prefixes=("model",), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
-        layers=layers.done(),
+        layers=numbered(("layers", "model.layers"), map(layer, range(sizes.layers))),
         last=Block(
             prefixes=("",),
             items=(
@@ -170,7 +169,7 @@ def v4_text(config: Config) -> Draught:
         buffers=(table,) * len({max(1, ratio) > 1 for ratio in ratios[: sizes.layers]}),
         draft=tuple(
             Block(prefixes=(f"mtp.{index}",), items=draft_items, keeps=_keeps(config, 1))
-            for index in range(config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16))
+            for index in range(draft_count(config))
         ),
     )  # fmt: skip
 

@@ -11,16 +11,14 @@ from dataclasses import replace
 
 from selfhost.attention import Attention, V4Compressed, V4Indexer, V4Window, V41CompressorRing
 from selfhost.model.config import Config
-from selfhost.model.families._kit import same_items
+from selfhost.model.families._stack import Layer, draft_count, facts, numbered, same_items
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
     column,
     embedding,
     experts_item,
-    facts,
     gated_mlp,
     head,
     norm,
@@ -180,34 +178,32 @@ def deepseek_v41(config: Config) -> Draught:
         )
 
     items = same_items(build)
-    layers = Layers("layers", "language_model.model.layers", "model.layers")
-    for index in range(sizes.layers):
+
+    def layer(index: int) -> Layer:
         source = index in sources
-        layers.add(
-            items(ratios[index] if source else 0, source, index in indexed, index in recalls, count),
-            *_keeps(text, ratios[index], source=source),
-        )
+        own = items(ratios[index] if source else 0, source, index in indexed, index in recalls, count)
+        return own, _keeps(text, ratios[index], source=source)
+
+    names = ("layers", "language_model.model.layers", "model.layers")
     table = rope_buffer(sizes.positions, text.int("qk_rope_head_dim"), dtype="float32")
     buffers = [table] * len({ratio > 0 for ratio in ratios[: sizes.layers]})
     if recalls:
         buffers.append(Buffer(name="engram token map", elements=sizes.vocab, dtype="int32"))
-    drafts = text.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
     draft_items = items(0, False, False, False, text.int("dspark_n_routed_experts", default=count))
     inner = text.int("moe_intermediate_size")
     return Draught(
         facts=facts(
-            text, sizes, intermediate=inner, experts=count, experts_per_token=text.int("num_experts_per_tok"),
-            expert_intermediate_size=inner, sliding_window=text.int("sliding_window"),
+            text, sizes, intermediate=inner, experts_per_token=text.int("num_experts_per_tok"),
             modality="text+image" if sees else "text",
         ),
         first=Block(prefixes=("model",), items=(embedding("embed_tokens", sizes.vocab, hidden),)),
-        layers=layers.done(),
+        layers=numbered(names, map(layer, range(sizes.layers))),
         last=Block(prefixes=("",), items=(norm("norm", hidden), head("lm_head", sizes.vocab, hidden))),
         towers=vision_tower(vision, hidden, specials=3) if sees and vision is not None else (),
         buffers=tuple(buffers),
         draft=tuple(
             Block(prefixes=(f"mtp.{index}",), items=draft_items, keeps=_keeps(text, 0, source=False))
-            for index in range(drafts)
+            for index in range(draft_count(text))
         ),
     )  # fmt: skip
 
@@ -217,7 +213,7 @@ def deepseek_v4_vision(config: Config) -> Draught:
     text = v4_text(config)
     if not config.int("vision_n_layers", default=0, minimum=0):
         return text
-    hidden, count = text.facts.hidden_size, text.facts.experts
+    hidden, count = text.facts.hidden_size, config.int("n_routed_experts")
     fields = {
         "n_layers": "num_hidden_layers",
         "dim": "hidden_size",

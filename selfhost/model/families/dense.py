@@ -7,16 +7,9 @@ from dataclasses import replace
 from selfhost.attention import FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import (
-    Layer,
-    attention_kind,
-    layer_windows,
-    projections,
-    same_items,
-    stack,
-)
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families._rope import table, tables
+from selfhost.model.families._stack import Layer, attention_kind, layer_windows, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -24,6 +17,7 @@ from selfhost.model.families.common import (
     column,
     gated_mlp,
     norm,
+    projections,
     read_heads,
     row,
     whole,
@@ -132,7 +126,7 @@ def minicpm3(config: Config) -> Draught:
 
 def deci(config: Config) -> Draught:
     """DeciLMForCausalLM (Nemotron NAS): each layer has its own KV heads and MLP, or lacks them."""
-    read = read_heads(Config({**config.data, "num_key_value_heads": None}, config.path))
+    read = read_heads(config.replaced(num_key_value_heads=None))
     blocks = tuple(config.sections("block_configs"))
     if len(blocks) != read.layers:
         raise config.error("block_configs", f"describes {len(blocks)} layers, but there are {read.layers}")
@@ -267,7 +261,7 @@ def hyperclovax(config: Config) -> Draught:
 def step1(config: Config) -> Draught:
     """Step1ForCausalLM: ALiBi, few KV groups, tied unless it says otherwise."""
     groups = config.int("num_attention_groups", "num_key_value_heads", default=1, maximum=1 << 16)
-    config = Config({**config.data, "num_key_value_heads": groups, "head_dim": None}, config.path)
+    config = config.replaced(num_key_value_heads=groups, head_dim=None)
     bias = config.bool("attention_bias", default=False)
     return decoder(
         config, attention_bias=bias, output_bias=bias, mlp_bias=config.bool("mlp_bias", default=False),
@@ -314,7 +308,7 @@ def rnj1(config: Config) -> Draught:
 
 def loop_coder(config: Config) -> Draught:
     """IQuestLoopCoderForCausalLM: layers run `loop_num` times, later rounds keeping a short window of their own."""
-    sizes = replace(read_heads(Config({**config.data, "head_dim": None}, config.path)))
+    sizes = replace(read_heads(config.replaced(head_dim=None)))
     loops = config.int("loop_num", default=2, maximum=64)
     window = config.int("loop_window_size", default=64)
     inner = config.int("intermediate_size")

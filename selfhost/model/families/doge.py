@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import attention_kind, cache_window, projections, qk_norms, stack
+from selfhost.model.families._stack import attention_kind, cache_window, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -16,6 +16,8 @@ from selfhost.model.families.common import (
     column,
     gated_mlp,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     row,
 )

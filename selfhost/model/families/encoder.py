@@ -7,9 +7,9 @@ from collections.abc import Callable
 from selfhost.attention import EncoderOnly
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import projections, stack
 from selfhost.model.families._pooling import labels
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -18,6 +18,7 @@ from selfhost.model.families.common import (
     gated_mlp,
     norm,
     plain_mlp,
+    projections,
     read_heads,
     row,
     whole,
@@ -97,7 +98,7 @@ def _tables(config: Config, sizes: Heads, *, positions: bool, types: int) -> tup
 def bert(config: Config, last: Last, *, model_type: str = "bert", name: str = "bert") -> Draught:
     """BERT and RoBERTa: learned positions, biases everywhere."""
     config = with_defaults(config, model_type)
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None, head_dim=None))
     hidden = sizes.hidden
     inner = config.int("intermediate_size")
     items: tuple[Item, ...] = (
@@ -134,7 +135,7 @@ def _encoder(
     return stack(
         config, sizes, lambda index: (items if plan is None else plan(index), kept), prefix=name, layers_name=layers,
         embed="word_embeddings", first=first, final=(*final, *last(config, sizes)), head_name=None, intermediate=inner,
-        buffers=buffers, facts_more={"pooling": True, "encoder_only": True, "sliding_window": None},
+        buffers=buffers, pooling=True, encoder_only=True,
     )  # fmt: skip
 
 
@@ -199,7 +200,7 @@ def _nomic_experts(config: Config, hidden: int, inner: int) -> tuple[Item, ...]:
 def jina_roberta(config: Config, last: Last) -> Draught:
     """Jina embeddings v3: XLM-RoBERTa with rotary positions."""
     config = with_defaults(config, "xlm-roberta")
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None, head_dim=None))
     # The table is rounded up to whole groups of eight rows (models/config.py:561-586).
     rows = -(-sizes.positions // 8) * 8
     width = config.int("rotary_emb_dim", default=sizes.head_dim)
@@ -213,7 +214,7 @@ def jina_roberta(config: Config, last: Last) -> Draught:
 def gte(config: Config, last: Last) -> Draught:
     """GteModel (Snowflake Arctic Embed 2) and GteNewModel: gated MLP whose first matrix has no bias."""
     config = with_defaults(config, "gte")
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None, head_dim=None))
     width = config.int("rotary_emb_dim", default=sizes.head_dim)
     return _rope_encoder(
         config, sizes, last, bias=config.bool("bias", default=True), gated=True, up_bias=False,
@@ -237,7 +238,7 @@ def nomic(config: Config) -> Draught:
     activation = config.str("activation_function", default="")
     if activation not in ("swiglu", "gelu"):
         raise config.error("activation_function", f"is {activation[:40]!r}, neither swiglu nor gelu")
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None, head_dim=None))
     bias = config.bool("qkv_proj_bias", default=False)
     return _rope_encoder(
         config, sizes, no_head, bias=bias, gated=activation == "swiglu", up_bias=bias,
@@ -275,7 +276,7 @@ def modernbert_tokens(config: Config, sizes: Heads) -> tuple[Item, ...]:
 def modernbert(config: Config, last: Last) -> Draught:
     """ModernBERT: gated MLPs, most layers with a window, the first without a norm before attention."""
     config = with_defaults(config, "modernbert")
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None, head_dim=None))
     hidden = sizes.hidden
     inner = config.int("intermediate_size")
     bias = config.bool("norm_bias", default=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, attention_kind, projections, same_items, stack
+from selfhost.model.families._stack import Layer, attention_kind, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -11,6 +11,7 @@ from selfhost.model.families.common import (
     experts_item,
     gated_mlp,
     norm,
+    projections,
     read_heads,
     rope_buffer,
     router,
@@ -75,15 +76,16 @@ def _language(config: Config) -> Draught:
         )
         return items(kinds), keeps
 
-    more = {
-        "experts": counts[0], "experts_per_token": config.int("moe_k", maximum=1 << 10),
-        "expert_intermediate_size": widths[0],
-    }  # fmt: skip
     # A multimodal table four times as long, and each layer builds its own (models/ernie45_vl_moe.py:150).
     return stack(
-        config, sizes, layer, intermediate=inner, facts_more=more, tied_default=True,
+        config,
+        sizes,
+        layer,
+        intermediate=inner,
+        experts_per_token=config.int("moe_k", maximum=1 << 10),
+        tied_default=True,
         buffers=(rope_buffer(4 * sizes.positions * sizes.layers, sizes.head_dim),),
-    )  # fmt: skip
+    )
 
 
 def ernie4_5_vl(config: Config) -> Draught:

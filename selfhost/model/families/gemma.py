@@ -7,9 +7,9 @@ from dataclasses import replace
 from selfhost.attention import Attention, EncoderOnly, FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._pooling import without_head
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import Layer, layer_types, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -17,8 +17,9 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    layer_types,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
     row,
@@ -145,7 +146,7 @@ def _windowed(
 def gemma3_embedding(config: Config) -> Draught:
     """Gemma3TextModel (EmbeddingGemma): no head, and no cache where attention goes both ways."""
     both = config.bool("use_bidirectional_attention", default=False)
-    return without_head(gemma3(Config({**config.data, "is_causal": not both}, config.path), prefix=""))
+    return without_head(gemma3(config.replaced(is_causal=not both), prefix=""))
 
 
 def gemma3n(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str, ...] = ()) -> Draught:
@@ -274,7 +275,7 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
 
     items = same_items(build)
     both = config.str("use_bidirectional_attention", default="") == "all"
-    given = Config({**config.data, "is_causal": not both}, config.path)
+    given = config.replaced(is_causal=not both)
     window = config.int("sliding_window", default=0, minimum=0) if SLIDING in types else 0
     keeps = {
         kind: (
@@ -290,11 +291,10 @@ def gemma4(config: Config, *, prefix: str = "model", engine_prefixes: tuple[str,
         return items(types[index], owns), keeps[types[index]] if owns else ()
 
     per_token = config.int("top_k_experts") if count else 0
-    more = {"experts": count, "experts_per_token": per_token, "expert_intermediate_size": expert_size}
     dims = {kind: by_type[kind].head_dim for kind in dict.fromkeys(types)}
     return stack(
         config, sizes, layer, first=_per_layer_embedding(config, sizes, narrow) if narrow else (), tied_default=True,
-        intermediate=inner, prefix=prefix, engine_prefixes=engine_prefixes, facts_more=more if count else None,
+        intermediate=inner, prefix=prefix, engine_prefixes=engine_prefixes, experts_per_token=per_token,
         buffers=_gemma4_tables(config, dims, sizes.positions),
     )  # fmt: skip
 

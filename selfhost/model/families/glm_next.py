@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from selfhost.attention import Attention, KimiDeltaState, LatentAttention, PoolTail, SparseIndexer
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, same_items, stack
+from selfhost.model.families._stack import Layer, draft_layers, layer_types, per_layer, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -15,7 +15,6 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    head,
     norm,
     rope_buffer,
     router,
@@ -116,13 +115,17 @@ def _feed(config: Config, hidden: int, *, routed: bool) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _words(config: Config, field: str, layers: int) -> tuple[str, ...] | None:
-    if not config.has(field):
-        return None
-    words = config.strings(field)
-    if len(words) < layers:
-        raise config.error(field, f"names {len(words)} layers, but there are {layers}")
-    return words[:layers]
+def _layer_kinds(config: Config, layers: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Attention and MLP of each layer."""
+    kinds = layer_types(config, layers)
+    if kinds is None:
+        kinds = tuple(
+            "linear_attention" if index % 4 != 3 else "indexed_attention" for index in range(layers)
+        )
+    mlps = per_layer(config, "mlp_layer_types", layers)
+    if mlps is None:
+        mlps = tuple("dense" if index < 3 else "sparse" for index in range(layers))
+    return kinds, mlps
 
 
 def hyper_connections(hidden: int, streams: int) -> tuple[Item, ...]:
@@ -151,20 +154,13 @@ def glm5_next(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
         hidden=hidden, layers=config.layers(), heads=heads, kv_heads=heads, head_dim=config.int("qk_nope_head_dim"),
         vocab=config.int("vocab_size"), positions=config.int("max_position_embeddings", default=1048576),
     )  # fmt: skip
-    kinds = _words(config, "layer_types", sizes.layers)
-    if kinds is None:
-        kinds = tuple(
-            "linear_attention" if index % 4 != 3 else "indexed_attention" for index in range(sizes.layers)
-        )
-    mlps = _words(config, "mlp_layer_types", sizes.layers)
-    if mlps is None:
-        mlps = tuple("dense" if index < 3 else "sparse" for index in range(sizes.layers))
+    kinds, mlps = _layer_kinds(config, sizes.layers)
     if not config.has("mhc"):
         raise config.error("mhc", "is missing")
     mixing = (
         hyper_connections(hidden, config.int("hc_mult", default=4, maximum=256)) if config.bool("mhc") else ()
     )
-    latent_items = latent_attention(Config({**config.data, "qk_rope_head_dim": 0}, config.path), sizes)
+    latent_items = latent_attention(config.replaced(qk_rope_head_dim=0), sizes)
 
     def build(delta: bool, routed: bool, mixed: bool) -> tuple[Item, ...]:
         attention = _delta_attention(config, hidden)
@@ -196,26 +192,12 @@ def glm5_next(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
         delta = kinds[index] == "linear_attention"
         return items(delta, mlps[index] == "sparse", True), state if delta else kept
 
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    draft_items = (
-        *items(False, mlps[-1] == "sparse", False),
-        whole("eh_proj", hidden, 2 * hidden, quantizable=False),
-        norm("enorm_hnorm_norm", hidden, copies=3),
-        head("shared_head.head", sizes.vocab, hidden),
-    )
-    routes = "sparse" in mlps
+    drafted: Layer = (items(False, mlps[-1] == "sparse", False), kept)
     return stack(
         config, sizes, layer, prefix=prefix, engine_prefixes=engine_prefixes, buffers=(),
         intermediate=config.int("intermediate_size"), tied=False,
-        draft=tuple(
-            Block(prefixes=(f"{prefix}.layers.{sizes.layers + index}",), items=draft_items, keeps=kept)
-            for index in range(drafts)
-        ),
-        facts_more={
-            "experts": config.int("n_routed_experts") if routes else 0,
-            "experts_per_token": config.int("num_experts_per_tok", default=8) if routes else 0,
-            "expert_intermediate_size": config.int("moe_intermediate_size") if routes else 0,
-        },
+        draft=draft_layers(config, sizes, drafted, prefix=prefix, own_head=True),
+        experts_per_token=config.int("num_experts_per_tok", default=8) if "sparse" in mlps else 0,
     )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from selfhost.attention import Attention, ShortConvState
 from selfhost.model.config import MAX_LAYERS, Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._mamba import Mamba2, expanded, state_dtype
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, grouped, layer_types, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -15,10 +17,10 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    grouped,
-    layer_types,
     norm,
     plain_mlp,
+    projections,
+    qk_norms,
     read_heads,
     router,
     row,
@@ -60,7 +62,7 @@ def nemotron_h(config: Config) -> Draught:
     kinds = _pattern(config, "hybrid_override_pattern", ("layer_types", "layers_block_type"))
     if kinds is None:
         raise config.error("hybrid_override_pattern", "is missing")
-    read = read_heads(Config({**config.data, "num_hidden_layers": len(kinds)}, config.path))
+    read = read_heads(config.replaced(num_hidden_layers=len(kinds)))
     hidden = read.hidden
     widths = _nemotron_widths(config, kinds)
     bias = config.bool("mlp_bias", default=False)
@@ -96,16 +98,10 @@ def nemotron_h(config: Config) -> Draught:
         return items(kind, width), keeps[kind]
 
     moe = "moe" in kinds
-    more: dict[str, object] = {}
-    if moe:
-        more = {
-            "experts": config.int("n_routed_experts"),
-            "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": config.int("moe_intermediate_size"),
-        }
     largest = max((width for _, width in plan), default=0)
     return stack(
-        config, read, layer, prefix="backbone", engine_prefixes=("model",), facts_more=more, buffers=(),
+        config, read, layer, prefix="backbone", engine_prefixes=("model",), buffers=(),
+        experts_per_token=config.int("num_experts_per_tok") if moe else 0,
         intermediate=largest or (config.int("moe_intermediate_size") if moe else hidden),
         draft=_nemotron_draft(config, hidden, items, attention),
     )  # fmt: skip
@@ -231,15 +227,9 @@ def granite_hybrid(config: Config) -> Draught:
         return attention_items, attention
 
     rotates = config.str("position_embedding_type", default="") == "rope"
-    more: dict[str, object] = {}
-    if count:
-        more = {
-            "experts": count,
-            "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": inner,
-        }
     return stack(
-        config, sizes, layer, intermediate=shared or inner, facts_more=more,
+        config, sizes, layer, intermediate=shared or inner,
+        experts_per_token=config.int("num_experts_per_tok") if count else 0,
         buffers=(table(config, sizes.head_dim, sizes.positions),) if rotates else (),
     )  # fmt: skip
 
@@ -282,46 +272,50 @@ def _lfm2_kinds(config: Config, layers: int) -> tuple[str, ...]:
     return given
 
 
-def _lfm2_stack(config: Config, sizes: Heads, feeds: object, **more: object) -> Draught:
+def _lfm2(config: Config) -> tuple[Config, Heads]:
+    """The configuration under transformers' names, and its heads: LFM2 has no head width of its own."""
+    if config.has("tie_embedding"):
+        config = config.replaced(tie_word_embeddings=config.bool("tie_embedding"))
+    return config, read_heads(config.replaced(head_dim=None))
+
+
+def _lfm2_layers(
+    config: Config, sizes: Heads, dense: tuple[Item, ...], sparse: tuple[Item, ...], *, dense_layers: int
+) -> Callable[[int], Layer]:
+    """Layers of attention or short convolutions, the first `dense_layers` with the dense MLP."""
     hidden = sizes.hidden
     kinds = _lfm2_kinds(config, sizes.layers)
     convolution, state = _short_convolution(config, hidden)
     attention = (*projections(sizes, out="out_proj"), *qk_norms(sizes, "head"))
 
-    def build(full: bool, sparse: bool) -> tuple[Item, ...]:
-        feed: tuple[Item, ...] = feeds(sparse)  # type: ignore[operator]
+    @same_items
+    def items(full: bool, routed: bool) -> tuple[Item, ...]:
+        feed = sparse if routed else dense
         return (*(attention if full else convolution), *feed, norm("layer_norms", hidden, copies=2))
 
-    items = same_items(build)
     full_keeps = (grouped(sizes.kv_heads, sizes.head_dim),)
-    dense = more.pop("dense_layers", sizes.layers)
 
     def layer(index: int) -> Layer:
         full = kinds[index] == "full_attention"
-        return items(full, index >= dense), full_keeps if full else (state,)  # type: ignore[operator]
+        return items(full, index >= dense_layers), full_keeps if full else (state,)
 
-    return stack(config, sizes, layer, tied_default=True, **more)  # type: ignore[arg-type]
+    return layer
 
 
 def lfm2(config: Config) -> Draught:
     """Lfm2ForCausalLM: short gated convolutions, some layers of attention."""
-    config = with_defaults(config, "lfm2")
-    if config.has("tie_embedding"):
-        config = Config({**config.data, "tie_word_embeddings": config.bool("tie_embedding")}, config.path)
-    sizes = read_heads(Config({**config.data, "head_dim": None}, config.path))
+    config, sizes = _lfm2(with_defaults(config, "lfm2"))
     width = _lfm2_width(config)
     mlp = gated_mlp(
         "feed_forward", config.int("block_dim", default=sizes.hidden), width, names=("w1", "w1", "w3", "w2")
     )
-    return _lfm2_stack(config, sizes, lambda sparse: mlp, intermediate=width)
+    layers = _lfm2_layers(config, sizes, mlp, (), dense_layers=sizes.layers)
+    return stack(config, sizes, layers, tied_default=True, intermediate=width)
 
 
 def lfm2_moe(config: Config) -> Draught:
     """Lfm2MoeForCausalLM: as LFM2, with experts behind the first layers."""
-    config = with_defaults(config, "lfm2_moe")
-    if config.has("tie_embedding"):
-        config = Config({**config.data, "tie_word_embeddings": config.bool("tie_embedding")}, config.path)
-    sizes = read_heads(Config({**config.data, "head_dim": None}, config.path))
+    config, sizes = _lfm2(with_defaults(config, "lfm2_moe"))
     width = config.int("intermediate_size")
     count, inner = config.int("num_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     mlp = gated_mlp("feed_forward", sizes.hidden, width, names=("w1", "w1", "w3", "w2"))
@@ -334,14 +328,11 @@ def lfm2_moe(config: Config) -> Draught:
             *sparse,
             Vector(name="feed_forward.gate.e_score_correction_bias", units=count, dtype="float32"),
         )
-    facts_more = {
-        "experts": count,
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": inner,
-    }
-    return _lfm2_stack(
-        config, sizes, lambda routes: sparse if routes else mlp, intermediate=width, facts_more=facts_more,
-        dense_layers=config.int("num_dense_layers", default=2, minimum=0),
+    dense_layers = config.int("num_dense_layers", default=2, minimum=0)
+    layers = _lfm2_layers(config, sizes, mlp, sparse, dense_layers=dense_layers)
+    return stack(
+        config, sizes, layers, tied_default=True, intermediate=width,
+        experts_per_token=config.int("num_experts_per_tok"),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ models/idefics3.py, idefics2_vision_model.py, aria.py.
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import projections
+from selfhost.model.families._stack import grouped_layers, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -14,13 +14,13 @@ from selfhost.model.families.common import (
     experts_item,
     gated_mlp,
     norm,
+    projections,
     qkv,
     read_heads,
     row,
     whole,
 )
 from selfhost.model.families.llama import biases
-from selfhost.model.families.moe import assemble
 from selfhost.model.families.multimodal import (
     SIZES,
     conv,
@@ -120,9 +120,9 @@ def aria(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=2),
     )
     draught = renamed(
-        assemble(
-            section, sizes, lambda index: items, intermediate=inner, experts=count,
-            per_token=section.int("moe_topk", maximum=1 << 10), expert_size=inner,
+        stack(
+            section, sizes, grouped_layers(sizes, lambda index: items), intermediate=inner,
+            experts_per_token=section.int("moe_topk", maximum=1 << 10),
         ),
         ("model.language_model", "language_model.model", "language_model", "model"),
     )  # fmt: skip

@@ -12,14 +12,13 @@ from itertools import combinations
 
 from selfhost.attention import Attention, ConvWindow
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, same_items, stack
+from selfhost.model.families._stack import Layer, grouped, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
     experts_item,
     gated_mlp,
-    grouped,
     norm,
     row,
     sibling,
@@ -150,11 +149,7 @@ def inkling_text(config: Config) -> Draught:
         buffers=(),
         tied=False,
         intermediate=dense_size,
-        facts_more={
-            "experts": config.int("n_routed_experts", default=0, minimum=0),
-            "experts_per_token": config.int("num_experts_per_tok", default=1),
-            "expert_intermediate_size": inner,
-        },
+        experts_per_token=config.int("num_experts_per_tok", default=1),
     )
     embed = Embedding(name="embed_tokens", rows=full.vocab, width=hidden, divided=False)
     first: tuple[Item, ...] = (embed, *((norm("embed_norm", hidden),) if normed else ()))

@@ -6,8 +6,8 @@ vLLM 0.32 models/k2_horizon.py.
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import Layer, grouped, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -15,8 +15,9 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    grouped,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     row,
     whole,
@@ -87,20 +88,14 @@ def k2_horizon(config: Config) -> Draught:
 
     rotating = config.int("rope_head_dim", default=0, minimum=0) or sizes.head_dim
     given = parameters(config)
-    rotary = table(
-        config, rotating, sizes.positions, given=Config({**given.data, "rope_dim": rotating}, given.path)
-    )
+    rotary = table(config, rotating, sizes.positions, given=given.replaced(rope_dim=rotating))
     return stack(
         config,
         sizes,
         layer,
         intermediate=inner,
         buffers=(rotary,),
-        facts_more={
-            "experts": count,
-            "experts_per_token": config.int("num_experts_per_tok", default=1) if count else 0,
-            "expert_intermediate_size": expert_size,
-        },
+        experts_per_token=config.int("num_experts_per_tok", default=1) if count else 0,
     )
 
 

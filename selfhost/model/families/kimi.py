@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from selfhost.attention import KimiDeltaState, LatentAttention
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, same_items, stack
 from selfhost.model.families._mamba import state_dtype
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -179,21 +179,21 @@ def kimi_linear(config: Config, *, prefix: str = "model", engine_prefixes: tuple
         delta = index in delta_layers
         return items(delta, sparse), (state,) if delta else (latent,)
 
-    more: dict[str, object] = {}
-    if routes_at_all:
-        more = {
-            "experts": config.int("num_experts"),
-            "experts_per_token": config.int("num_experts_per_token"),
-            "expert_intermediate_size": config.int("moe_intermediate_size"),
-        }
     rotary = ()
     if not config.bool("mla_use_nope", default=False):
         rotary = (table(config, config.int("qk_rope_head_dim"), sizes.positions),)  # type: ignore[assignment]
     final: tuple[Item, ...] = (norm("norm", hidden), *(_residual(hidden, copies=1) if residuals else ()))
     return stack(
-        config, sizes, layer, prefix=prefix, engine_prefixes=engine_prefixes, intermediate=inner, facts_more=more,
-        buffers=rotary, final=final,
-    )  # fmt: skip
+        config,
+        sizes,
+        layer,
+        prefix=prefix,
+        engine_prefixes=engine_prefixes,
+        intermediate=inner,
+        experts_per_token=config.int("num_experts_per_token") if routes_at_all else 0,
+        buffers=rotary,
+        final=final,
+    )
 
 
 def _residual(hidden: int, *, copies: int) -> tuple[Item, ...]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from selfhost.attention import FullAttention, SlidingWindow
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import Layer, layer_types, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -16,8 +16,9 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    layer_types,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
     row,
@@ -127,17 +128,12 @@ def laguna(config: Config) -> Draught:
         slides = kinds[index] == SLIDING
         return items(counts[index], sparse_layers[index], sinks and slides), windowed if slides else full
 
-    more = {
-        "experts": experts,
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": expert_inner,
-    }
     return stack(
         config,
         sizes,
         layer,
         intermediate=inner,
-        facts_more=more,
+        experts_per_token=config.int("num_experts_per_tok"),
         buffers=_laguna_tables(config, sizes, kinds),
     )
 

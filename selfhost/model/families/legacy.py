@@ -25,7 +25,7 @@ _GPT_NAMES: Mapping[str, str] = {
 def _renamed(config: Config, names: Mapping[str, str]) -> Config:
     """The configuration with other names of its fields; a value under the usual name wins."""
     more = {new: config.data[old] for old, new in names.items() if config.has(old) and not config.has(new)}
-    return Config({**config.data, **more}, config.path)
+    return config.replaced(**more)
 
 
 def gpt2(config: Config) -> Draught:
@@ -109,7 +109,7 @@ def bloom(config: Config) -> Draught:
     """BloomForCausalLM: ALiBi, a norm behind the embedding."""
     config = with_defaults(config, "bloom")
     if not config.has("hidden_size") and config.has("n_embed"):
-        config = Config({**config.data, "hidden_size": config.data["n_embed"]}, config.path)
+        config = config.replaced(hidden_size=config.data["n_embed"])
     sizes = read_heads(config)
     names = Names(
         prefix="transformer", layers="h", embed="word_embeddings", attention="self_attention",

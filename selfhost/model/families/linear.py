@@ -7,15 +7,15 @@ from dataclasses import replace
 from selfhost.attention import FullAttention, GatedDeltaState
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, layer_windows, projections, stack
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, layer_types, layer_windows, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
     gated_mlp,
-    layer_types,
     norm,
+    projections,
     read_heads,
     row,
 )
@@ -27,7 +27,7 @@ from selfhost.model.modules import Embedding, Item, Matrix, Part, Vector
 def olmo_hybrid(config: Config) -> Draught:
     """OlmoHybridForCausalLM: gated delta nets, every fourth layer OLMo 2's attention (gdn/olmo_gdn_linear_attn.py)."""
     config = with_defaults(config, "olmo_hybrid")
-    sizes = read_heads(Config({**config.data, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(head_dim=None))
     hidden = sizes.hidden
     inner = config.int("intermediate_size")
     kinds = layer_types(config, sizes.layers)
@@ -92,9 +92,7 @@ def hrm_text(config: Config) -> Draught:
     """HrmTextForCausalLM: two stacks that run in cycles, each use of a layer with a cache of its own."""
     config = with_defaults(config, "hrm_text")
     per_stack = config.int("num_layers_per_stack", maximum=2048)
-    sizes = read_heads(
-        Config({**config.data, "num_key_value_heads": None, "num_hidden_layers": 2 * per_stack}, config.path)
-    )
+    sizes = read_heads(config.replaced(num_key_value_heads=None, num_hidden_layers=2 * per_stack))
     hidden = sizes.hidden
     width = sizes.heads * sizes.head_dim
     inner = config.int("intermediate_size")

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import by_window, layer_windows, projections, qk_norms, stack
 from selfhost.model.families._rope import parameters, rotary_elements, table
-from selfhost.model.families.common import Builder, Draught, Heads, gated_mlp, norm, plain_mlp, read_heads
+from selfhost.model.families._stack import by_window, layer_windows, stack
+from selfhost.model.families.common import (
+    Builder,
+    Draught,
+    Heads,
+    gated_mlp,
+    norm,
+    plain_mlp,
+    projections,
+    qk_norms,
+    read_heads,
+)
 from selfhost.model.modules import Buffer, Item
 
 
@@ -149,7 +159,7 @@ def ministral3(config: Config) -> Draught:
     given = with_defaults(config, "ministral3") if config.str("model_type") == "ministral3" else config
     if not given.has("rope_parameters") and not given.has("rope_scaling"):
         yarn = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 16384}
-        given = Config({**given.data, "rope_parameters": yarn}, given.path)
+        given = given.replaced(rope_parameters=yarn)
     return decoder(given)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from selfhost.attention import LatentAttention
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, stack
+from selfhost.model.families._stack import Layer, stack
 from selfhost.model.families.common import Builder, Draught, Heads, experts_item, gated_mlp, norm, router
 from selfhost.model.families.deepseek import latent_attention, latent_buffers
 from selfhost.model.modules import Buffer, Embedding, Experts, Item, Matrix, Vector
@@ -84,11 +84,7 @@ def longcat_flash(config: Config, *, first: tuple[Item, ...] = ()) -> Draught:
             Buffer(name="scales of the second attentions", elements=4 * sizes.layers, dtype="float32"),
         ),
         intermediate=inner,
-        facts_more={
-            "experts": count,
-            "experts_per_token": config.int("moe_topk", "num_experts_per_tok", default=12),
-            "expert_intermediate_size": expert_size,
-        },
+        experts_per_token=config.int("moe_topk", "num_experts_per_tok", default=12),
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from selfhost.attention import FullAttention
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, projections, same_items, stack
 from selfhost.model.families._mamba import Mamba1, Mamba2, expanded, time_step_rank
 from selfhost.model.families._pooling import labels
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, grouped, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -18,8 +18,8 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    grouped,
     norm,
+    projections,
     read_heads,
     router,
     whole,
@@ -75,7 +75,7 @@ def mamba2(config: Config) -> Draught:
 def jamba(config: Config) -> Draught:
     """JambaForCausalLM: one attention layer per period, experts on every other layer, no rotary positions."""
     config = with_defaults(config, "jamba")
-    sizes = read_heads(Config({**config.data, "head_dim": None}, config.path))
+    sizes = read_heads(config.replaced(head_dim=None))
     hidden = sizes.hidden
     inner = config.int("intermediate_size")
     mixer = Mamba1(
@@ -110,11 +110,6 @@ def jamba(config: Config) -> Draught:
         routes = count > 1 and index % expert_period == expert_offset
         return items(attends, routes), attention if attends else state
 
-    more = {
-        "experts": count if count > 1 else 0,
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": inner,
-    }
     return stack(
         config,
         sizes,
@@ -122,7 +117,7 @@ def jamba(config: Config) -> Draught:
         tied=False,
         intermediate=inner,
         buffers=(),
-        facts_more=more if count > 1 else None,
+        experts_per_token=config.int("num_experts_per_tok") if count > 1 else 0,
     )
 
 

@@ -11,17 +11,13 @@ from selfhost.attention import (
     SlidingWindow,
 )
 from selfhost.model.config import Config
-from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
-    embedding,
     experts_item,
-    facts,
     gated_mlp,
-    head,
     norm,
     qkv,
     read_heads,
@@ -30,29 +26,7 @@ from selfhost.model.families.common import (
     row,
 )
 from selfhost.model.families.moe import attention
-from selfhost.model.modules import Block, Item, Matrix, Part, Vector
-
-
-def _around(
-    config: Config,
-    sizes: Heads,
-    layers: Layers,
-    *,
-    prefix: str = "model",
-    **more: object,
-) -> dict[str, object]:
-    """Embedding, final norm and head around layers."""
-    tied = config.bool("tie_word_embeddings", default=False)
-    last: tuple[Item, ...] = (norm("norm", sizes.hidden),)
-    if not tied:
-        last = (*last, head("lm_head", sizes.vocab, sizes.hidden))
-    return {
-        "first": Block(prefixes=(prefix,), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
-        "layers": layers.done(),
-        "last": Block(prefixes=("",), items=last),
-        "tied": tied,
-        **more,
-    }
+from selfhost.model.modules import Item, Matrix, Part, Vector
 
 
 def _flags(config: Config, field: str, layers: int) -> tuple[bool, ...]:
@@ -89,17 +63,14 @@ def llama4(config: Config) -> Draught:
     needs_dense = step != 1
     dense_size = config.int("intermediate_size_mlp") if needs_dense else inner
     dense = (*common, *gated_mlp("feed_forward", sizes.hidden, dense_size)) if needs_dense else routed
-    layers = Layers("model.layers")
-    for index in range(sizes.layers):
+
+    def layer(index: int) -> Layer:
         is_routed = step > 0 and (index + 1) % step == 0
-        layers.add(routed if is_routed else dense, local if rotates[index] else full)
-    return Draught(
-        facts=facts(
-            config, sizes, intermediate=max(dense_size, inner), experts=count,
-            experts_per_token=config.int("num_experts_per_tok", default=1), expert_intermediate_size=inner,
-        ),
-        buffers=(table(config, sizes.head_dim, sizes.positions),),
-        **_around(config, sizes, layers),  # type: ignore[arg-type]
+        return routed if is_routed else dense, (local if rotates[index] else full,)
+
+    return stack(
+        config, sizes, layer, intermediate=max(dense_size, inner),
+        experts_per_token=config.int("num_experts_per_tok", default=1),
     )  # fmt: skip
 
 
@@ -166,19 +137,12 @@ def mimo_v2(config: Config) -> Draught:
             sinks=sinks_window,
         ),
     }  # fmt: skip
-    layers = Layers("model.layers")
-    for index in range(sizes.layers):
-        layers.add(built[windowed[index], routes[index]], kinds[windowed[index]])
     rotary = int(sizes.head_dim * config.float("partial_rotary_factor", default=1.0))
     one_table = rope_buffer(sizes.positions, rotary)
-    return Draught(
-        facts=facts(
-            config, sizes, intermediate=config.int("intermediate_size"), experts=count,
-            experts_per_token=config.int("num_experts_per_tok", default=8), expert_intermediate_size=inner,
-            sliding_window=window,
-        ),
-        buffers=(one_table, one_table),
-        **_around(config, sizes, layers),  # type: ignore[arg-type]
+    return stack(
+        config, sizes, lambda index: (built[windowed[index], routes[index]], (kinds[windowed[index]],)),
+        intermediate=config.int("intermediate_size"), buffers=(one_table, one_table),
+        experts_per_token=config.int("num_experts_per_tok", default=8),
     )  # fmt: skip
 
 
@@ -223,22 +187,18 @@ def minimax_m3(config: Config) -> Draught:
     built = {
         (i, r): (*(with_index if i else plain), norms, *mlps[r]) for i in (False, True) for r in (False, True)
     }
-    full = FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim)
-    blocks = (
-        BlockSparse(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),
-        BlockSparseIndexer(head_dim=index_dim),
-    )
-    layers = Layers("model.layers")
-    for index in range(sizes.layers):
-        layers.add(built[indexed[index], routes[index]], *(blocks if indexed[index] else (full,)))
-    rotary = int(sizes.head_dim * config.float("partial_rotary_factor", default=1.0))
-    return Draught(
-        facts=facts(
-            config, sizes, intermediate=dense_size, experts=count,
-            experts_per_token=config.int("num_experts_per_tok", default=4), expert_intermediate_size=inner,
+    keeps: dict[bool, tuple[Attention, ...]] = {
+        False: (FullAttention(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),),
+        True: (
+            BlockSparse(kv_heads=sizes.kv_heads, head_dim=sizes.head_dim),
+            BlockSparseIndexer(head_dim=index_dim),
         ),
-        buffers=(rope_buffer(sizes.positions, rotary),),
-        **_around(config, sizes, layers),  # type: ignore[arg-type]
+    }
+    rotary = int(sizes.head_dim * config.float("partial_rotary_factor", default=1.0))
+    return stack(
+        config, sizes, lambda index: (built[indexed[index], routes[index]], keeps[indexed[index]]),
+        intermediate=dense_size, buffers=(rope_buffer(sizes.positions, rotary),),
+        experts_per_token=config.int("num_experts_per_tok", default=4),
     )  # fmt: skip
 
 

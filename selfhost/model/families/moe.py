@@ -6,91 +6,31 @@ from collections.abc import Callable
 
 from selfhost.model.config import Config
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import draft_layers, grouped, grouped_layers, layer_types, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
-    embedding,
     experts_item,
-    facts,
     gated_mlp,
-    grouped,
-    head,
-    layer_types,
     norm,
-    qkv,
+    projections,
+    qk_norms,
     read_heads,
     rope_buffer,
     router,
-    row,
-    whole,
 )
-from selfhost.model.modules import Block, Buffer, Item, Vector
+from selfhost.model.modules import Item, Vector
 
 
 def attention(
-    sizes: Heads,
-    *,
-    bias: bool = False,
-    output_bias: bool = False,
-    qk_norm: str | None = None,
-    name: str = "self_attn",
+    sizes: Heads, *, bias: bool = False, output_bias: bool = False, qk_norm: str | None = None
 ) -> tuple[Item, ...]:
-    """QKV and output projection, with norms per head or over all heads."""
-    items: list[Item] = [
-        qkv(f"{name}.qkv_proj", sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim, bias=bias),
-        row(f"{name}.o_proj", sizes.hidden, sizes.heads * sizes.head_dim, bias=output_bias),
-    ]
-    if qk_norm == "head":
-        items.append(norm(f"{name}.qk_norm", sizes.head_dim, copies=2))
-    elif qk_norm == "divided":
-        items.append(Vector(name=f"{name}.q_norm", units=sizes.heads, unit=sizes.head_dim, divided=True))
-        items.append(Vector(name=f"{name}.k_norm", units=sizes.kv_heads, unit=sizes.head_dim, divided=True))
-    elif qk_norm == "whole":
-        items.append(norm(f"{name}.q_norm", sizes.heads * sizes.head_dim))
-        items.append(norm(f"{name}.k_norm", sizes.kv_heads * sizes.head_dim))
-    return tuple(items)
-
-
-def assemble(
-    config: Config,
-    sizes: Heads,
-    layer: Callable[[int], tuple[Item, ...]],
-    *,
-    window: Callable[[int], int | None] = lambda index: None,
-    tied_default: bool = False,
-    buffers: tuple[Buffer, ...] | None = None,
-    prefix: str = "model",
-    intermediate: int | None = None,
-    experts: int = 0,
-    per_token: int = 0,
-    expert_size: int = 0,
-    draft: tuple[Block, ...] = (),
-) -> Draught:
-    """The decoder around layers: embedding, final norm, head. `layer` must return the same tuple for equal layers."""
-    layers = Layers(f"{prefix}.layers")
-    smallest: int | None = None
-    for index in range(sizes.layers):
-        one = window(index)
-        smallest = min(smallest or one, one) if one else smallest
-        layers.add(layer(index), grouped(sizes.kv_heads, sizes.head_dim, window=one))
-    tied = config.bool("tie_word_embeddings", default=tied_default)
-    last: tuple[Item, ...] = (norm("norm", sizes.hidden),)
-    if not tied:
-        last = (*last, head("lm_head", sizes.vocab, sizes.hidden))
-    return Draught(
-        facts=facts(
-            config, sizes, intermediate=intermediate, sliding_window=smallest, experts=experts,
-            experts_per_token=per_token, expert_intermediate_size=expert_size,
-        ),
-        first=Block(prefixes=(prefix,), items=(embedding("embed_tokens", sizes.vocab, sizes.hidden),)),
-        layers=layers.done(),
-        last=Block(prefixes=("",), items=last),
-        buffers=(table(config, sizes.head_dim, sizes.positions),) if buffers is None else buffers,
-        tied=tied,
-        draft=draft,
-    )  # fmt: skip
+    """QKV and output projection, with norms as `qk_norms` holds them."""
+    return (
+        *projections(sizes, bias=bias, output_bias=output_bias),
+        *(qk_norms(sizes, qk_norm) if qk_norm else ()),
+    )
 
 
 def mixtral(config: Config) -> Draught:
@@ -104,9 +44,9 @@ def mixtral(config: Config) -> Draught:
         experts_item("block_sparse_moe.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
         norm("layer_norms", sizes.hidden, copies=2),
     )
-    return assemble(
-        config, sizes, lambda index: items, intermediate=inner, experts=count,
-        per_token=config.int("num_experts_per_tok"), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items), intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok"),
     )  # fmt: skip
 
 
@@ -144,10 +84,13 @@ def qwen_moe(config: Config, *, biased: bool, qk_norm: str | None) -> Draught:
     dense: tuple[Item, ...] = ()
     if needs_dense:
         dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
-    return assemble(
-        config, sizes, lambda index: sparse if routes(index) else dense, intermediate=dense_size or inner,
-        experts=count, per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
-    )  # fmt: skip
+    return stack(
+        config,
+        sizes,
+        grouped_layers(sizes, lambda index: sparse if routes(index) else dense),
+        intermediate=dense_size or inner,
+        experts_per_token=config.int("num_experts_per_tok", default=8),
+    )
 
 
 def qwen2_moe(config: Config) -> Draught:
@@ -185,29 +128,14 @@ def glm4_moe(config: Config) -> Draught:
     )
     if shared:
         sparse = (*sparse, *gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared))
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    return assemble(
-        config, sizes, lambda index: dense if index < dense_layers else sparse, intermediate=dense_size,
-        experts=count, per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    return stack(
+        config,
+        sizes,
+        grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse),
+        intermediate=dense_size,
+        experts_per_token=config.int("num_experts_per_tok", default=8),
         buffers=(table(config, sizes.head_dim, sizes.positions, share=0.5),),
-        draft=draft_blocks(config, sizes, sparse, drafts),
-    )  # fmt: skip
-
-
-def draft_blocks(config: Config, sizes: Heads, layer: tuple[Item, ...], count: int) -> tuple[Block, ...]:
-    """MTP layers as DeepSeek shaped them (models/deepseek_mtp.py, glm4_moe_mtp.py).
-
-    A decoder layer, a projection of two hidden states to one, three norms; embedding and head are the model's own.
-    """
-    items = (
-        *layer,
-        whole("eh_proj", sizes.hidden, 2 * sizes.hidden, quantizable=False),
-        norm("enorm_hnorm_norm", sizes.hidden, copies=3),
-    )
-    keeps = (grouped(sizes.kv_heads, sizes.head_dim),)
-    return tuple(
-        Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=items, keeps=keeps)
-        for index in range(count)
+        draft=draft_layers(config, sizes, (sparse, (grouped(sizes.kv_heads, sizes.head_dim),))),
     )
 
 
@@ -227,9 +155,9 @@ def minimax_m2(config: Config) -> Draught:
             *items,
             Vector(name="block_sparse_moe.e_score_correction_bias", units=count, dtype="float32"),
         )
-    return assemble(
-        config, sizes, lambda index: items, intermediate=inner, experts=count,
-        per_token=config.int("num_experts_per_tok"), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items), intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok"),
         buffers=(rope_buffer(sizes.positions, config.int("rotary_dim", default=sizes.head_dim)),),
     )  # fmt: skip
 
@@ -240,7 +168,10 @@ def gpt_oss(config: Config) -> Draught:
     count = config.int("num_local_experts", maximum=1 << 16)
     inner = config.int("intermediate_size")
     window = config.int("sliding_window")
-    layer_types(config, sizes.layers)
+    layer_types(
+        config, sizes.layers
+    )  # refuses a list that is too short; which layers it names does not matter
+    windows = tuple(window if index % 2 == 0 else None for index in range(sizes.layers))
     items: tuple[Item, ...] = (
         *attention(sizes, bias=True, output_bias=True),
         Vector(name="self_attn.sinks", units=sizes.heads, divided=True),
@@ -254,11 +185,14 @@ def gpt_oss(config: Config) -> Draught:
         positions = int(
             scaling.int("original_max_position_embeddings") * max(1.0, scaling.float("factor", default=1.0))
         )
-    return assemble(
-        config, sizes, lambda index: items, window=lambda index: window if index % 2 == 0 else None,
-        intermediate=inner, experts=count, per_token=config.int("num_experts_per_tok", "experts_per_token", default=4),
-        expert_size=inner, buffers=(rope_buffer(positions, sizes.head_dim, dtype="float32"),),
-    )  # fmt: skip
+    return stack(
+        config,
+        sizes,
+        grouped_layers(sizes, lambda index: items, windows),
+        intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok", "experts_per_token", default=4),
+        buffers=(rope_buffer(positions, sizes.head_dim, dtype="float32"),),
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {

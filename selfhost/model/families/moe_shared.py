@@ -5,22 +5,15 @@ Ling, Ernie 4.5, Hunyuan, Trinity, dots, OLMoE, DBRX, Granite and Phi MoE; what 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from selfhost.model.config import Config
-from selfhost.model.families._kit import layer_windows
+from selfhost.model.families._stack import draft_layers, grouped, grouped_layers, layer_windows, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    Layers,
     column,
-    embedding,
     experts_item,
-    facts,
     gated_mlp,
-    grouped,
-    head,
     norm,
     qkv,
     read_heads,
@@ -28,8 +21,8 @@ from selfhost.model.families.common import (
     router,
     row,
 )
-from selfhost.model.families.moe import assemble, attention, draft_blocks
-from selfhost.model.modules import Block, Item, Vector
+from selfhost.model.families.moe import attention
+from selfhost.model.modules import Item, Vector
 
 
 def _experts(config: Config, *names: str) -> int:
@@ -65,19 +58,13 @@ def phi_moe(config: Config) -> Draught:
         original = config.int("original_max_position_embeddings", default=positions)
         positions += scaled.int("original_max_position_embeddings", default=original)
     window = config.int("sliding_window", default=0, minimum=0) or None
-    one = assemble(
-        config, sizes, lambda index: items, window=lambda index: window,
-        intermediate=inner, experts=count, per_token=config.int("num_experts_per_tok", default=2), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items, (window,) * sizes.layers),
+        final=(norm("norm", sizes.hidden, bias=True),), tied=False,
+        head_bias=config.bool("lm_head_bias", default=False), intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok", default=2),
         buffers=(rope_buffer(positions, sizes.head_dim),),
     )  # fmt: skip
-    last = Block(
-        prefixes=("",),
-        items=(
-            norm("norm", sizes.hidden, bias=True),
-            head("lm_head", sizes.vocab, sizes.hidden, bias=config.bool("lm_head_bias", default=False)),
-        ),
-    )
-    return replace(one, last=last, tied=False)
 
 
 def granite_moe(config: Config) -> Draught:
@@ -95,10 +82,14 @@ def granite_moe(config: Config) -> Draught:
         names = ("input_linear", "input_linear", "input_linear", "output_linear")
         items = (*items, *gated_mlp("shared_mlp", sizes.hidden, shared, names=names))
     each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
-    return assemble(
-        config, sizes, lambda index: items, window=lambda index: each[index], tied_default=True, intermediate=inner,
-        experts=count, per_token=config.int("num_experts_per_tok", default=2), expert_size=inner,
-    )  # fmt: skip
+    return stack(
+        config,
+        sizes,
+        grouped_layers(sizes, lambda index: items, each),
+        tied_default=True,
+        intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok", default=2),
+    )
 
 
 def olmoe(config: Config) -> Draught:
@@ -111,9 +102,9 @@ def olmoe(config: Config) -> Draught:
         router("mlp.gate", count, sizes.hidden),
         experts_item("mlp.experts", count, sizes.hidden, inner),
     )
-    return assemble(
-        config, sizes, lambda index: items, intermediate=inner, experts=count,
-        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items), intermediate=inner,
+        experts_per_token=config.int("num_experts_per_tok", default=8),
     )  # fmt: skip
 
 
@@ -135,16 +126,10 @@ def dbrx(config: Config) -> Draught:
         router("ffn.router.layer", count, hidden),
         experts_item("ffn.experts", count, hidden, inner, names=("w1", "v1", "w2")),
     )
-    layers = Layers("transformer.blocks")
-    for _ in range(sizes.layers):
-        layers.add(items, grouped(sizes.kv_heads, sizes.head_dim))
-    return Draught(
-        facts=facts(config, sizes, intermediate=inner, experts=count, experts_per_token=mlp.int("moe_top_k", default=4),
-                    expert_intermediate_size=inner),
-        first=Block(prefixes=("transformer",), items=(embedding("wte", sizes.vocab, hidden),)),
-        layers=layers.done(),
-        last=Block(prefixes=("",), items=(norm("norm_f", hidden), head("lm_head", sizes.vocab, hidden))),
-        buffers=(rope_buffer(sizes.positions, sizes.head_dim),),
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items), prefix="transformer", layers_name="blocks",
+        embed="wte", final=(norm("norm_f", hidden),), tied=False, intermediate=inner,
+        experts_per_token=mlp.int("moe_top_k", default=4), buffers=(rope_buffer(sizes.positions, sizes.head_dim),),
     )  # fmt: skip
 
 
@@ -166,10 +151,10 @@ def dots1(config: Config) -> Draught:
         *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
     )
     each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
-    return assemble(
-        config, sizes, lambda index: dense if index < dense_layers else sparse, window=lambda index: each[index],
-        intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("num_experts_per_tok", default=6), expert_size=inner, buffers=(),
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse, each),
+        intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("num_experts_per_tok", default=6), buffers=(),
     )  # fmt: skip
 
 
@@ -188,9 +173,9 @@ def hunyuan_moe(config: Config) -> Draught:
         experts_item("mlp.experts", count, sizes.hidden, inner),
         *gated_mlp("mlp.shared_mlp", sizes.hidden, inner),
     )
-    return assemble(
-        config, sizes, lambda index: items, tied_default=True, intermediate=inner, experts=count,
-        per_token=max(1, _per_layer(config, "moe_topk", 0, 1)), expert_size=inner, buffers=(),
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: items), tied_default=True, intermediate=inner,
+        experts_per_token=max(1, _per_layer(config, "moe_topk", 0, 1)), buffers=(),
     )  # fmt: skip
 
 
@@ -213,12 +198,11 @@ def hy_v3(config: Config) -> Draught:
     )
     if config.bool("moe_router_enable_expert_bias", default=True):
         sparse = (*sparse, Vector(name="mlp.expert_bias", units=count, dtype="float32"))
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    return assemble(
-        config, sizes, lambda index: dense if index < dense_layers else sparse,
-        intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
-        draft=draft_blocks(config, sizes, sparse, drafts),
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse),
+        intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("num_experts_per_tok", default=8),
+        draft=draft_layers(config, sizes, (sparse, (grouped(sizes.kv_heads, sizes.head_dim),))),
     )  # fmt: skip
 
 
@@ -241,11 +225,16 @@ def ernie_moe(config: Config) -> Draught:
         experts_item("mlp.experts", count, sizes.hidden, inner),
         *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
     )
-    return assemble(
-        config, sizes, lambda index: sparse if start <= index <= stop and (index + 1) % every == 0 else dense,
-        tied_default=True, intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("moe_k", default=6), expert_size=inner,
-    )  # fmt: skip
+    return stack(
+        config,
+        sizes,
+        grouped_layers(
+            sizes, lambda index: sparse if start <= index <= stop and (index + 1) % every == 0 else dense
+        ),
+        tied_default=True,
+        intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("moe_k", default=6),
+    )
 
 
 def bailing_moe(config: Config) -> Draught:
@@ -278,16 +267,12 @@ def bailing_moe(config: Config) -> Draught:
     if config.bool("moe_router_enable_expert_bias", default=False):
         sparse = (*sparse, Vector(name="mlp.gate.expert_bias", units=count, dtype="float32"))
     rotary = config.int("rotary_dim", default=sizes.head_dim)
-    one = assemble(
-        config, sizes, lambda index: dense if index < dense_layers else sparse,
-        intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("num_experts_per_tok", default=6), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse),
+        embed="word_embeddings", intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("num_experts_per_tok", default=6),
         buffers=(rope_buffer(sizes.positions, rotary),),
     )  # fmt: skip
-    return replace(
-        one,
-        first=Block(prefixes=("model",), items=(embedding("word_embeddings", sizes.vocab, sizes.hidden),)),
-    )
 
 
 def afmoe(config: Config) -> Draught:
@@ -310,10 +295,10 @@ def afmoe(config: Config) -> Draught:
         *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
     )
     each = layer_windows(config, sizes.layers)
-    return assemble(
-        config, sizes, lambda index: dense if index < dense_layers else sparse, window=lambda index: each[index],
-        intermediate=config.int("intermediate_size"), experts=count,
-        per_token=config.int("num_experts_per_tok", default=8), expert_size=inner,
+    return stack(
+        config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse, each),
+        intermediate=config.int("intermediate_size"),
+        experts_per_token=config.int("num_experts_per_tok", default=8),
     )  # fmt: skip
 
 

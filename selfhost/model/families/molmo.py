@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import by_window, layer_windows, projections, stack
+from selfhost.model.families._stack import by_window, layer_windows, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -13,6 +13,7 @@ from selfhost.model.families.common import (
     column,
     gated_mlp,
     norm,
+    projections,
     qkv,
     read_heads,
     row,
@@ -87,7 +88,7 @@ def molmo(config: Config) -> Draught:
         raise config.error("weight_tying", "is true, which vLLM cannot load for Molmo")
     words = config.int("embedding_size", default=sizes.vocab)
     draught = stack(
-        Config({**config.data, "vocab_size": words}, config.path),
+        config.replaced(vocab_size=words),
         read_heads(Config({**config.data, "vocab_size": words})),
         by_window(items, config, sizes, layer_windows(config, sizes.layers)), tied=False, intermediate=inner,
     )  # fmt: skip

@@ -5,11 +5,9 @@ vLLM 0.32 models/openpangu.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from selfhost.attention import Attention, FullAttention, LatentAttention
 from selfhost.model.config import Config
-from selfhost.model.families._kit import projections, stack
+from selfhost.model.families._stack import attention_kind, draft_layers, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -17,13 +15,14 @@ from selfhost.model.families.common import (
     experts_item,
     gated_mlp,
     norm,
+    projections,
+    read_heads,
     rope_buffer,
     router,
     row,
-    whole,
 )
 from selfhost.model.families.deepseek import latent_attention, read_latent_heads
-from selfhost.model.modules import Block, Buffer, Item, Matrix, Part, Vector
+from selfhost.model.modules import Buffer, Item, Matrix, Part, Vector
 
 _LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
 
@@ -105,8 +104,6 @@ def _attention(config: Config) -> tuple[Heads, tuple[Item, ...], Attention, tupl
             )
             buffers.append(Buffer(name="sink values", elements=elements, dtype="model", divided=True))
         return sizes, items, kept, tuple(buffers)
-    from selfhost.model.families._kit import attention_kind
-    from selfhost.model.families.common import read_heads
 
     sizes = read_heads(config)
     biased = config.bool("attention_bias", default=False) or config.bool("bias", default=False)
@@ -126,26 +123,16 @@ def pangu_moe(config: Config) -> Draught:
     if config.has("n_routed_experts"):
         routed_from = config.int("first_k_dense_replace", minimum=0)
         routed = (*common, *_experts(config, sizes.hidden))
-    choose: Callable[[int], tuple[Item, ...]] = lambda index: routed if index >= routed_from else dense  # noqa: E731
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    draft_items = (
-        *routed,
-        whole("eh_proj", sizes.hidden, 2 * sizes.hidden, quantizable=False),
-        norm("enorm_hnorm_norm", sizes.hidden, copies=3),
-    )
     is_routed = routed_from < sizes.layers
     return stack(
-        config, sizes, lambda index: (choose(index), (kept,)), intermediate=inner, buffers=buffers,
-        draft=tuple(
-            Block(prefixes=(f"model.layers.{sizes.layers + index}",), items=draft_items, keeps=(kept,))
-            for index in range(drafts)
-        ),
-        facts_more={
-            "experts": config.int("n_routed_experts") if is_routed else 0,
-            "experts_per_token": config.int("num_experts_per_tok", default=8) if is_routed else 0,
-            "expert_intermediate_size": config.int("moe_intermediate_size") if is_routed else 0,
-        },
-    )  # fmt: skip
+        config,
+        sizes,
+        lambda index: (routed if index >= routed_from else dense, (kept,)),
+        intermediate=inner,
+        buffers=buffers,
+        draft=draft_layers(config, sizes, (routed, (kept,))),
+        experts_per_token=config.int("num_experts_per_tok", default=8) if is_routed else 0,
+    )
 
 
 ARCHITECTURES: dict[str, Builder] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from selfhost.attention import Attention, FullAttention, PooledKeyRing, PooledKeys, ShortConvState
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, filled, same_items, stack
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -104,7 +104,7 @@ def qwen4_exp(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
     replicate = replicates_gates(config)
     if config.has("text_config"):
         config = config.section("text_config")
-    config = filled(config, _DEFAULTS)
+    config = config.filled(_DEFAULTS)
     sizes = read_heads(config)
     hidden = sizes.hidden
     streams = config.int("hc_count", minimum=2, maximum=256)
@@ -165,11 +165,7 @@ def qwen4_exp(config: Config, *, prefix: str = "model", engine_prefixes: tuple[s
         tied=False,
         buffers=tuple(buffers),
         intermediate=config.int("moe_intermediate_size"),
-        facts_more={
-            "experts": config.int("num_experts"),
-            "experts_per_token": config.int("num_experts_per_tok", default=10),
-            "expert_intermediate_size": config.int("moe_intermediate_size"),
-        },
+        experts_per_token=config.int("num_experts_per_tok", default=10),
     )
 
 

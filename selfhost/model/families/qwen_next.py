@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from selfhost.attention import EncoderOnly, FullAttention, GatedDeltaState
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._mamba import state_dtype
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, layer_types, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
     experts_item,
     gated_mlp,
-    layer_types,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
     row,
@@ -172,13 +173,6 @@ def _decoder(
     def layer(index: int) -> Layer:
         return items(kinds[index], routes(index)), (full,) if kinds[index] == FULL else (state,)
 
-    more: dict[str, object] = {}
-    if moe:
-        more = {
-            "experts": config.int("num_experts"),
-            "experts_per_token": config.int("num_experts_per_tok"),
-            "expert_intermediate_size": config.int("moe_intermediate_size"),
-        }
     draft = tuple(
         Block(
             prefixes=(f"mtp.layers.{index}",),
@@ -196,10 +190,16 @@ def _decoder(
     )
     inner = config.int("moe_intermediate_size") if moe else config.int("intermediate_size")
     return stack(
-        config, sizes, layer, prefix=prefix, engine_prefixes=engine_prefixes, facts_more=more, draft=draft,
+        config,
+        sizes,
+        layer,
+        prefix=prefix,
+        engine_prefixes=engine_prefixes,
+        experts_per_token=config.int("num_experts_per_tok") if moe else 0,
+        draft=draft,
         intermediate=config.int("intermediate_size", default=inner),
         buffers=(table(config, sizes.head_dim, sizes.positions, share=0.25, mrope_factor=1),),
-    )  # fmt: skip
+    )
 
 
 def qwen3_next(config: Config) -> Draught:

@@ -16,7 +16,7 @@ from selfhost.model.modules import Item
 
 def _both_ways(config: Config) -> Config:
     """The configuration of a model whose attention goes both ways, hence keeps nothing."""
-    return Config({**config.data, "is_causal": False}, config.path)
+    return config.replaced(is_causal=False)
 
 
 def llama_both_ways(config: Config) -> Draught:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from selfhost.attention import LatentAttention
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, projections, qk_norms, stack
 from selfhost.model.families._rope import table
+from selfhost.model.families._stack import Layer, grouped, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
     experts_item,
     gated_mlp,
-    grouped,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
     row,
@@ -92,18 +93,17 @@ def sarvam_mla(config: Config) -> Draught:
         return (routed if index >= first and (index - first) % every == 0 else dense), (kept,)
 
     return stack(
-        config, sizes, layer, intermediate=inner, buffers=latent_buffers(config, sizes), facts_more=_facts(config),
-    )  # fmt: skip
+        config,
+        sizes,
+        layer,
+        intermediate=inner,
+        buffers=latent_buffers(config, sizes),
+        experts_per_token=_experts_per_token(config),
+    )
 
 
-def _facts(config: Config) -> dict[str, object]:
-    if not config.has("num_experts"):
-        return {}
-    return {
-        "experts": config.int("num_experts"),
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": config.int("moe_intermediate_size"),
-    }
+def _experts_per_token(config: Config) -> int:
+    return config.int("num_experts_per_tok") if config.has("num_experts") else 0
 
 
 def param2_moe(config: Config) -> Draught:
@@ -128,7 +128,7 @@ def param2_moe(config: Config) -> Draught:
     kept = (grouped(sizes.kv_heads, sizes.head_dim),)
     return stack(
         config, sizes, lambda index: (routed if index >= first else dense, kept), intermediate=inner,
-        buffers=(table(config, rotating, sizes.positions),), facts_more=_facts(config),
+        buffers=(table(config, rotating, sizes.positions),), experts_per_token=_experts_per_token(config),
     )  # fmt: skip
 
 

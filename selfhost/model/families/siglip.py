@@ -151,7 +151,7 @@ def _pair(
     kept = FullAttention(kv_heads=count, head_dim=width // count) if keeps else EncoderOnly()
     return Draught(
         facts=ModelFacts(
-            hidden_size=width, vocab_size=rows, num_layers=depth, heads=count, kv_heads=count, head_dim=width // count,
+            hidden_size=width, vocab_size=rows, heads=count, kv_heads=count, head_dim=width // count,
             intermediate_size=inner, max_context_tokens=length, modality="text+image", pooling=True,
         ),
         first=Block(

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, projections, qk_norms, same_items, stack
 from selfhost.model.families._rope import parameters, table
+from selfhost.model.families._stack import Layer, draft_layers, grouped, layer_types, same_items, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -18,14 +18,13 @@ from selfhost.model.families.common import (
     column,
     experts_item,
     gated_mlp,
-    grouped,
-    head,
-    layer_types,
     norm,
+    projections,
+    qk_norms,
     router,
     row,
 )
-from selfhost.model.modules import Block, Buffer, Item, Matrix, Part, Vector
+from selfhost.model.modules import Buffer, Item, Matrix, Part, Vector
 
 
 def _routed_layers(config: Config, layers: int, default: range) -> frozenset[int]:
@@ -80,8 +79,7 @@ def step3_text(config: Config) -> Draught:
     layers: dict[bool, Layer] = {False: (dense, keeps), True: (routed, keeps)}
     return stack(
         config, sizes, lambda index: layers[index in routes], intermediate=inner, tied=False,
-        facts_more={"experts": count, "experts_per_token": config.int("moe_top_k", default=3),
-                    "expert_intermediate_size": expert_size},
+        experts_per_token=config.int("moe_top_k", default=3),
     )  # fmt: skip
 
 
@@ -201,25 +199,15 @@ def step3p5(config: Config) -> Draught:
             grouped(kind.kv_heads, kind.head_dim, window=kind.window),
         )
 
-    drafts = config.int("num_nextn_predict_layers", default=0, minimum=0, maximum=16)
-    draft = tuple(
-        Block(
-            prefixes=(f"model.layers.{layers + index}",),
-            items=(
-                *items(kinds[0], False, False),
-                Matrix(name="eh_proj", parts=(Part(name="eh_proj", units=hidden),), inputs=2 * hidden, division="none",
-                       quantizable=False),
-                norm("enorm_hnorm_norm", hidden, copies=3),
-                head("shared_head.head", sizes.vocab, hidden),
-            ),
-            keeps=(grouped(kinds[0].kv_heads, kinds[0].head_dim),),
-        )
-        for index in range(drafts)
-    )  # fmt: skip
+    drafted: Layer = (
+        items(kinds[0], False, False),
+        (grouped(kinds[0].kv_heads, kinds[0].head_dim),),
+    )
     return stack(
-        config, sizes, layer, intermediate=inner, tied=False, draft=draft,
+        config, sizes, layer, intermediate=inner, tied=False,
+        draft=draft_layers(config, sizes, drafted, own_head=True),
         buffers=_tables(config, kinds, types, positions),
-        facts_more={"experts": count, "experts_per_token": per_token, "expert_intermediate_size": expert_size},
+        experts_per_token=per_token,
     )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from selfhost.model.config import Config
 from selfhost.model.families._base_models import BASE_MODELS
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import attention_kind, cache_window, layer_windows, projections, stack
 from selfhost.model.families._pooling import score, without_head
 from selfhost.model.families._rope import parameters, rotary_elements
-from selfhost.model.families.common import Builder, Draught, Heads, norm, read_heads, whole
+from selfhost.model.families._stack import attention_kind, cache_window, layer_windows, stack
+from selfhost.model.families.common import Builder, Draught, Heads, norm, projections, read_heads, whole
 from selfhost.model.families.llama import Names, decoder
 from selfhost.model.modules import Buffer, Embedding, Item
 
@@ -30,7 +30,7 @@ def _patterned(config: Config, layers: int, full: object) -> Config:
     if config.has("layer_types"):
         return config
     kinds = tuple("full_attention" if full(i) else "sliding_attention" for i in range(layers))  # type: ignore[operator]
-    return Config({**config.data, "layer_types": kinds}, config.path)
+    return config.replaced(layer_types=kinds)
 
 
 def arcee(config: Config) -> Draught:
@@ -76,8 +76,8 @@ def gpt_bigcode(config: Config) -> Draught:
     }
     config = with_defaults(config, "gpt_bigcode")
     more = {new: config.data[old] for old, new in names.items() if config.has(old) and not config.has(new)}
-    config = Config({**config.data, **more}, config.path)
-    read = read_heads(Config({**config.data, "num_key_value_heads": None}, config.path))
+    config = config.replaced(**more)
+    read = read_heads(config.replaced(num_key_value_heads=None))
     sizes = replace(read, kv_heads=1 if config.bool("multi_query", default=True) else read.heads)
     hidden = sizes.hidden
     inner = config.int("n_inner", default=4 * hidden)
@@ -101,7 +101,7 @@ def gpt_bigcode(config: Config) -> Draught:
 def gpt_neox(config: Config) -> Draught:
     """GPTNeoXForCausalLM (Pythia, GPT-NeoX-20B): layer norms and biases, a quarter of each head rotates."""
     config = with_defaults(config, "gpt_neox")
-    sizes = read_heads(Config({**config.data, "num_key_value_heads": None}, config.path))
+    sizes = read_heads(config.replaced(num_key_value_heads=None))
     bias = config.bool("attention_bias", default=True)
     names = Names(
         prefix="gpt_neox", embed="embed_in", head="embed_out", attention="attention",
@@ -192,7 +192,7 @@ def smollm3(config: Config) -> Draught:
     sizes = read_heads(config)
     bias = config.bool("attention_bias", default=False)
     if not config.bool("use_sliding_window", default=False):
-        config = Config({**config.data, "sliding_window": None}, config.path)
+        config = config.replaced(sliding_window=None)
     return decoder(
         config, heads=sizes, attention_bias=bias, output_bias=bias, mlp_bias=config.bool("mlp_bias", default=False),
         tied_default=True, buffers=frequencies(config, sizes.head_dim),
@@ -233,7 +233,7 @@ def _by_model_type(config: Config) -> tuple[Builder, Config]:
     found = builder(name) if base else None
     if found is None:
         raise config.error("model_type", "is not one that selfhost knows behind vLLM's transformers backend")
-    return found, Config({**config.data, "architectures": [name]}, config.path)
+    return found, config.replaced(architectures=[name])
 
 
 def generic(config: Config) -> Draught:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from selfhost.attention import EncoderOnly
 from selfhost.model.config import Config
 from selfhost.model.families._defaults import with_defaults
-from selfhost.model.families._kit import Layer, attention_kind, layer_windows, projections, qk_norms, stack
 from selfhost.model.families._pooling import labels, without_head
+from selfhost.model.families._stack import Layer, attention_kind, layer_windows, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
@@ -19,6 +19,8 @@ from selfhost.model.families.common import (
     experts_item,
     gated_mlp,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
     whole,
@@ -63,15 +65,14 @@ def _routed(
         plain = dense_layers is not None and dense_layers[index]
         return dense if plain else sparse, kinds[windows[index]]
 
-    more = {
-        "experts": count,
-        "experts_per_token": config.int("num_experts_per_tok"),
-        "expert_intermediate_size": inner,
-    }
     return stack(
-        config, sizes, layer, intermediate=config.int("intermediate_size", default=inner), facts_more=more,
+        config,
+        sizes,
+        layer,
+        intermediate=config.int("intermediate_size", default=inner),
+        experts_per_token=config.int("num_experts_per_tok"),
         buffers=buffers,
-    )  # fmt: skip
+    )
 
 
 def flex_olmo(config: Config) -> Draught:
@@ -90,7 +91,7 @@ def mellum(config: Config) -> Draught:
     sizes = read_heads(config)
     if not config.has("layer_types"):
         # MellumConfig makes every layer full where no types are given.
-        config = Config({**config.data, "layer_types": ("full_attention",) * sizes.layers}, config.path)
+        config = config.replaced(layer_types=("full_attention",) * sizes.layers)
     kinds = config.strings("mlp_layer_types", default=("sparse",) * sizes.layers)
     if len(kinds) != sizes.layers or any(kind not in ("dense", "sparse") for kind in kinds):
         raise config.error("mlp_layer_types", f"should call each of {sizes.layers} layers dense or sparse")
@@ -135,7 +136,7 @@ def privacy_filter(config: Config) -> Draught:
     kept = (EncoderOnly(),)
     layers = tuple(replace(block, keeps=kept) for block in draught.layers)
     pooled = without_head(replace(draught, layers=layers), score)
-    return replace(pooled, facts=replace(pooled.facts, encoder_only=True, sliding_window=None))
+    return replace(pooled, facts=replace(pooled.facts, encoder_only=True))
 
 
 ARCHITECTURES: dict[str, Builder] = {

@@ -6,16 +6,16 @@ vLLM 0.32 models/exaone_moe.py and cohere2_moe.py.
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families._kit import Layer, projections, qk_norms, stack
+from selfhost.model.families._stack import Layer, grouped, layer_types, stack
 from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
     experts_item,
     gated_mlp,
-    grouped,
-    layer_types,
     norm,
+    projections,
+    qk_norms,
     read_heads,
     router,
 )
@@ -107,8 +107,7 @@ def exaone_moe(config: Config) -> Draught:
                   keeps=(grouped(sizes.kv_heads, sizes.head_dim, window=windows[0]),))
             for index in range(drafts)
         ),
-        facts_more={"experts": count, "experts_per_token": config.int("num_experts_per_tok", default=8),
-                    "expert_intermediate_size": expert_size},
+        experts_per_token=config.int("num_experts_per_tok", default=8),
     )  # fmt: skip
 
 
@@ -154,8 +153,7 @@ def cohere2_moe(config: Config) -> Draught:
 
     return stack(
         config, sizes, layer, intermediate=widest, tied=True,
-        facts_more={"experts": count, "experts_per_token": config.int("num_experts_per_tok", default=2),
-                    "expert_intermediate_size": expert_size},
+        experts_per_token=config.int("num_experts_per_tok", default=2),
     )  # fmt: skip
 
 
