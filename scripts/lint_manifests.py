@@ -1,4 +1,4 @@
-"""checkov over the rendered golden cases; fails on any check that is not one of the named exceptions.
+"""checkov over the golden cases and the examples; fails on any check that is not one of the named exceptions.
 
 checkov is no dependency of selfhost: `make lint-manifests` installs it into an environment of its own, and CHECKOV
 names the program to run.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-CASES = Path(__file__).parent.parent / "tests" / "golden" / "kubernetes"
+ROOT = Path(__file__).parent.parent
 # Check -> why a rendered default may fail it.
 EXCEPTIONS = {
     "CKV_K8S_43": "no digest: offline nobody knows it; `selfhost render --image repository:tag@sha256:...` pins it",
@@ -22,6 +22,13 @@ EXCEPTIONS = {
 }
 # Cases that were asked to be less strict than the default.
 ASKED = {"directory": {"CKV_K8S_22"}}  # --writable-root
+
+
+def cases() -> dict[str, Path]:
+    """Name -> folder of rendered objects."""
+    golden = sorted(path for path in (ROOT / "tests" / "golden" / "kubernetes").iterdir() if path.is_dir())
+    examples = sorted((ROOT / "examples").glob("*/rendered"))
+    return {path.name: path for path in golden} | {path.parent.name: path for path in examples}
 
 
 def failures(program: str, case: Path) -> tuple[int, dict[str, set[str]]]:
@@ -33,6 +40,8 @@ def failures(program: str, case: Path) -> tuple[int, dict[str, set[str]]]:
             [program, "-d", folder, "--framework", "kubernetes", "--quiet", "--skip-download", "-o", "json"],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
+    if not done.stdout.startswith("{"):
+        raise SystemExit(f"{program} ended with {done.returncode} and no report: {done.stderr[-2000:]}")
     report = json.loads(done.stdout)
     found: dict[str, set[str]] = {}
     for failed in report["results"]["failed_checks"]:
@@ -47,10 +56,13 @@ def main() -> int:
         print("checkov is not installed; `make lint-manifests` sets it up")
         return 2
     wrong = 0
-    for case in sorted(path for path in CASES.iterdir() if path.is_dir()):
+    for name, case in cases().items():
         passed, found = failures(program, case)
-        excused = set(EXCEPTIONS) | ASKED.get(case.name, set())
-        print(f"{case.name:12} passed {passed:4}  failed {', '.join(sorted(found)) or '-'}")
+        excused = set(EXCEPTIONS) | ASKED.get(name, set())
+        print(f"{name:22} passed {passed:4}  failed {', '.join(sorted(found)) or '-'}")
+        if not passed:
+            wrong += 1
+            print("  nothing was checked")
         for check in sorted(set(found) - excused):
             wrong += 1
             print(f"  {check} fails for {', '.join(sorted(found[check]))}")
