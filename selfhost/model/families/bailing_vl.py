@@ -12,6 +12,7 @@ from selfhost.model.families.multimodal import (
     plain,
     stage,
     text_config,
+    unquantized,
     with_towers,
 )
 from selfhost.model.families.qwen_vl import MODALITY, qwen3_tower
@@ -25,6 +26,8 @@ def ling3_vl(config: Config) -> Draught:
     draught = language(text_config(config), "BailingMoeV3ForCausalLM")
     vision = part(config, "vision_config")
     towers, buffers = qwen3_tower(vision, merging=False)
+    if _left_out(config, "visual"):
+        towers = tuple(unquantized(block) for block in towers)
     hidden = draught.facts.hidden_size
     merged = (
         vision.int("hidden_size", default=1152) * vision.int("spatial_merge_size", default=2, maximum=64) ** 2
@@ -34,7 +37,18 @@ def ling3_vl(config: Config) -> Draught:
         column("linear_fc1", hidden, merged, bias=True),
         row("linear_fc2", hidden, hidden, bias=True),
     )
+    if _left_out(config, "linear_proj"):
+        projector = unquantized(projector)
     return with_towers(draught, (*towers, projector), modality="text+image", buffers=buffers)
+
+
+def _left_out(config: Config, module: str) -> bool:
+    """FP8 checkpoints name the whole module in their exclusions (models/bailing_moe_v3_vl.py:215, :255)."""
+    given = config.optional_section("quantization_config")
+    if given is None or given.str("quant_method", default="") != "fp8":
+        return False
+    names = given.data.get("modules_to_not_convert") or given.data.get("ignored_layers") or ()
+    return isinstance(names, (list, tuple)) and (module in names or f"model.{module}" in names)
 
 
 def _pangu_tower(vision: Config, hidden: int) -> tuple[Block, ...]:

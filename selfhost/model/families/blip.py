@@ -77,7 +77,8 @@ def blip_tower(vision: Config) -> tuple[Block, ...]:
         norm("post_layernorm", width, bias=True),
     )
     layers = vision.int("num_hidden_layers", default=39, maximum=4096)
-    return (*encoder(("vision_model.encoder.layers",), layers, items), rest)
+    # vLLM gives the tower no prefix, so that is what exclusions see (models/blip2.py:532).
+    return (*encoder(("encoder.layers",), layers, items), rest)
 
 
 def blip2(config: Config) -> Draught:

@@ -14,8 +14,8 @@ from selfhost.model.families.common import (
     projections,
     read_heads,
     rope_buffer,
-    router,
     row,
+    whole,
 )
 from selfhost.model.families.multimodal import encoder, fused, plain, renamed, scaled, stage, with_towers
 from selfhost.model.modules import Block, Item, Vector
@@ -58,7 +58,7 @@ def _language(config: Config) -> Draught:
         ]
         for routes, name, width in zip(kinds, ("text_experts", "vision_experts"), widths, strict=True):
             if routes:
-                items.append(router(f"mlp.{name}_gate", counts[0], hidden, dtype="float32"))
+                items.append(whole(f"mlp.{name}_gate", counts[0], hidden, dtype="float32"))
                 items.append(experts_item(f"mlp.{name}", counts[0], hidden, width))
             else:
                 items += gated_mlp(f"mlp.{name}", hidden, inner, bias=bias)

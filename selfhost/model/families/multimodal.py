@@ -229,6 +229,14 @@ def encoder(
     )
 
 
+def unquantized(block: Block) -> Block:
+    """A copy that is built without quantization."""
+    items = tuple(
+        replace(item, quantizable=False) if isinstance(item, Matrix) else item for item in block.items
+    )
+    return replace(block, items=items)
+
+
 def stage(prefixes: Prefixes, *items: Item, replicated: bool = False) -> Block:
     """What a tower holds beside its layers."""
     return Block(prefixes=prefixes, items=items, tower=True, replicated=replicated)

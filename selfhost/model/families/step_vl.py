@@ -15,6 +15,7 @@ from selfhost.model.families.multimodal import (
     stage,
     table,
     text_config,
+    unquantized,
     weights,
     with_towers,
 )
@@ -60,7 +61,7 @@ def step3_vl(config: Config) -> Draught:
     layers = encoder(
         tuple(f"{one}.transformer.layers" for one in _TOWER),
         vision.int("num_hidden_layers", default=63, maximum=4096),
-        tuple(_unquantized(item) for item in items),
+        items,
     )
     hidden = config.int("hidden_size", default=draught.facts.hidden_size)
     rest = stage(
@@ -81,15 +82,8 @@ def step3_vl(config: Config) -> Draught:
         plain("vit_large_projector", hidden, 2 * outputs, bias=config.bool("projector_bias", default=True)),
     )
     buffers = (floats("vision_model.embeddings.position_ids", positions, "int64"),)
+    layers = tuple(unquantized(block) for block in layers)
     return with_towers(draught, (*layers, rest, projector), modality="text+image", buffers=buffers)
-
-
-def _unquantized(item: Item) -> Item:
-    from dataclasses import replace
-
-    from selfhost.model.modules import Matrix
-
-    return replace(item, quantizable=False) if isinstance(item, Matrix) else item
 
 
 def _perception(config: Config, hidden: int) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]:
