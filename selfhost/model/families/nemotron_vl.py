@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfhost.model.config import Config
+from selfhost.model.families._pooling import score
 from selfhost.model.families.common import Builder, Draught, norm
 from selfhost.model.families.internvl import intern_tower
 from selfhost.model.families.multimodal import (
@@ -10,12 +13,14 @@ from selfhost.model.families.multimodal import (
     encoder,
     floats,
     language,
+    part,
     plain,
     stage,
     text_config,
     weights,
     with_towers,
 )
+from selfhost.model.families.siglip import siglip_tower
 from selfhost.model.modules import Block, Buffer, Item
 
 # Width, layers, heads and MLP of timm's vision transformers (transformers_utils/configs/radio.py:12).
@@ -139,9 +144,41 @@ def nano(config: Config) -> Draught:
     return with_towers(draught, tuple(towers), modality=modality, buffers=buffers)
 
 
+# ---- embedding models
+def embedding_vl(config: Config) -> Draught:
+    """LlamaNemotronVLModel: SigLIP before Llama that looks both ways (models/nemotron_vl.py:473)."""
+    section = text_config(config, "llm_config", "text_config", model_type="llama_bidirec")
+    draught = language(
+        section,
+        None if section.has("architectures") else "LlamaBidirectionalModel",
+        prefixes=("language_model.model", "language_model"),
+    )
+    hidden = draught.facts.hidden_size
+    vision = part(config, "vision_config")
+    tower, buffers = siglip_tower(vision, config, ("vision_model",))
+    ratio = config.float("downsample_ratio", default=0.5)
+    if not 0 < ratio <= 1:
+        raise config.error("downsample_ratio", f"is {ratio:g}, outside 0 to 1")
+    merged = vision.int("hidden_size", default=768) * int(1 / ratio) ** 2
+    projector = stage(
+        ("mlp1",), norm("0", merged, bias=True), plain("1", hidden, merged), plain("3", hidden, hidden)
+    )
+    return with_towers(draught, (*tower, projector), modality="text+image", buffers=buffers)
+
+
+def ranker_vl(config: Config) -> Draught:
+    """LlamaNemotronVLForSequenceClassification: the embedding model and a score (models/nemotron_vl.py:568)."""
+    draught = embedding_vl(config)
+    section = text_config(config, "llm_config", "text_config")
+    item = score(section, draught.facts.hidden_size)
+    return replace(draught, last=replace(draught.last, items=(*draught.last.items, item)))
+
+
 ARCHITECTURES: dict[str, Builder] = {
     "NemotronH_Nano_VL_V2": nano,
     "NemotronH_Nano_Omni_Reasoning_V3": nano,
     "NemotronH_Super_Omni_Reasoning_V3": nano,
     "NemotronH_Omni_Reasoning_V3": nano,
+    "LlamaNemotronVLModel": embedding_vl,
+    "LlamaNemotronVLForSequenceClassification": ranker_vl,
 }
