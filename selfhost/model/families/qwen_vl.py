@@ -253,8 +253,23 @@ def colqwen3(config: Config) -> Draught:
 
 
 def colqwen3_5(config: Config) -> Draught:
-    """ColQwen3_5 (models/colqwen3_5.py)."""
-    return _projected(qwen3_5(config), projection(config) or 128, bias=True)
+    """ColQwen3_5 (models/colqwen3_5.py), whose file has to say which way attention looks (models/config.py:996)."""
+    inner = config.optional_section("text_config") or config
+    stated = [one for one in (config, inner) if one.has("retrieval_attention_contract")]
+    if not stated:
+        raise config.error(
+            "retrieval_attention_contract", "is missing; vLLM wants 'causal' or 'bidirectional'"
+        )
+    contract = stated[0].str("retrieval_attention_contract")
+    if contract not in ("causal", "bidirectional"):
+        raise config.error(
+            "retrieval_attention_contract", f"is {contract[:40]!r}, not 'causal' or 'bidirectional'"
+        )
+    section = {**inner.data, "is_causal": contract == "causal"}
+    own = {**config.data, "is_causal": contract == "causal"}
+    if inner is not config:
+        own["text_config"] = section
+    return _projected(qwen3_5(Config(own, config.path)), projection(config) or 128, bias=True)
 
 
 def jina_vl(config: Config) -> Draught:
