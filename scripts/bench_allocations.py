@@ -28,7 +28,6 @@ class Score:
 
     case: Case
     weights_error: float = 0.0
-    buffers_difference_bytes: int = 0
     kv_difference_bytes: float = 0.0
     capacity_error: float = 0.0
     refusal: str | None = None
@@ -83,7 +82,6 @@ def score(case: Case) -> Score:
     return Score(
         case=case,
         weights_error=found.weights_bytes / case.weights_bytes - 1,
-        buffers_difference_bytes=found.buffers_bytes - case.buffers_bytes,
         kv_difference_bytes=found.kv_bytes_per_token - case.kv_bytes_per_token,
         capacity_error=capacity,
     )

@@ -68,7 +68,6 @@ class Start:
     quantization: str | None = None
     weights_gib: float | None = None
     available_gib: float | None = None
-    activation_gib: float | None = None
     fits: bool | None = None
     refusal: str | None = None
 
@@ -134,7 +133,6 @@ def start(row: Mapping[str, Any]) -> Start:
         quantization=quantization,
         weights_gib=(found.weights_bytes + found.buffers_bytes + found.extra_bytes) / GIB,
         available_gib=found.kv_available_bytes / GIB,
-        activation_gib=found.activation_bytes / GIB,
         fits=found.fits,
     )
 

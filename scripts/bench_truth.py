@@ -1,7 +1,7 @@
 """What vLLM's own code allocates, as bench/ keeps it: reading it, and bringing new answers of the oracle into it.
 
-`python scripts/bench_truth.py ALLOCATIONS.json CONFIG_ROOT` writes bench/vllm_allocations.json from full answers (one
-object per model, TP and KV dtype) and bench/configs/ from the configurations that are not bundled with selfhost.
+`python scripts/bench_truth.py ALLOCATIONS.json CONFIG_ROOT DATE` writes bench/vllm_allocations.json from full answers
+(one object per model, TP and KV dtype) and bench/configs/ from the configurations that are not bundled with selfhost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from selfhost.model.raw import RawModel
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 ALLOCATIONS = BENCH / "vllm_allocations.json"
-CONFIGS = BENCH / "configs"
 ABOUT = (
     "What vLLM 0.32.0's own model classes and KV-cache code allocate per tensor-parallel rank: each model built on "
     "torch's meta device as rank 0, the platform answering as an H100 (cc 9.0) or a B200 (cc 10.0), then asked for "

@@ -79,9 +79,3 @@ class PlanFormatError(SelfhostError):
 
 class OutputError(SelfhostError):
     """A file or directory that cannot be written."""
-
-
-class DoesNotFitError(SelfhostError):
-    """No placement holds the model; the message carries the least-missing refusals."""
-
-    exit_code = 4

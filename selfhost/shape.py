@@ -13,7 +13,7 @@ from selfhost.attention import (
 from selfhost.dtypes import itemsize
 from selfhost.model.modules import Block, Embedding, Experts, Matrix
 from selfhost.model.spec import ModelSpec
-from selfhost.reserves import ModelShape, VisionShape
+from selfhost.reserves import ModelShape
 
 _RECURRENT = (GatedDeltaState, KimiDeltaState, LinearState, Mamba1State, Mamba2State, ShortConvState)
 
@@ -76,7 +76,7 @@ def shape_of(spec: ModelSpec, *, language_model_only: bool = False) -> ModelShap
         quantization=spec.scheme.id if spec.scheme else None,
         pooling=facts.pooling or facts.encoder_only,
         hybrid=bool(recurrent),
-        vision=None if language_model_only else _vision(spec),
+        vision=None if language_model_only else facts.image_encoder,
     )
 
 
@@ -85,17 +85,3 @@ def _vocabulary(spec: ModelSpec) -> int:
         if isinstance(item, Embedding) and item.divided:
             return item.rows
     return spec.facts.vocab_size
-
-
-def _vision(spec: ModelSpec) -> VisionShape | None:
-    encoder = spec.facts.image_encoder
-    if encoder is None:
-        return None
-    return VisionShape(
-        hidden_size=encoder.hidden_size,
-        intermediate_size=encoder.intermediate_size,
-        patches_per_token=encoder.patches_per_token,
-        pixel_bytes_per_token=encoder.pixel_bytes_per_token,
-        max_tokens_per_item=encoder.max_tokens_per_item,
-        output_copies=encoder.output_copies,
-    )

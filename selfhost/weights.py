@@ -88,7 +88,7 @@ def _matrix(item: Matrix, ranks: Ranks, replicated: bool) -> int:
                 f"Tensor parallel {tensor} cuts the {scheme.id} weights of {item.name}: {cut}.",
                 hint="Use a smaller --tp, or --pp for more GPUs.",
             )
-    total = scheme.matrix(rows, inputs, item.inputs, size) if scheme else sum(rows) * inputs * size
+    total = scheme.matrix(rows, inputs, size) if scheme else sum(rows) * inputs * size
     if item.bias:
         total += sum(rows) * size
     return total * item.copies
@@ -146,10 +146,9 @@ def _embedding(item: Embedding, ranks: Ranks, replicated: bool) -> int:
                     hint="Use a power of two.",
                 )
             rows //= ranks.tensor
-    if item.scheme is None:
-        total = rows * item.width * size
-    else:
-        total = item.scheme.matrix((rows,), item.width, item.width, size)
+    total = rows * item.width * size
+    if item.scheme is not None:
+        total = item.scheme.matrix((rows,), item.width, size)
     return total + (rows * size if item.bias else 0)
 
 

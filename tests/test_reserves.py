@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from selfhost.catalog.gpus import Gpu, find_gpu, gpus
 from selfhost.errors import UsageError
+from selfhost.model.spec import ImageEncoder
 from selfhost.reserves import (
     EngineSettings,
     ModelShape,
     Reserves,
-    VisionShape,
     capture_sizes,
     defaults,
     parse_version,
@@ -69,7 +69,7 @@ def cases() -> tuple[Case, ...]:
     shapes: dict[str, ModelShape] = {}
     for name, fields in document["shapes"].items():
         vision = fields.pop("vision", None)
-        shapes[name] = ModelShape(**fields, vision=VisionShape(**vision) if vision else None)
+        shapes[name] = ModelShape(**fields, vision=ImageEncoder(**vision) if vision else None)
     found = []
     for row in document["cases"]:
         if "shape" not in row or "weights_gib" not in row or "available_kv_gib" not in row:

@@ -49,11 +49,6 @@ class ModelEntry:
     via: str | None
     aliases: tuple[str, ...]
 
-    @property
-    def short_name(self) -> str:
-        """The repository's name without its owner."""
-        return self.id.rpartition("/")[2]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundledModel:

@@ -12,15 +12,10 @@ from selfhost.kv.groups import Group, StepTokens, block_bytes, blocks_for, group
 from selfhost.kv.pages import pages_of
 from selfhost.kv.settings import KvSettings, LayerGroup
 
-# First vLLM releases in which ...
-SETTLES_BLOCKS_SINCE = (
-    0,
-    26,
-)  # a window's blocks are freed when a step is processed, not when it is scheduled
-CONCURRENCY_TOKENS_SINCE = (
-    0,
-    21,
-)  # "KV cache size" is concurrency x context; issue 40691, logs of 0.20.0 and 0.21.0
+# First vLLM release in which a window's blocks are freed when a step is processed, not when it is scheduled.
+SETTLES_BLOCKS_SINCE = (0, 26)
+# First one whose "KV cache size" is concurrency x context: issue 40691, logs of 0.20.0 and 0.21.0.
+CONCURRENCY_TOKENS_SINCE = (0, 21)
 
 Stages = tuple[tuple[LayerGroup, ...], ...]
 """Per pipeline stage, its layers in order."""
@@ -39,7 +34,6 @@ class KvCapacity:
             of the blocks for each group, times the smallest block).
         fits: one request of the full context fits beside the null block; the engine refuses to start otherwise.
         short_bytes: bytes missing on the stage that misses most, 0 if it fits.
-        usable_requests: whole requests of the full context that really fit at once.
     """
 
     blocks: int
@@ -49,7 +43,6 @@ class KvCapacity:
     tokens: int
     fits: bool
     short_bytes: int
-    usable_requests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +60,6 @@ class KvLayout:
         bytes_per_token: what one more token of a long sequence costs on the fullest stage: layers that keep every
             token, indexers included, replication included; windows, chunks and states excluded.
         state_bytes_per_sequence: recurrent state of one sequence on the fullest stage, one copy, no padding.
-        state_allocated_bytes_per_sequence: what is allocated for it: padded pages, copies for prefix caching.
         states_cached: recurrent states are kept at block ends (prefix caching).
         speculative_tokens: drafted per step.
         engine: (major, minor) of vLLM.
@@ -82,21 +74,9 @@ class KvLayout:
     token_bytes_of_stage: tuple[tuple[tuple[float, int | None], ...], ...]
     bytes_per_token: float
     state_bytes_per_sequence: int
-    state_allocated_bytes_per_sequence: int
     states_cached: bool
     speculative_tokens: int
     engine: tuple[int, int]
-
-    def token_bytes(self, context_tokens: int) -> float:
-        """What one more token of a sequence costs whose context is at most `context_tokens`, on the fullest stage.
-
-        As `bytes_per_token`, with the windows and chunks that such a sequence never fills (Phi-4-mini declares a window
-        of 262,144 tokens for a context of 131,072).
-        """
-        return max(
-            sum(size for size, span in stage if span is None or span >= context_tokens)
-            for stage in self.token_bytes_of_stage
-        )
 
     @property
     def window_bytes_per_token(self) -> float:
@@ -160,7 +140,7 @@ class KvLayout:
         if not need:
             return KvCapacity(
                 blocks=1, block_bytes=0, blocks_per_request=0, max_concurrency=0.0, tokens=0, fits=True,
-                short_bytes=0, usable_requests=0,
+                short_bytes=0,
             )  # fmt: skip
         concurrency = blocks / need
         fits = blocks - 1 >= need
@@ -176,7 +156,6 @@ class KvLayout:
             tokens=tokens,
             fits=fits,
             short_bytes=0 if fits else self.short_bytes(available_bytes, need + 1),
-            usable_requests=max(0, blocks - 1) // need,
         )
 
     def short_bytes(self, available_bytes: int | tuple[int, ...], blocks: int) -> int:
@@ -278,7 +257,6 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         for stage in range(len(stages))
     )
     states = [(page, layers) for page, layers in counted if page.cache.reach == "state"]
-    copies = 2 + settings.speculative_tokens if paging.states_cached else 1 + settings.speculative_tokens
     return KvLayout(
         block_tokens=paging.block_tokens,
         kv_dtype=paging.kv_dtype,
@@ -290,15 +268,6 @@ def layout_of_stages(stages: Stages, settings: KvSettings) -> KvLayout:
         bytes_per_token=max(sum(size for size, span in stage if span is None) for stage in token_bytes),
         state_bytes_per_sequence=max(
             sum(page.cache.state_bytes * layers[stage] for page, layers in states)
-            for stage in range(len(stages))
-        ),
-        state_allocated_bytes_per_sequence=max(
-            sum(
-                page.bytes
-                * layers[stage]
-                * (copies + (page.cache.checkpoint_blocks if paging.states_cached else 0))
-                for page, layers in states
-            )
             for stage in range(len(stages))
         ),
         states_cached=paging.states_cached,

@@ -39,7 +39,6 @@ class Document:
 class Manifests:
     """What a target is given, objects first and in apply order."""
 
-    target: str
     documents: tuple[Document, ...]
 
 
@@ -70,7 +69,7 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     others = [name for name in names if name not in objects]
     documents += [document for name in others if (document := _fill(target, name, shown)) is not None]
     documents.append(Document(name=PLAN_FILE, text=to_json(plan)))
-    return Manifests(target=target, documents=tuple(documents))
+    return Manifests(documents=tuple(documents))
 
 
 def _fill(target: str, name: str, shown: object) -> Document | None:

@@ -20,7 +20,6 @@ class Target:
 
     patterns: Patterns
     scheme: Scheme | None
-    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,14 +22,10 @@ class Stored:
     """What the headers say about a model.
 
     Args:
-        bytes: of all stored tensors.
-        unclaimed_bytes: of tensors that no module of the model's own (draft layers included) takes by name.
         dtypes: stored dtype of each weight that a module takes, by the checkpoint's name without `.weight`.
         notes: sentences for the user.
     """
 
-    bytes: int
-    unclaimed_bytes: int
     dtypes: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -42,9 +38,8 @@ def _expected(block: Block) -> Iterator[tuple[str, int]]:
             if isinstance(item, Matrix):
                 rows = sum(part.units * part.unit for part in item.parts)
                 yield dot + item.name, rows * item.inputs
-                stored: dict[
-                    str, int
-                ] = {}  # several parts may lie in one tensor (gated delta net's q, k and v)
+                # Several parts may lie in one tensor (gated delta net's q, k and v).
+                stored: dict[str, int] = {}
                 for part in item.parts:
                     stored[part.name] = stored.get(part.name, 0) + part.units * part.unit * item.inputs
                 for name, elements in stored.items():
@@ -95,7 +90,7 @@ def examine(spec: ModelSpec, tensors: tuple[TensorHeader, ...]) -> Stored:
     notes: tuple[str, ...] = ()
     if loose > total // 1000:
         notes = (f"{gib(loose)} GiB of the stored tensors belong to no part that the engine loads.",)
-    return Stored(bytes=total, unclaimed_bytes=loose, dtypes=dtypes, notes=notes)
+    return Stored(dtypes=dtypes, notes=notes)
 
 
 def _under(prefixes: tuple[str, ...], tensors: tuple[TensorHeader, ...]) -> int:

@@ -5,7 +5,7 @@ Sizes here are of the whole model; `weights.py` turns them into bytes of one ran
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from selfhost.attention import Attention
@@ -42,6 +42,7 @@ class Matrix:
         copies: equal matrices in the block.
         whole_unless: heads that TP must divide; otherwise every rank holds the matrix whole, as vLLM's vision towers
             fall back to data parallelism. 0 for no such rule.
+        scheme: how its weights are quantized, set by `parse.py`; None when they are not.
     """
 
     name: str
@@ -61,11 +62,15 @@ class Experts:
     """The routed experts of one layer: `count` MLPs of `hidden` -> `intermediate` -> `hidden`.
 
     Args:
+        name: vLLM's module name inside its block.
         gated: w1 and w3 (two matrices up) rather than one.
         bias: biases on both sides (gpt-oss).
-        names: checkpoint names of up/gate/down inside one expert, for exclusion patterns.
-        padded: whether the kernels that round the intermediate size up are used (see weights.py).
+        names: checkpoint names of gate, up and down inside one expert, for exclusion patterns.
+        quantizable: False where vLLM passes no quantization.
+        dtype: element type where it is not the model's.
+        activation: the configuration's name of it; kernels round sizes by it (quantization/schemes.py).
         least_per_rank: smallest share of the intermediate size that tensor parallelism gives a rank (Kimi Linear).
+        scheme: how its weights are quantized, set by `parse.py`; None when they are not.
     """
 
     name: str
@@ -99,8 +104,12 @@ class Embedding:
     """A table by vocabulary: the input embedding or the output head, rows padded to 64 and divided over TP.
 
     Args:
-        head: the output head (it may be quantized, and has an optional bias).
+        head: the output head.
+        bias: a bias per row (of a head).
         divided: False where vLLM uses a plain embedding on every rank (positions, token types).
+        quantizable: True for heads that a checkpoint may hold quantized.
+        dtype: element type where it is not the model's.
+        scheme: how it is quantized, set by `parse.py`; None when it is not.
     """
 
     name: str
@@ -138,17 +147,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffer:
-    """GPU memory that is no parameter: a rotary table, a mask. Does not shrink with TP unless `divided`."""
+    """GPU memory that is no parameter: a rotary table, a mask. Does not shrink with TP unless `divided`.
+
+    Args:
+        dtype: element type; `model` stands for the model's until `parse.py` knows it.
+        tower: part of a vision or audio tower.
+    """
 
     name: str
     elements: int
     dtype: str
     divided: bool = False
     tower: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """Layers that only speculative decoding loads (MTP, next-n)."""
-
-    blocks: tuple[Block, ...] = field(default=())

@@ -73,7 +73,6 @@ def parse_model(raw: RawModel) -> ModelSpec:
         tied=draught.tied,
         draft=draught.draft,
         buffers=tuple(_resolve(buffer, dtype) for buffer in draught.buffers),
-        model_type=config.str("model_type"),
         parameters=parameters,
         licence=raw.licence,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from selfhost.model.modules import Block, Buffer
 from selfhost.quantization.schemes import Scheme
@@ -62,15 +62,25 @@ class ModelSpec:
     """A model, parsed once.
 
     Args:
-        first: what the first pipeline stage holds beside layers (embeddings, towers).
+        id: repository id, or the name of the directory or file.
+        revision: commit of the repository, None where none is known.
+        architecture: the class that config.json names.
+        origin: where it was read: see `raw.Origin`.
+        source: that place, for people.
+        dtype: element type the engine computes in.
+        first: what the first pipeline stage holds beside layers (embeddings).
         layers: decoder layers in order; equal layers are the same object.
         last: what the last stage holds (final norm, output head).
+        towers: vision and audio towers.
         tied: the output head is the input embedding.
         draft: layers that only speculative decoding loads.
-        towers: vision and audio towers.
+        buffers: GPU memory that is no parameter.
         scheme: the quantization most of the weights have, None when unquantized.
+        quantization: the name of the checkpoint's quantization method, None when unquantized.
         kv_dtype: KV-cache dtype the checkpoint declares (`fp8`), None when it declares none.
         parameters: whole-model count without draft layers.
+        licence: what the repository declares, None where it declares none.
+        notes: sentences for the user about what was read.
     """
 
     id: str
@@ -90,10 +100,9 @@ class ModelSpec:
     scheme: Scheme | None = None
     quantization: str | None = None
     kv_dtype: str | None = None
-    model_type: str = ""
     parameters: int = 0
     licence: str | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def with_blocks(
         self,

@@ -24,7 +24,7 @@ class BitsAndBytes:
         """4 or 8."""
         return self.width
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """vLLM up to 0.27 keeps nested scales expanded to fp32: 4 + 32/64 bits (bitsandbytes.py)."""
         rows = sum(parts)
         if self.width == 4:
@@ -33,8 +33,8 @@ class BitsAndBytes:
 
     def experts(self, shape: ExpertShape) -> int:
         """The same, expert by expert."""
-        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.hidden, shape.itemsize)
-        down = self.matrix((shape.hidden,), shape.intermediate, shape.intermediate, shape.itemsize)
+        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.itemsize)
+        down = self.matrix((shape.hidden,), shape.intermediate, shape.itemsize)
         return shape.local * (up + down) + shape.biases(shape.hidden, shape.intermediate)
 
 
@@ -71,7 +71,7 @@ class Gguf:
         size, weights = GGML_BLOCKS[self.block]
         return 8 * size / weights
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """Whole blocks along the inputs."""
         blocks = self.part_blocks if len(self.part_blocks) == len(parts) else (self.block,) * len(parts)
         total = 0
@@ -82,6 +82,6 @@ class Gguf:
 
     def experts(self, shape: ExpertShape) -> int:
         """The same, expert by expert."""
-        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.hidden, shape.itemsize)
-        down = self.matrix((shape.hidden,), shape.intermediate, shape.intermediate, shape.itemsize)
+        up = self.matrix((shape.shards * shape.intermediate,), shape.hidden, shape.itemsize)
+        down = self.matrix((shape.hidden,), shape.intermediate, shape.itemsize)
         return shape.local * (up + down) + shape.biases(shape.hidden, shape.intermediate)

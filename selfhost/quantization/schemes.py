@@ -64,7 +64,7 @@ class Scheme(Protocol):
     def bits(self) -> float:
         """Bits of one weight without its scales."""
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """Bytes of one linear layer on a rank: `parts` output rows of each fused part, `inputs` columns."""
 
     def experts(self, shape: ExpertShape) -> int:
@@ -157,7 +157,7 @@ class Fp8:
         """8."""
         return 8
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """quantization/utils/fp8_utils.py:1412 (block), modelopt.py:2110 (tensor)."""
         rows = sum(parts)
         total = rows * inputs
@@ -214,7 +214,7 @@ class Int8:
         """8."""
         return 8
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """compressed_tensors/schemes/compressed_tensors_w8a8_int8.py."""
         rows = sum(parts)
         return (
@@ -273,7 +273,7 @@ class PackedInt:
         """Bits of one packed weight."""
         return self.width
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """quantization/auto_awq.py, auto_gptq.py, compressed_tensors_wNa16.py `create_weights`."""
         rows = sum(parts)
         groups = ceil_div(inputs, self.group) if self.group else 1
@@ -328,7 +328,7 @@ class Nvfp4:
         """4."""
         return 4
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """quantization/modelopt.py:1992-2035."""
         rows = sum(parts)
         scales = 4 * len(parts) * (1 if self.weight_only else 2)
@@ -366,7 +366,7 @@ class Mx:
         """4 or 8."""
         return self.width
 
-    def matrix(self, parts: tuple[int, ...], inputs: int, full_inputs: int, itemsize: int) -> int:
+    def matrix(self, parts: tuple[int, ...], inputs: int, itemsize: int) -> int:
         """Values and one scale byte per group."""
         rows = sum(parts)
         return rows * inputs * self.width // 8 + rows * ceil_div(inputs, self.group)

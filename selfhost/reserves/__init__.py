@@ -20,7 +20,7 @@ from selfhost.reserves.settings import (
     parse_version,
     version_warning,
 )
-from selfhost.reserves.shape import ModelShape, VisionShape
+from selfhost.reserves.shape import ModelShape
 
 __all__ = [
     "KNOWN_VERSIONS",
@@ -29,7 +29,6 @@ __all__ = [
     "ModelShape",
     "Reserve",
     "Reserves",
-    "VisionShape",
     "capture_sizes",
     "defaults",
     "parse_version",

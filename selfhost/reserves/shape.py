@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionShape:
-    """The image encoder as the profiling run meets it: `items` of the largest size that fill the token budget."""
-
-    hidden_size: int
-    intermediate_size: int
-    patches_per_token: int
-    pixel_bytes_per_token: int
-    max_tokens_per_item: int
-    output_copies: int = 1
+from selfhost.model.spec import ImageEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,4 +33,4 @@ class ModelShape:
     quantization: str | None = None
     pooling: bool = False
     hybrid: bool = False
-    vision: VisionShape | None = None
+    vision: ImageEncoder | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import struct
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -226,13 +225,3 @@ class _Handler(BaseHTTPRequestHandler):
                 self.fake.sent_bytes += len(body[start : start + (1 << 16)])
         except OSError:
             self.close_connection = True  # the client has read enough
-
-
-def wait_for(condition: Any, seconds: float = 2.0) -> bool:
-    """Whether a condition comes true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return bool(condition())
