@@ -45,9 +45,11 @@ def serving_for(
         UnsupportedError: GPUs of a vendor that is not planned for.
     """
     hub = spec.origin in ("hub", "catalogue")
+    # vLLM reads a GGUF model from the file itself (0.23 transformers_utils/gguf_utils.py check_gguf_file).
+    suffix = ".gguf" if spec.origin == "gguf" else ""
     return Serving(
         version=engine,
-        model=spec.id if hub else f"{WEIGHTS_PATH}/{_file_name(spec.id)}",
+        model=spec.id if hub else f"{WEIGHTS_PATH}/{_file_name(spec.id)}{suffix}",
         revision=spec.revision if hub else None,
         served_name=spec.id if hub else _file_name(spec.id),
         model_dtype=spec.dtype,

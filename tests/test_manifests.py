@@ -457,6 +457,26 @@ def test_an_image_from_a_mirror_is_everywhere() -> None:
         RenderOptions(image="vllm/vllm-openai:latest")
 
 
+def test_a_mig_instance_is_asked_for_as_the_mixed_strategy_names_it() -> None:
+    manifests = render(plan(gpu="h100-sxm-80gb:3g.40gb", tensor=1))
+    spec = pod(manifests)
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchExpressions"] == [
+        {
+            "key": "nvidia.com/mig-3g.40gb.product",
+            "operator": "In",
+            "values": ["NVIDIA-H100-80GB-HBM3-MIG-3g.40gb"],
+        }
+    ]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/mig-3g.40gb"] == "1"
+    tolerated = ["nvidia.com/gpu", "nvidia.com/mig-3g.40gb"]
+    assert [toleration["key"] for toleration in spec["tolerations"]] == tolerated
+    readme = next(document.text for document in manifests.documents if document.name == "README.md")
+    assert "strategy mixed" in readme
+
+
 def test_an_unknown_target() -> None:
     with pytest.raises(UsageError, match="nomad"):
         render(plan(), target="nomad")

@@ -323,6 +323,13 @@ def test_a_directory_is_served_from_the_volume() -> None:
     assert made.engine.args[1].text == "--served-model-name=tiny"
 
 
+def test_a_gguf_file_is_served_by_its_name() -> None:
+    changes = {"id": "tiny-Q8_0", "origin": "gguf", "revision": None}
+    made = plan(model=changes, engine="vllm@0.23")
+    assert made.weights.location == made.engine.args[0].text == "/weights/tiny-Q8_0.gguf"
+    assert made.engine.args[1].text == "--served-model-name=tiny-Q8_0"
+
+
 @pytest.mark.parametrize("path", ["..", "/", ".", "../..", "/data/.."])
 def test_a_directory_cannot_climb_out_of_the_volume(path: str) -> None:
     made = plan(model={"id": path, "origin": "directory", "revision": None})

@@ -84,11 +84,17 @@ class Gpu:
 
     @property
     def node_label(self) -> tuple[str, str]:
-        """Kubernetes node label that the vendor's feature discovery sets, and its value here."""
+        """Kubernetes node label that the vendor's feature discovery sets, and its value here.
+
+        Of a MIG instance: those of the strategy `mixed`, under which its resource has the profile's name too
+        (NVIDIA k8s-device-plugin, internal/lm/mig-strategy.go).
+        """
         if self.vendor == "AMD":
             return "amd.com/gpu.product-name", self.aliases[-1].replace(" ", "_")
         product = self.aliases[0].replace(" ", "-")
-        return "nvidia.com/gpu.product", f"{product}-MIG-{self.mig_profile}" if self.mig_profile else product
+        if self.mig_profile:
+            return f"nvidia.com/mig-{self.mig_profile}.product", f"{product}-MIG-{self.mig_profile}"
+        return "nvidia.com/gpu.product", product
 
 
 @cache

@@ -64,6 +64,7 @@ class View:
     health_path: str
     metrics_path: str
     gpu_resource: str
+    gpu_taints: tuple[str, ...]
     gpu_count: Noted
     gpu_name: str
     node_label: str
@@ -144,6 +145,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         health_path=plan.engine.health_path,
         metrics_path=plan.engine.metrics_path,
         gpu_resource=plan.gpu.resource,
+        gpu_taints=_taints(plan),
         gpu_count=Noted(value=str(plan.gpu.count), because=_gpu_reason(plan)),
         gpu_name=plan.gpu.name,
         node_label=plan.gpu.label,
@@ -207,18 +209,26 @@ def _headline(plan: Plan) -> tuple[str, ...]:
     split, budget = plan.split, plan.memory
     shape = f"TP {split.tensor}" + (f" x PP {split.pipeline}" if split.pipeline > 1 else "")
     shape += f" x DP {split.data}" if split.data > 1 else ""
+    noun = "request" if budget.concurrency == 1 else "requests"
     lines = [
         f"{plan.model.id} at {plan.model.revision or 'an unpinned revision'}",
         f"{_replicas(plan)}{plan.gpu.count} x {plan.gpu.name} ({shape}), {plan.engine.name} {plan.engine.version}",
-        f"sized for {budget.concurrency} requests of {budget.max_model_len:,} tokens at once",
+        f"sized for {budget.concurrency:,} {noun} of {budget.max_model_len:,} tokens at once",
     ]
     if plan.model.revision is None and plan.weights.kind == "hub":
         lines.append(
             f"NOT PINNED: no commit was known when this was planned; plan {plan.model.id}@COMMIT to pin it"
         )
+    if "/mig-" in plan.gpu.resource:
+        lines.append("MIG: for nodes with the strategy mixed; under single an instance is one nvidia.com/gpu")
     if plan.gpu.vendor == "AMD":
         lines.append("AMD: not tried under Pod Security restricted; vLLM's own example runs privileged")
     return tuple(lines)
+
+
+def _taints(plan: Plan) -> tuple[str, ...]:
+    """Keys by which GPU nodes are kept free of other pods: the vendor's, and that of a MIG profile."""
+    return tuple(dict.fromkeys((f"{plan.gpu.vendor.lower()}.com/gpu", plan.gpu.resource)))
 
 
 def _replicas(plan: Plan) -> str:
