@@ -92,6 +92,9 @@ def text_config(
     section = config.optional_section(*(names or ("text_config",))) or config
     kind = section.str("model_type", default=model_type)
     data: dict[str, object] = {**SIZES.get(kind, {}), "model_type": kind, **section.data, **(more or {})}
+    if config.has("quantization_config"):
+        # One quantization for all parts; some text families ask which.
+        data.setdefault("quantization_config", config.data["quantization_config"])
     if section is not config and (outer_tie is not None or config.has("tie_word_embeddings")):
         inner = (
             Config(data, section.path).bool("tie_word_embeddings", default=False) if forward_tie else False

@@ -114,6 +114,9 @@ def parakeet(sound: Config, hidden: int) -> tuple[tuple[Block, ...], tuple[Buffe
 def nano(config: Config) -> Draught:
     """NemotronH_Nano_VL_V2 and the Omni models."""
     section = text_config(config, "llm_config", "text_config", model_type="nemotron_h")
+    if "NemotronH_Nano_VL_V2" not in config.strings("architectures", default=()):
+        # Only that name has a rule on the state's type; the others keep the model's (models/config.py:1098).
+        section = Config({**section.data, "mamba_ssm_cache_dtype": "auto"}, section.path)
     draught = language(
         section, None if section.has("architectures") else "NemotronHForCausalLM", prefixes=_TEXT
     )
