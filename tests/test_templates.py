@@ -88,7 +88,8 @@ def test_any_text_survives_quoting(text: str) -> None:
     assert quoted.isascii()
     assert "\n" not in quoted
     assert yaml.safe_load(f"- key: {quoted} # rest") == [{"key": text}]
-    assert yaml.safe_load(f"{{{quoted}: [{quoted}]}}") == {text: [text]}
+    if len(quoted) < 1024:  # YAML ends the search for a key's colon there; keys of objects are shorter
+        assert yaml.safe_load(f"{{{quoted}: [{quoted}]}}") == {text: [text]}
 
 
 @given(st.text())
