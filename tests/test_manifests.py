@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
+from selfhost.catalog.gpus import find_gpu
 from selfhost.engines import Argument, EnvVar, parse_image
 from selfhost.errors import OutputError, UnsupportedError, UsageError
 from selfhost.manifests import Manifests, RenderOptions, render, write_manifests
 from selfhost.plan import Plan, from_json, to_json
 from selfhost.units import GIB, MIB
 from selfhost.workload import Split, Workload
-from tests.plans import plan
+from tests.plans import budget, plan
 
 VERSIONS = tuple(f"1.{minor}" for minor in range(29, 38))
 SCHEMAS = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
@@ -458,7 +459,9 @@ def test_an_image_from_a_mirror_is_everywhere() -> None:
 
 
 def test_a_mig_instance_is_asked_for_as_the_mixed_strategy_names_it() -> None:
-    manifests = render(plan(gpu="h100-sxm-80gb:3g.40gb", tensor=1))
+    instance = find_gpu("h100-sxm-80gb:3g.40gb")
+    small = budget(instance, Split(), weights_bytes=8 * GIB, kv_needed_bytes=4 * GIB)
+    manifests = render(plan(gpu=instance.id, tensor=1, budget=small))
     spec = pod(manifests)
     (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
