@@ -118,7 +118,8 @@ def checkpoint(spec: ModelSpec) -> tuple[Tensor, ...]:
         for block in (spec.first, *layers, *spec.draft, *spec.towers, spec.last)
         for tensor in _block(block, spec.dtype)
     ]
-    if spec.architecture == "DeepseekV3ForCausalLM" and spec.draft:  # its MTP layer comes with copies of both tables
+    # DeepSeek V3's MTP layer comes with copies of both tables.
+    if spec.architecture == "DeepseekV3ForCausalLM" and spec.draft:
         tensors += [
             Tensor(
                 name=f"{spec.draft[0].prefixes[0]}.copy.{item.name}.weight",

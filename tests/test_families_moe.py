@@ -14,10 +14,9 @@ from selfhost.catalog.gpus import find_gpu
 from selfhost.errors import ConfigError, SelfhostError
 from selfhost.memory import budget
 from selfhost.model.families import builder
-from selfhost.model.parse import parse_model
-from selfhost.model.raw import RawModel
 from selfhost.model.spec import ModelSpec
 from selfhost.workload import Split, Workload
+from tests.configs import parse
 
 TRUTH = json.loads((Path(__file__).parent / "data" / "families_moe.json").read_text())
 CASES: dict[str, dict[str, Any]] = {case["name"]: case for case in TRUTH["cases"]}
@@ -25,23 +24,9 @@ RANKS = [(name, index) for name, case in CASES.items() for index in range(len(ca
 GPUS = {"9.0": "h100-sxm-80gb", "10.0": "b200"}
 
 
-def parse(config: dict[str, Any], quantization: dict[str, Any] | None = None) -> ModelSpec:
-    return parse_model(
-        RawModel(
-            reference="test",
-            id="test",
-            revision=None,
-            origin="directory",
-            source="test",
-            config=config,
-            quantization=quantization,
-        )
-    )
-
-
 @cache
 def case_spec(name: str) -> ModelSpec:
-    return parse(CASES[name]["config"], CASES[name].get("quantization"))
+    return parse(CASES[name]["config"], quantization=CASES[name].get("quantization"))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,9 +11,8 @@ import pytest
 from selfhost import weights
 from selfhost.errors import ConfigError
 from selfhost.model.families import builder
-from selfhost.model.parse import parse_model
-from selfhost.model.raw import RawModel
 from selfhost.model.spec import ModelSpec
+from tests.configs import parse
 
 TRUTH = json.loads((Path(__file__).parent / "data" / "families_multimodal.json").read_text())
 CASES: list[dict[str, Any]] = TRUTH["cases"]
@@ -21,19 +20,6 @@ TEXT: dict[str, Any] = {
     "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 1000, "max_position_embeddings": 512,
 }  # fmt: skip
-
-
-def parse(config: dict[str, Any]) -> ModelSpec:
-    return parse_model(
-        RawModel(
-            reference="test",
-            id="test",
-            revision=None,
-            origin="directory",
-            source="test",
-            config=config,
-        )
-    )
 
 
 def held(spec: ModelSpec, tensor: int) -> tuple[int, int]:

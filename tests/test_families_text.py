@@ -13,26 +13,10 @@ from selfhost import weights
 from selfhost.attention import Setting
 from selfhost.errors import ConfigError
 from selfhost.model.families import architectures, builder
-from selfhost.model.parse import parse_model
-from selfhost.model.raw import RawModel
-from selfhost.model.spec import ModelSpec
+from tests.configs import parse
 
 TRUTH = json.loads((Path(__file__).parent / "data" / "text_families.json").read_text())
 CASES: list[dict[str, Any]] = TRUTH["cases"]
-
-
-def parse(config: dict[str, Any], *, pooling: bool = False) -> ModelSpec:
-    return parse_model(
-        RawModel(
-            reference="test",
-            id="test",
-            revision=None,
-            origin="directory",
-            source="test",
-            config=config,
-            pooling=pooling,
-        )
-    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from selfhost.errors import MalformedAnswerError
-from selfhost.model.parse import parse_model
-from selfhost.model.raw import RawModel, TensorHeader
+from selfhost.model.raw import TensorHeader
+from selfhost.model.spec import ModelSpec
 from selfhost.weights import Ranks, blocks_bytes
+from tests.configs import parse
 
 CONFIG: dict[str, object] = {
     "architectures": ["LlamaForCausalLM"],
@@ -47,26 +48,13 @@ def headers(
     )
 
 
-def raw(tensors: tuple[TensorHeader, ...], **config: object) -> RawModel:
-    return RawModel(
-        reference="x",
-        id="x",
-        revision=None,
-        origin="directory",
-        source="x",
-        config=CONFIG | config,
-        tensors=tensors,
-    )
-
-
-def weights(model: RawModel) -> int:
-    spec = parse_model(model)
+def weights(spec: ModelSpec) -> int:
     return blocks_bytes((spec.first, *spec.layers, spec.last), Ranks(dtype=spec.dtype))
 
 
 def test_headers_that_agree_give_their_own_bytes() -> None:
     tensors = headers()
-    assert weights(raw(tensors)) == sum(t.bytes for t in tensors) + NORMS
+    assert weights(parse(CONFIG, tensors=tensors)) == sum(t.bytes for t in tensors) + NORMS
 
 
 @pytest.mark.parametrize(
@@ -74,25 +62,21 @@ def test_headers_that_agree_give_their_own_bytes() -> None:
 )
 def test_a_weight_of_another_size_is_refused_by_name(name: str) -> None:
     with pytest.raises(MalformedAnswerError, match=name):
-        parse_model(raw(headers({name: (7, 256)})))
+        parse(CONFIG, tensors=headers({name: (7, 256)}))
 
 
 def test_a_missing_dtype_comes_from_the_headers() -> None:
     config = {key: value for key, value in CONFIG.items() if key != "torch_dtype"}
-    model = RawModel(
-        reference="x", id="x", revision=None, origin="directory", source="x", config=config,
-        tensors=headers(dtype="float16"),
-    )  # fmt: skip
-    assert parse_model(model).dtype == "float16"
+    assert parse(config, tensors=headers(dtype="float16")).dtype == "float16"
 
 
 def test_layers_the_engine_does_not_load_are_said() -> None:
     extra = TensorHeader(
         name="model.layers.2.eh_proj.weight", dtype="bfloat16", shape=(4096, 256), bytes=2 << 20
     )
-    spec = parse_model(raw((*headers(), extra)))
+    spec = parse(CONFIG, tensors=(*headers(), extra))
     assert any("no part" in note for note in spec.notes)
-    assert not parse_model(raw(headers())).notes
+    assert not parse(CONFIG, tensors=headers()).notes
 
 
 def test_gguf_blocks_are_those_of_each_tensor() -> None:
@@ -104,10 +88,7 @@ def test_gguf_blocks_are_those_of_each_tensor() -> None:
     tensors = tuple(
         TensorHeader(name=t.name, dtype=kind(t.name), shape=t.shape, bytes=t.bytes) for t in headers()
     )
-    model = RawModel(
-        reference="x", id="x", revision=None, origin="gguf", source="x", config=CONFIG, tensors=tensors,
-        quantization={"quant_method": "gguf", "file_type": "q4_k_m"},
-    )  # fmt: skip
+    model = parse(CONFIG, tensors=tensors, quantization={"quant_method": "gguf", "file_type": "q4_k_m"})
     expected = 0
     for tensor in tensors:
         cells = tensor.shape[0] * tensor.shape[1]

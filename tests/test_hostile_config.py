@@ -13,9 +13,8 @@ from selfhost.catalog.gpus import find_gpu
 from selfhost.catalog.models import load
 from selfhost.errors import ConfigError, SelfhostError
 from selfhost.memory import budget
-from selfhost.model.parse import parse_model
-from selfhost.model.raw import RawModel
 from selfhost.workload import Split, Workload
+from tests.configs import parse
 
 BASES = (
     "Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V3", "openai/gpt-oss-20b", "google/gemma-3-27b-it", "Qwen/Qwen3.5-27B",
@@ -28,14 +27,10 @@ ABSURD: tuple[object, ...] = (
 )  # fmt: skip
 
 
-def raw(config: dict[str, object]) -> RawModel:
-    return RawModel(reference="x", id="x", revision=None, origin="directory", source="x", config=config)
-
-
 def attempt(config: dict[str, object]) -> SelfhostError | None:
     """Parse and size three splits; what refused it, if anything did."""
     try:
-        spec = parse_model(raw(config))
+        spec = parse(config)
         for split in (Split(), Split(tensor=4), Split(tensor=2, pipeline=3)):
             result = budget(spec, Workload(max_model_len=4096), split, find_gpu("h100-sxm-80gb"))
             sizes = (result.weights_bytes, result.kv_bytes_per_token, result.kv_needed_bytes)
@@ -117,20 +112,20 @@ def test_the_refusal_names_the_field() -> None:
     config = dict(load("Qwen/Qwen3-8B").config)
     for field, value in (("hidden_size", "4096"), ("num_hidden_layers", 10**30), ("vocab_size", -5)):
         with pytest.raises(ConfigError) as caught:
-            parse_model(raw(config | {field: value}))
+            parse(config | {field: value})
         assert caught.value.field == field
     with pytest.raises(ConfigError) as caught:
-        parse_model(raw({key: value for key, value in config.items() if key != "hidden_size"}))
+        parse({key: value for key, value in config.items() if key != "hidden_size"})
     assert caught.value.field == "hidden_size"
     with pytest.raises(ConfigError) as caught:
-        parse_model(raw(config | {"architectures": ["NoSuchForCausalLM"]}))
+        parse(config | {"architectures": ["NoSuchForCausalLM"]})
     assert caught.value.field == "architectures"
 
 
 def test_zero_heads_are_refused() -> None:
     config = dict(load("Qwen/Qwen3-8B").config)
     with pytest.raises(ConfigError) as caught:
-        parse_model(raw(config | {"num_key_value_heads": 0}))
+        parse(config | {"num_key_value_heads": 0})
     assert caught.value.field == "num_key_value_heads"
 
 
