@@ -73,6 +73,18 @@ def about_memory(gpu: Gpu | None, *, named: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def about_engine(engine: EngineVersion, spec: ModelSpec) -> tuple[str, ...]:
+    """What to know where the release is not the one whose model classes were read."""
+    from selfhost.engines import get_engine, parse_engine
+
+    checked = parse_engine(f"{engine.engine}@{get_engine(engine.engine).default_version}")
+    if engine.number[:2] == checked.number[:2]:
+        return ()
+    return (
+        f"Model classes were read in {checked}; whether {engine} has {spec.architecture} is not known here.",
+    )
+
+
 def objection_to(
     spec: ModelSpec,
     engine: EngineVersion,

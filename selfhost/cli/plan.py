@@ -21,7 +21,7 @@ from selfhost.cli._options import (
     workload_options,
 )
 from selfhost.cli._output import emit_json, headline, next_step, say, table
-from selfhost.cli._sizing import about_memory, again, as_sentence, choose_gpu, requests
+from selfhost.cli._sizing import about_engine, about_memory, again, as_sentence, choose_gpu, requests
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.units import ceil_div, gib, size_words
 from selfhost.workload import Split, Workload
@@ -307,7 +307,8 @@ def _show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
         [_row(number, placement) for number, placement in _shown(placements.fitting, pick)],
         wrap=1,
     )
-    click.echo("\n  GiB are per GPU; room is how many times the load fits.\n")
+    click.echo("\n  Fewest GPUs first, then least memory. GiB are per GPU; room is how many times")
+    click.echo("  the load fits.\n")
     if placements.refused:
         say(_refused(placements.refused))
     if asked.spec.licence:
@@ -318,7 +319,11 @@ def _show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
 
 def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
     """What to know beside the table."""
-    notes = [*asked.spec.notes, *about_memory(asked.gpus[0], named=True)]
+    notes = [
+        *asked.spec.notes,
+        *about_memory(asked.gpus[0], named=True),
+        *about_engine(asked.engine, asked.spec),
+    ]
     if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs == ceil_div(
         asked.workload.concurrency, plan.split.data
     ):

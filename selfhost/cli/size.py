@@ -19,6 +19,7 @@ from selfhost.cli._options import (
 )
 from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
 from selfhost.cli._sizing import (
+    about_engine,
     about_memory,
     again,
     as_sentence,
@@ -72,7 +73,7 @@ def command(
     from selfhost.memory import budget
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
-    notes = [*spec.notes, *about_memory(card, named=gpu is not None)]
+    notes = [*spec.notes, *about_memory(card, named=gpu is not None), *about_engine(version, spec)]
     limit = spec.facts.max_context_tokens
     if workload.max_model_len is not None and workload.max_model_len > limit:
         notes.append(
