@@ -320,7 +320,8 @@ def lfm2_moe(config: Config) -> Draught:
     count, inner = config.int("num_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     mlp = gated_mlp("feed_forward", sizes.hidden, width, names=("w1", "w1", "w3", "w2"))
     sparse: tuple[Item, ...] = (
-        router("feed_forward.gate", count, sizes.hidden),
+        # The gate may be quantized, where a checkpoint does not name it (models/lfm2_moe.py:92).
+        whole("feed_forward.gate", count, sizes.hidden),
         experts_item("feed_forward.experts", count, sizes.hidden, inner, names=("w1", "w3", "w2")),
     )
     if config.bool("use_expert_bias", default=True):

@@ -19,6 +19,7 @@ from selfhost.model.families.common import (
     read_heads,
     rope_buffer,
     router,
+    whole,
 )
 from selfhost.model.modules import Item, Vector
 
@@ -69,7 +70,8 @@ def qwen_moe(config: Config, *, biased: bool, qk_norm: str | None) -> Draught:
     )
     sparse: tuple[Item, ...] = (
         *common,
-        router("mlp.gate", count, sizes.hidden),
+        # Qwen3's gate may be quantized, where a checkpoint does not name it (models/qwen3_moe.py:170).
+        whole("mlp.gate", count, sizes.hidden, quantizable=qk_norm is not None),
         experts_item("mlp.experts", count, sizes.hidden, inner),
     )
     if shared:
