@@ -167,6 +167,9 @@ class TestRefusals:
         with pytest.raises(ModelNotFoundError) as caught:
             load_model("out/tuned", environ=hub.environ())
         assert caught.value.hint == "for the local directory write ./out/tuned"
+        with pytest.raises(OfflineError) as offline:
+            load_model("out/tuned", environ={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")})
+        assert offline.value.hint == caught.value.hint
 
     def test_missing_revision(self, hub: FakeHub) -> None:
         with pytest.raises(ModelNotFoundError, match=f"{NAME} has no revision nope"):

@@ -128,9 +128,12 @@ def _gguf(found: Reference) -> RawModel:
 
 def _hub(found: Reference, environ: Mapping[str, str], timeout_seconds: float) -> RawModel:
     cache = cache_directory(environ)
+    here = found.revision is None and os.path.isfile(os.path.join(found.name, "config.json"))
+    local = f"for the local directory write ./{found.name}" if here else None
     if is_offline(environ):
         error = OfflineError(
-            f"HF_HUB_OFFLINE is set and {found.text} is not in the cache {cache}.", hint=_offline_hint(found)
+            f"HF_HUB_OFFLINE is set and {found.text} is not in the cache {cache}.",
+            hint=local or _offline_hint(found),
         )
         return _cached(found, cache, error)
     from selfhost.hub.repository import load_repository
@@ -138,15 +141,15 @@ def _hub(found: Reference, environ: Mapping[str, str], timeout_seconds: float) -
     try:
         return load_repository(found, environ=environ, cache=cache, timeout_seconds=timeout_seconds)
     except OfflineError as error:
-        if models.close_matches(found.name):
+        if local:
+            error.hint = local
+        elif models.close_matches(found.name):
             # Offline, a mistyped name and an unreachable Hub look alike: say the likelier way out first.
             error.hint = f"{models.suggestion(found.name)} Otherwise {error.hint}"
         return _cached(found, cache, error)
     except ModelNotFoundError as error:
-        if found.revision is None and os.path.isfile(os.path.join(found.name, "config.json")):
-            raise ModelNotFoundError(
-                error.message, hint=f"for the local directory write ./{found.name}"
-            ) from error
+        if local:
+            raise ModelNotFoundError(error.message, hint=local) from error
         raise
 
 

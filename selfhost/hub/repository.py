@@ -264,7 +264,7 @@ def _not_found(reference: Reference, error: ModelNotFoundError) -> SelfhostError
         )
     return ModelNotFoundError(
         f"No model {reference.name} on the Hub, or it is private (nor a bundled model of that name).",
-        hint=suggestion(reference.name),
+        hint=f"{suggestion(reference.name)} A private one needs HF_TOKEN.",
     )
 
 
