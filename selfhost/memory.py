@@ -193,13 +193,8 @@ class _Sizing:
     def __init__(
         self, prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | None, version: Version
     ) -> None:
-        self.prepared, self.workload, self.split, self.gpu, self.version = (
-            prepared,
-            workload,
-            split,
-            gpu,
-            version,
-        )
+        self.prepared, self.workload, self.split = prepared, workload, split
+        self.gpu, self.version = gpu, version
         model = prepared.spec
         self.max_model_len = workload.max_model_len or model.facts.max_context_tokens
         self.stage = prepared.stages[prepared.fullest]
@@ -397,5 +392,5 @@ def highest_concurrency(
 
 
 __all__ = [
-    "NEWEST", "MemoryBudget", "Prepared", "Term", "UnsupportedError", "budget", "highest_concurrency", "prepare",
+    "NEWEST", "MemoryBudget", "Prepared", "Term", "budget", "highest_concurrency", "prepare",
 ]  # fmt: skip

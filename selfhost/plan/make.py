@@ -75,11 +75,7 @@ def make_plan(
         UnsupportedError: the engine or the GPU cannot run it.
         UsageError: a name or a number is out of range.
     """
-    if name is not None and NAME.fullmatch(name) is None:
-        raise UsageError(
-            f"{name!r} is no name for Kubernetes objects.",
-            hint="Lower-case letters, digits, dashes; at most 40.",
-        )
+    called = _name(spec, name)
     stored = _stored(spec, budget, split, stored_bytes)
     driver = get_engine(engine.engine)
     clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
@@ -98,7 +94,7 @@ def make_plan(
         raise UnsupportedError(f"{spec.id} on {gpu.name}: {objection.because}.", hint=objection.hint)
     plan = Plan(
         schema=SCHEMA,
-        name=name or derive.object_name(spec.id),
+        name=called,
         model=_model(spec),
         weights=_weights(spec, serving, stored, safetensors=safetensors),
         engine=_engine(driver, engine, serving, image),
@@ -121,6 +117,15 @@ def make_plan(
     )
     check(plan)
     return plan
+
+
+def _name(spec: ModelSpec, name: str | None) -> str:
+    if name is not None and NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name!r} is no name for Kubernetes objects.",
+            hint="Lower-case letters, digits, dashes; at most 40.",
+        )
+    return name or derive.object_name(spec.id)
 
 
 def _resolved(workload: Workload, budget: MemoryBudget) -> Workload:

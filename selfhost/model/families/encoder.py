@@ -85,7 +85,7 @@ def colbert_head(config: Config, sizes: Heads) -> tuple[Item, ...]:
     return (linear(config, "colbert_linear", width, sizes.hidden, bias=False),)
 
 
-def _tables(config: Config, sizes: Heads, *, positions: bool, types: int) -> tuple[Item, ...]:
+def _tables(sizes: Heads, *, positions: bool, types: int) -> tuple[Item, ...]:
     """Embeddings beside the words', all divided by rows as vocabularies are, and the norm behind them."""
     items: list[Item] = []
     if positions:
@@ -112,7 +112,7 @@ def bert(config: Config, last: Last, *, model_type: str = "bert", name: str = "b
     )
     return _encoder(
         config, sizes, items, last, name=f"{name}.encoder", layers="layer", inner=inner,
-        first=_tables(config, sizes, positions=True, types=config.int("type_vocab_size", default=2, minimum=0)),
+        first=_tables(sizes, positions=True, types=config.int("type_vocab_size", default=2, minimum=0)),
         buffers=(Buffer(name="position ids", elements=sizes.positions, dtype="int64"),),
     )  # fmt: skip
 
@@ -182,7 +182,7 @@ def _rope_encoder(
 
     return _encoder(
         config, sizes, dense, last, name="encoder", layers="layers", inner=inner, plan=plan,
-        first=_tables(config, sizes, positions=False, types=types), buffers=(rotary,),
+        first=_tables(sizes, positions=False, types=types), buffers=(rotary,),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from selfhost.model.families.common import (
 from selfhost.model.modules import Item, Matrix, Part, Vector
 
 
-def _mova(config: Config, sizes: Heads, values: int, *, biased: bool, gate_bias: bool) -> tuple[Item, ...]:
+def _mova(sizes: Heads, values: int, *, biased: bool, gate_bias: bool) -> tuple[Item, ...]:
     """Queries and keys in one matrix, and `values` value projections that a router chooses from (:760-860)."""
     name = "self_attn"
     parts = (
@@ -69,7 +69,7 @@ def k2_horizon(config: Config) -> Draught:
             return (*plain, *gated_mlp("mlp", hidden, inner), *more)
         attention = projections(sizes, bias=biased, output_bias=biased)
         if values:
-            attention = _mova(config, sizes, values, biased=biased, gate_bias=gate_bias)
+            attention = _mova(sizes, values, biased=biased, gate_bias=gate_bias)
         return (
             *attention,
             whole("mlp.gate", count, hidden),

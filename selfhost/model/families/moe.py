@@ -51,7 +51,7 @@ def mixtral(config: Config) -> Draught:
     )  # fmt: skip
 
 
-def _sparse(config: Config, layers: int) -> Callable[[int], bool]:
+def _sparse(config: Config) -> Callable[[int], bool]:
     """Which layers route, in Qwen's fields."""
     dense = set(config.ints("mlp_only_layers", default=()))
     step = config.int("decoder_sparse_step", default=1, maximum=1 << 16)
@@ -80,7 +80,7 @@ def qwen_moe(config: Config, *, biased: bool, qk_norm: str | None) -> Draught:
             *gated_mlp("mlp.shared_expert", sizes.hidden, shared),
             router("mlp.shared_expert_gate", 1, sizes.hidden),
         )
-    routes = _sparse(config, sizes.layers)
+    routes = _sparse(config)
     needs_dense = not all(routes(index) for index in range(sizes.layers))
     dense_size = config.int("intermediate_size", default=None)
     dense: tuple[Item, ...] = ()
@@ -170,9 +170,7 @@ def gpt_oss(config: Config) -> Draught:
     count = config.int("num_local_experts", maximum=1 << 16)
     inner = config.int("intermediate_size")
     window = config.int("sliding_window")
-    layer_types(
-        config, sizes.layers
-    )  # refuses a list that is too short; which layers it names does not matter
+    layer_types(config, sizes.layers)  # a list that is too short is refused; the pattern is fixed
     windows = tuple(window if index % 2 == 0 else None for index in range(sizes.layers))
     items: tuple[Item, ...] = (
         *attention(sizes, bias=True, output_bias=True),

@@ -35,7 +35,7 @@ def _attention(name: str, inputs: int) -> tuple[Item, ...]:
     )
 
 
-def _tower(config: Config, hidden: int, inner: int) -> tuple[Block, ...]:
+def _tower(hidden: int, inner: int) -> tuple[Block, ...]:
     items: tuple[Item, ...] = (
         *_attention("attention", _WIDTH),
         column("feed_forward.w1", _MLP, _WIDTH, bias=True),
@@ -96,9 +96,7 @@ def molmo(config: Config) -> Draught:
         prefixes=draught.first.prefixes,
         items=(Embedding(name="embed_tokens", rows=words + _EXTRA_WORDS, width=sizes.hidden),),
     )
-    return with_towers(
-        replace(draught, first=first), _tower(config, sizes.hidden, inner), modality="text+image"
-    )
+    return with_towers(replace(draught, first=first), _tower(sizes.hidden, inner), modality="text+image")
 
 
 def _molmo2_tower(vision: Config, adapter: Config) -> tuple[Block, ...]:
