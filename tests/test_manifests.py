@@ -21,7 +21,7 @@ from referencing import Registry, Resource
 from selfhost.catalog.gpus import find_gpu
 from selfhost.engines import Argument, EnvVar, parse_image
 from selfhost.errors import OutputError, UnsupportedError, UsageError
-from selfhost.manifests import Manifests, RenderOptions, render, write_manifests
+from selfhost.manifests import Document, Manifests, RenderOptions, render, write_manifests
 from selfhost.plan import Plan, from_json, to_json
 from selfhost.units import GIB, MIB
 from selfhost.workload import Split, Workload
@@ -585,6 +585,25 @@ def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError):
             write_manifests(rendered("plain"), path)
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    good = rendered("plain")
+    bad = replace(good, documents=(*good.documents, Document(name="no/such/folder.yaml", text="x")))
+    with pytest.raises(OutputError):
+        write_manifests(bad, tmp_path / "out")
+    assert names(tmp_path) == []
+    write_manifests(good, tmp_path)
+    with pytest.raises(OutputError):
+        write_manifests(bad, tmp_path)
+    assert names(tmp_path) == sorted(document.name for document in good.documents)
+
+
+def test_what_a_killed_rendering_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".selfhost-abc").mkdir()
+    (tmp_path / ".selfhost-abc" / "50-deployment.yaml").write_text("half", encoding="utf-8")
+    write_manifests(rendered("plain"), tmp_path)
+    assert names(tmp_path) == sorted(document.name for document in rendered("plain").documents)
 
 
 def test_files_can_be_read_by_others(tmp_path: Path) -> None:

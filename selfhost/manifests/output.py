@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # What the first line of every file that a template makes holds, and the first lines of a plan.
 MARK = "Written by selfhost"
+_STAGE = ".selfhost-"  # where files are written before they take their places
 _PLAN_MARK = '"schema": "selfhost/plan/'
 
 
@@ -31,10 +33,11 @@ def write_manifests(manifests: Manifests, directory: Path) -> tuple[Path, ...]:
         OutputError: the directory holds files that selfhost did not write, or it cannot be written.
     """
     names = {document.name for document in manifests.documents}
+    new = not directory.exists()
     try:
         earlier = _earlier(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".selfhost-", dir=directory))
+        stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=directory))
         try:
             for document in manifests.documents:
                 (stage / document.name).write_text(document.text, encoding="utf-8")
@@ -46,6 +49,9 @@ def write_manifests(manifests: Manifests, directory: Path) -> tuple[Path, ...]:
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
+        if new:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
         raise OutputError(f"Cannot write {directory}: {error.strerror or error}.") from None
     return tuple(directory / document.name for document in manifests.documents)
 
@@ -57,6 +63,10 @@ def _earlier(directory: Path) -> tuple[Path, ...]:
     if not directory.is_dir():
         raise OutputError(f"{directory} is not a directory.", hint="Name another one with -o.")
     found = sorted(directory.iterdir())
+    for path in found:
+        if path.name.startswith(_STAGE) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)  # of a rendering that was killed
+    found = [path for path in found if path.is_symlink() or path.exists()]
     foreign = [path.name for path in found if not _is_ours(path)]
     if foreign:
         raise OutputError(
