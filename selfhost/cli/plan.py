@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,33 +19,19 @@ from selfhost.cli._options import (
     split_options,
     workload_options,
 )
-from selfhost.cli._output import emit_json, headline, next_step, say, table
-from selfhost.cli._sizing import about_engine, about_memory, again, as_sentence, choose_gpu, requests
+from selfhost.cli._output import emit_json
+from selfhost.cli._placements import Asked, as_facts, show, show_next, show_nothing
+from selfhost.cli._sizing import again, as_sentence, choose_gpu
 from selfhost.errors import UnsupportedError, UsageError
-from selfhost.units import ceil_div, gib, size_words
+from selfhost.units import ceil_div, size_words
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
-    from selfhost.engines import EngineVersion, Objection
+    from selfhost.engines import Objection
     from selfhost.memory import MemoryBudget
-    from selfhost.model.raw import RawModel
-    from selfhost.model.spec import ModelSpec
-    from selfhost.place import Placement, Placements, Refusal
+    from selfhost.place import Placements
     from selfhost.plan import Plan
-
-SHOWN = 10  # rows of the table, and refusals named below it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a plan is asked for, understood."""
-
-    raw: RawModel
-    spec: ModelSpec
-    engine: EngineVersion
-    gpus: tuple[Gpu, ...]
-    workload: Workload
 
 
 @click.command()
@@ -89,9 +74,6 @@ def command(
     Without --tp, --pp or --dp the fewest GPUs of each kind are searched for. The choice is written with -o as a
     plan.json, which `selfhost render` takes. Exit code 4: nothing fits.
     """
-    printed = output is not None and str(output) == "-"
-    if printed and as_json:
-        raise UsageError("--json prints the plan already.", hint="Leave -o - out.")
     from selfhost.catalog.gpus import gpus
     from selfhost.engines import parse_engine
     from selfhost.hub import load_model
@@ -121,13 +103,13 @@ def command(
             return 0
         write_plan(plan, output)
     if as_json:
-        emit_json("placements", as_facts(asked, placements, plan, pick, output))
+        emit_json("placements", as_facts(placements, plan, pick, output))
     elif plan is None:
-        _show_nothing(asked, placements)
+        show_nothing(asked, placements)
     else:
-        _show(asked, placements, plan, pick)
+        show(asked, placements, plan, pick)
         words = again(model, workload, split if fixed else None, more=_typed(context))
-        _show_next(words + (" --ep" if split.expert and not fixed else ""), pick, output)
+        show_next(words + (" --ep" if split.expert and not fixed else ""), pick, output)
     return 0 if plan is not None else 4
 
 
@@ -222,186 +204,3 @@ def _now() -> str:
     fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
     moment = datetime.fromtimestamp(int(fixed), UTC) if fixed.isdigit() else datetime.now(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def as_facts(
-    asked: Asked, placements: Placements, plan: Plan | None, pick: int, output: Path | None
-) -> dict[str, object]:
-    """The object of `selfhost/placements/v1`."""
-    import json
-
-    from selfhost.place import RANKING
-    from selfhost.plan import to_json
-
-    return {
-        "fits": plan is not None,
-        "ranking": RANKING,
-        "picked": pick if plan is not None else None,
-        "placements": [
-            {
-                "gpu_id": placement.gpu_id,
-                "gpus": placement.split.gpus,
-                "split": asdict(placement.split),
-                "weights_bytes": placement.budget.weights_bytes,
-                "kv_available_bytes": placement.budget.kv_available_bytes,
-                "kv_needed_bytes": placement.budget.kv_needed_bytes,
-                "kv_tokens": placement.budget.kv_tokens,
-                "max_concurrency": placement.budget.max_concurrency,
-                "max_context_tokens": placement.budget.max_context_tokens,
-                "total_memory_bytes": placement.total_memory_bytes,
-                "multi_node": placement.multi_node,
-            }
-            for placement in placements.fitting
-        ],
-        "refusals": [
-            {
-                "gpu_id": refusal.gpu_id,
-                "gpus": refusal.split.gpus,
-                "split": asdict(refusal.split),
-                "because": refusal.because,
-                "short_bytes": refusal.short_bytes,
-            }
-            for refusal in placements.refused
-        ],
-        "plan_file": None if output is None or plan is None else str(output),
-        "plan": None if plan is None else json.loads(to_json(plan)),
-    }
-
-
-def _load(asked: Asked) -> str:
-    return requests(
-        asked.workload.concurrency, asked.workload.max_model_len or asked.spec.facts.max_context_tokens
-    )
-
-
-def _show_nothing(asked: Asked, placements: Placements) -> None:
-    who = f"None of {len(asked.gpus)} kinds of GPU carries"
-    if len(asked.gpus) == 1:
-        count = placements.refused[0].split.gpus
-        who = f"{count} × {asked.gpus[0].name} {'does' if count == 1 else 'do'} not carry"
-    headline(f"Nothing fits. {who} {_load(asked)} of {asked.spec.id}.", good=False)
-    click.echo()
-    _show_refusals(placements.refused)
-    _show_remedies(asked, placements.refused)
-
-
-def _show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
-    chosen = placements.fitting[pick - 1]
-    verb = "carries" if chosen.split.gpus == 1 else "carry"
-    text = f"{chosen.split.gpus} × {plan.gpu.name} {verb} {_load(asked)} of {asked.spec.id}."
-    if len(asked.gpus) > 1:
-        kept = len(placements.fitting)
-        text += f" {kept} of {len(asked.gpus)} kinds of GPU {'does' if kept == 1 else 'do'}."
-    headline(text, good=True)
-    click.echo()
-    table(
-        (
-            ("#", "right"),
-            ("GPUs", "left"),
-            ("split", "left"),
-            ("weights", "right"),
-            ("KV cache", "right"),
-            ("tokens", "right"),
-            ("room", "right"),
-        ),
-        [_row(number, placement) for number, placement in _shown(placements.fitting, pick)],
-        wrap=1,
-    )
-    click.echo("\n  Fewest GPUs first, then least memory. GiB are per GPU; room is how many times")
-    click.echo("  the load fits.\n")
-    if placements.refused:
-        say(_refused(placements.refused))
-    if asked.spec.licence:
-        say(f"Licence: {asked.spec.licence}.")
-    for note in _notes(asked, plan):
-        say(f"Note: {note}")
-
-
-def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
-    """What to know beside the table."""
-    notes = [
-        *asked.spec.notes,
-        *about_memory(asked.gpus[0], named=True),
-        *about_engine(asked.engine, asked.spec),
-    ]
-    if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs == ceil_div(
-        asked.workload.concurrency, plan.split.data
-    ):
-        notes.append(
-            f"The plan sets {plan.memory.max_num_seqs:,} requests a step, for all to run at once; by itself the engine "
-            "takes fewer."
-        )
-    return tuple(notes)
-
-
-def _show_next(words: str, pick: int, output: Path | None) -> None:
-    if output is None:
-        next_step(f"selfhost plan {words} -o plan.json", "write the choice down")
-    else:
-        click.echo(f"Written to {output}: #{pick}.")
-        next_step(f"selfhost render {shlex.quote(str(output))} -o out", "its manifests")
-
-
-def _shown(fitting: tuple[Placement, ...], pick: int) -> list[tuple[int, Placement]]:
-    rows = list(enumerate(fitting, start=1))
-    return rows[:SHOWN] if pick <= SHOWN else [*rows[: SHOWN - 1], rows[pick - 1]]
-
-
-def _row(number: int, placement: Placement) -> tuple[str, ...]:
-    budget, split = placement.budget, placement.split
-    names = (("TP", split.tensor), ("PP", split.pipeline), ("DP", split.data))
-    divided = " ".join(f"{name} {size}" for name, size in names if size > 1) + (" EP" if split.expert else "")
-    room = (budget.max_concurrency or 0) * split.data / budget.concurrency
-    return (
-        str(number),
-        f"{split.gpus} × {placement.gpu_id}",
-        divided or "–",
-        gib(budget.weights_bytes),
-        gib(budget.kv_available_bytes or 0),
-        f"{budget.kv_tokens or 0:,}",
-        f"{room:.1f}×",
-    )
-
-
-def _refused(refused: tuple[Refusal, ...]) -> str:
-    """The refusals that miss least, on one paragraph."""
-    parts = []
-    for refusal in refused[:SHOWN]:
-        short = (
-            f"short {gib(refusal.short_bytes)} GiB a GPU"
-            if refusal.short_bytes is not None
-            else refusal.because
-        )
-        parts.append(f"{refusal.split.gpus} × {refusal.gpu_id} {short}")
-    more = f" · and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
-    return f"Refused: {' · '.join(parts)}{more}."
-
-
-def _show_refusals(refused: tuple[Refusal, ...]) -> None:
-    table(
-        (("GPUs", "left"), ("short GiB", "right"), ("because", "left")),
-        [
-            (
-                f"{refusal.split.gpus} × {refusal.gpu_id}",
-                "–" if refusal.short_bytes is None else gib(refusal.short_bytes),
-                refusal.because,
-            )
-            for refusal in refused[:SHOWN]
-        ],
-    )
-    if len(refused) > SHOWN:
-        click.echo(f"\n  and {len(refused) - SHOWN} more, which miss more.")
-
-
-def _show_remedies(asked: Asked, refused: tuple[Refusal, ...]) -> None:
-    """What would make the load fit on the placement that misses least."""
-    from selfhost.cli._sizing import remedies_for, show_remedies
-
-    nearest = next((refusal for refusal in refused if refusal.short_bytes is not None), None)
-    if nearest is None:
-        return
-    gpu = next(gpu for gpu in asked.gpus if gpu.id == nearest.gpu_id)
-    changes = remedies_for(
-        asked.spec, asked.workload, nearest.split, gpu, asked.engine, from_this_checkpoint=True
-    )
-    show_remedies(f"What would help on {nearest.split.gpus} × {gpu.name}:", changes)
