@@ -20,6 +20,10 @@ _MODELOPT: dict[str, Scheme] = {
 }
 
 
+# Parts of names that vLLM leaves unquantized whatever the list says (quantization/modelopt.py:244).
+_NEVER = ("vision_tower", "vision_model", "vit_large_projector")
+
+
 def _modelopt_scheme(section: Config, algorithm: str) -> Scheme:
     scheme: Scheme | None = _MODELOPT.get(algorithm.upper())
     if scheme is None:
@@ -52,7 +56,7 @@ def modelopt(config: Config, section: Config) -> Declared | None:
         return Declared(
             method="modelopt", main=_modelopt_scheme(source, algorithm),
             experts=_MODELOPT["FP8"] if algorithm.upper() == "FP8_PER_CHANNEL_PER_TOKEN" else None,
-            excluded=Patterns(_spread(entries), "modelopt"),
+            excluded=Patterns((*_spread(entries), *_NEVER), "modelopt"),
             heads=True, kv_dtype=kv_dtype,
         )  # fmt: skip
     by_algorithm: dict[str, list[str]] = {}
