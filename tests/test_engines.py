@@ -18,7 +18,9 @@ from selfhost.engines import (
     parse_engine,
     parse_image,
 )
+from selfhost.engines.vllm.tables import FORMATS
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.quantization import SCHEMES
 from selfhost.workload import Split, Workload
 
 
@@ -39,6 +41,10 @@ def serving(engine: str = "vllm", **changes: Any) -> Serving:
         "hub_cache_dir": "/weights/hub",
     }
     return Serving(**(values | changes))
+
+
+def test_every_quantization_scheme_says_where_vllm_runs_it() -> None:
+    assert set(SCHEMES) == set(FORMATS)
 
 
 def texts(asked: Serving) -> list[str]:

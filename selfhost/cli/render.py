@@ -46,7 +46,8 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
         emit_json("render", {"target": target, "name": decided.name, "files": [str(path) for path in paths]})
         return
     objects = sum(document.is_object for document in manifests.documents)
-    headline(f"{decided.name}: {objects} objects for {target} in {output}, in the order they are applied.")
+    noun = "object" if objects == 1 else "objects"
+    headline(f"{decided.name}: {objects} {noun} for {target} in {output}, in the order they are applied.")
     click.echo()
     table((("file", "left"), ("what it is", "left")), [(path.name, _what(path)) for path in paths])
     if target == "kubernetes":

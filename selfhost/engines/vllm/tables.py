@@ -70,13 +70,21 @@ class Format:
 
 FORMATS = {
     "fp8": Format(capability=75, amd=True),
+    "fp8-tensor": Format(capability=75, amd=True),
     "fp8-block": Format(capability=75, amd=True),
     "int8": Format(capability=75, amd=True),
     "awq-int4": Format(capability=75, amd=True),
     "gptq-int4": Format(capability=75, amd=True),
+    "gptq-int8": Format(capability=75, amd=True),
+    "autoround-int4": Format(capability=75, amd=True),
     "w4a16": Format(capability=75, amd=True),
-    "nvfp4": Format(capability=75, amd=False),
+    "w8a16": Format(capability=75, amd=True),
+    "nvfp4": Format(
+        capability=75, amd=False
+    ),  # emulated on ROCm (kernels/linear/__init__.py:592), no way to serve
+    "nvfp4a16": Format(capability=75, amd=False),
     "mxfp4": Format(capability=80, amd=True),
+    "mxfp8": Format(capability=75, amd=True),
     "bnb-nf4": Format(capability=70, amd=False),
     "bnb-int8": Format(capability=70, amd=False),
 }
