@@ -19,7 +19,7 @@ ALL = models.models()
 
 def test_the_index_is_fresh() -> None:
     script = runpy.run_path(str(SCRIPT))
-    assert (models.DIRECTORY / "index.json").read_text(encoding="utf-8") == script["index_text"]()
+    assert Path(models.DIRECTORY, "index.json").read_text(encoding="utf-8") == script["index_text"]()
 
 
 def test_there_are_many_and_the_ones_everybody_compares() -> None:
@@ -80,7 +80,7 @@ def test_a_query_needs_every_word() -> None:
 
 
 def test_the_files_are_small_and_strict_json() -> None:
-    paths = list(models.DIRECTORY.glob("*.json"))
+    paths = list(Path(models.DIRECTORY).glob("*.json"))
     assert sum(path.stat().st_size for path in paths) < 2_000_000
 
     def refuse(name: str) -> float:

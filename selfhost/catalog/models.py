@@ -8,14 +8,14 @@ by scripts/build_catalogue.py.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from selfhost.errors import ModelNotFoundError
 
-DIRECTORY = Path(__file__).with_name("models")
+DIRECTORY = os.path.join(os.path.dirname(__file__), "models")
 STATUSES = ("current", "earlier", "legacy")
 
 
@@ -94,8 +94,8 @@ def find_id(name: str) -> str | None:
     """
     wanted = name.lower()
     if "/" in wanted and _is_safe(wanted):
-        path = DIRECTORY / file_name(wanted)
-        if path.is_file():
+        path = _path(wanted)
+        if os.path.isfile(path):
             return _read(path)["id"]  # type: ignore[return-value]
     return _names().get(wanted)
 
@@ -118,17 +118,17 @@ def load(name: str) -> BundledModel:
 def find(name: str) -> BundledModel | None:
     """Load one bundled model, None when no bundled model has that name."""
     wanted = name.lower()
-    path = DIRECTORY / file_name(wanted)
-    if "/" in wanted and _is_safe(wanted) and path.is_file():
+    path = _path(wanted)
+    if "/" in wanted and _is_safe(wanted) and os.path.isfile(path):
         return _bundled(_read(path), alias=None)
     model_id = _names().get(wanted)
     if model_id is None:
         return None
-    path = DIRECTORY / file_name(model_id)
-    if path.is_file():
+    path = _path(model_id)
+    if os.path.isfile(path):
         return _bundled(_read(path), alias=None)
     owner = next(entry for entry in _index() if model_id in entry.aliases)
-    return _bundled(_read(DIRECTORY / file_name(owner.id)), alias=model_id)
+    return _bundled(_read(_path(owner.id)), alias=model_id)
 
 
 def close_matches(name: str, *, limit: int = 3) -> tuple[str, ...]:
@@ -163,14 +163,20 @@ def _is_safe(name: str) -> bool:
     return all(char.isalnum() or char in "-_./" for char in name) and ".." not in name
 
 
-def _read(path: Path) -> dict[str, object]:
-    facts: dict[str, object] = json.loads(path.read_bytes())
+def _path(model_id: str) -> str:
+    return os.path.join(DIRECTORY, file_name(model_id))
+
+
+def _read(path: str) -> dict[str, object]:
+    with open(path, "rb") as file:
+        facts: dict[str, object] = json.load(file)
     return facts
 
 
 @cache
 def _index() -> tuple[ModelEntry, ...]:
-    rows: list[dict[str, object]] = json.loads((DIRECTORY / "index.json").read_bytes())["models"]
+    rows = _read(os.path.join(DIRECTORY, "index.json"))["models"]
+    assert isinstance(rows, list)
     return tuple(_entry(row) for row in rows)
 
 

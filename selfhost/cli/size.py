@@ -200,8 +200,6 @@ def _show(
 
 
 def _answer(spec: ModelSpec, result: MemoryBudget, split: Split, gpu: Gpu | None) -> str:
-    from selfhost.place import fails_to_start, shortage
-
     load = requests(result.concurrency, result.max_model_len)
     if gpu is None:
         where = "on one GPU" if split.gpus == 1 else f"on each of {split.gpus} GPUs"
@@ -217,6 +215,8 @@ def _answer(spec: ModelSpec, result: MemoryBudget, split: Split, gpu: Gpu | None
         text = f"Fits. {cards} {'holds' if split.gpus == 1 else 'hold'} {load}"
         more = int((result.max_concurrency or 0) * split.data) - result.concurrency
         return f"{text}, with room for {more:,} more." if more > 0 else f"{text}, and no more."
+    from selfhost.place import fails_to_start, shortage
+
     each = "is" if split.gpus == 1 else "are each"
     if fails_to_start(result):
         return f"Does not fit. {cards} {each} short {gib(result.short_bytes)} GiB for {as_sentence(shortage(result))}"

@@ -129,6 +129,22 @@ def snapshot_path(cache: Path, name: str, commit: str) -> Path:
     return cache / f"models--{name.replace('/', '--')}" / "snapshots" / commit
 
 
+def cache_root(path: Path) -> Path | None:
+    """For a snapshot inside huggingface_hub's cache the cache itself, as its files are links into `blobs`."""
+    absolute = Path(os.path.abspath(path))
+    if absolute.parent.name == "snapshots" and absolute.parents[1].name.startswith("models--"):
+        return absolute.parents[2]
+    return None
+
+
+def local_name(path: Path) -> str:
+    """The directory's name, or the repository's where the directory is a snapshot of huggingface_hub's cache."""
+    absolute = Path(os.path.abspath(path))
+    if cache_root(absolute):
+        return absolute.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+    return shown(absolute.name) or "model"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
     """The files of one directory, opened only where they are regular files under `root`."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfhost.catalog import models
 from selfhost.catalog.models import BundledModel
 from selfhost.errors import ModelNotFoundError, OfflineError
 from selfhost.hub.references import Reference, parse_reference, shown
 from selfhost.model.raw import RawModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
 TRUE = ("1", "ON", "YES", "TRUE")  # huggingface_hub's own reading of HF_HUB_OFFLINE
@@ -59,6 +62,8 @@ def load_model(
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
     """huggingface_hub's cache: HF_HUB_CACHE, or `hub` under HF_HOME (its constants.py)."""
+    from pathlib import Path
+
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(name):
             return Path(os.path.expandvars(environ[name])).expanduser()
@@ -90,14 +95,14 @@ def _bundled(found: Reference, bundled: BundledModel) -> RawModel:
 
 
 def _directory(found: Reference) -> RawModel:
-    from selfhost.hub.directory import read_directory
+    from selfhost.hub.directory import cache_root, local_name, read_directory
 
     path = _expanded(found)
-    read = read_directory(path, allowed=_cache_root(path))
+    read = read_directory(path, allowed=cache_root(path))
     return RawModel(
         reference=found.text,
-        id=_local_name(path),
-        revision=path.name if _cache_root(path) else None,
+        id=local_name(path),
+        revision=path.name if cache_root(path) else None,
         origin="directory",
         source=str(path),
         config=read.config,
@@ -200,28 +205,14 @@ def _offline_hint(found: Reference) -> str:
 
 
 def _expanded(found: Reference) -> Path:
+    from pathlib import Path
+
     try:
         return Path(found.name).expanduser()
     except RuntimeError as error:
         raise ModelNotFoundError(
             f"{shown(found.name)} names no home directory.", hint="write the full path."
         ) from error
-
-
-def _cache_root(path: Path) -> Path | None:
-    """For a snapshot inside huggingface_hub's cache the cache itself, as its files are links into `blobs`."""
-    absolute = Path(os.path.abspath(path))
-    if absolute.parent.name == "snapshots" and absolute.parents[1].name.startswith("models--"):
-        return absolute.parents[2]
-    return None
-
-
-def _local_name(path: Path) -> str:
-    """The directory's name, or the repository's where the directory is a snapshot of huggingface_hub's cache."""
-    absolute = Path(os.path.abspath(path))
-    if _cache_root(absolute):
-        return absolute.parents[1].name.removeprefix("models--").replace("--", "/", 1)
-    return shown(absolute.name) or "model"
 
 
 __all__ = ["cache_directory", "is_offline", "load_model"]
