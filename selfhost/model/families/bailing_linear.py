@@ -14,11 +14,10 @@ from selfhost.model.families.common import (
     Draught,
     Heads,
     column,
-    experts_item,
     gated_mlp,
     norm,
     qkv,
-    router,
+    routed_mlp,
     row,
 )
 from selfhost.model.families.deepseek import latent_attention
@@ -64,15 +63,15 @@ def _experts(
     count, inner = config.int("num_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     shared = config.int("num_shared_experts", default=0, minimum=0, maximum=1 << 10)
     shared_size = config.int("moe_shared_expert_intermediate_size", default=inner) * shared
-    items: list[Item] = [
-        router("mlp.gate", count, hidden, dtype=router_dtype),
-        experts_item("mlp.experts", count, hidden, inner),
-    ]
-    if corrected:
-        items.append(Vector(name="mlp.gate.expert_bias", units=count, dtype="float32"))
-    if shared:
-        items.extend(gated_mlp("mlp.shared_experts", hidden, shared_size, bias=biased))
-    return tuple(items)
+    return routed_mlp(
+        hidden,
+        count,
+        inner,
+        router_dtype=router_dtype,
+        correction="gate.expert_bias" if corrected else None,
+        shared=shared_size,
+        shared_bias=biased,
+    )
 
 
 def _linear_attention(config: Config, sizes: Heads) -> tuple[Item, ...]:

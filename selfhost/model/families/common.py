@@ -165,6 +165,40 @@ def experts_item(
     )  # fmt: skip
 
 
+def routed_mlp(
+    hidden: int,
+    count: int,
+    intermediate: int,
+    *,
+    router_dtype: str | None = None,
+    correction: str | None = None,
+    shared: int = 0,
+    shared_name: str = "shared_experts",
+    shared_bias: bool = False,
+) -> tuple[Item, ...]:
+    """Router, routed experts and the shared ones as one MLP, all under `mlp`.
+
+    Args:
+        hidden: width of the model.
+        count: routed experts.
+        intermediate: width of each.
+        router_dtype: element type of the router where it is not the model's.
+        correction: name of the fp32 bias by which the router's choice is corrected, None without one.
+        shared: width of all shared experts together, 0 for none.
+        shared_name: their name.
+        shared_bias: they have biases.
+    """
+    items: list[Item] = [
+        router("mlp.gate", count, hidden, dtype=router_dtype),
+        experts_item("mlp.experts", count, hidden, intermediate),
+    ]
+    if correction is not None:
+        items.append(Vector(name=f"mlp.{correction}", units=count, dtype="float32"))
+    if shared:
+        items.extend(gated_mlp(f"mlp.{shared_name}", hidden, shared, bias=shared_bias))
+    return tuple(items)
+
+
 def embedding(name: str, vocab: int, hidden: int) -> Embedding:
     """The input embedding."""
     return Embedding(name=name, rows=vocab, width=hidden)

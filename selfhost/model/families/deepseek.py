@@ -13,12 +13,11 @@ from selfhost.model.families.common import (
     Draught,
     Heads,
     column,
-    experts_item,
     gated_mlp,
     norm,
     read_heads,
     rope_buffer,
-    router,
+    routed_mlp,
     row,
     whole,
 )
@@ -124,15 +123,14 @@ def moe_items(
     count = config.int("n_routed_experts", maximum=1 << 16)
     inner = config.int("moe_intermediate_size")
     shared = config.int("n_shared_experts", default=0, minimum=0, maximum=1 << 10)
-    items: list[Item] = [
-        router("mlp.gate", count, hidden, dtype=router_dtype),
-        experts_item("mlp.experts", count, hidden, inner),
-    ]
-    if corrected:
-        items.append(Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"))
-    if shared:
-        items.extend(gated_mlp("mlp.shared_experts", hidden, inner * shared))
-    return tuple(items)
+    return routed_mlp(
+        hidden,
+        count,
+        inner,
+        router_dtype=router_dtype,
+        correction="gate.e_score_correction_bias" if corrected else None,
+        shared=inner * shared,
+    )
 
 
 def latent_moe(

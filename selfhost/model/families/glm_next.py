@@ -13,11 +13,10 @@ from selfhost.model.families.common import (
     Draught,
     Heads,
     column,
-    experts_item,
     gated_mlp,
     norm,
     rope_buffer,
-    router,
+    routed_mlp,
     row,
     whole,
 )
@@ -107,12 +106,9 @@ def _feed(config: Config, hidden: int, *, routed: bool) -> tuple[Item, ...]:
         return gated_mlp("mlp", hidden, config.int("intermediate_size"))
     count, inner = config.int("n_routed_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     shared = config.int("n_shared_experts", default=1, minimum=0, maximum=1 << 10)
-    items: list[Item] = [router("mlp.gate", count, hidden), experts_item("mlp.experts", count, hidden, inner)]
-    if config.str("topk_method", default="noaux_tc") == "noaux_tc":
-        items.append(Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"))
-    if shared:
-        items.extend(gated_mlp("mlp.shared_experts", hidden, inner * shared))
-    return tuple(items)
+    corrected = config.str("topk_method", default="noaux_tc") == "noaux_tc"
+    correction = "gate.e_score_correction_bias" if corrected else None
+    return routed_mlp(hidden, count, inner, correction=correction, shared=inner * shared)
 
 
 def _layer_kinds(config: Config, layers: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,10 +13,9 @@ from selfhost.model.families.common import (
     Draught,
     Heads,
     column,
-    experts_item,
     gated_mlp,
     norm,
-    router,
+    routed_mlp,
 )
 from selfhost.model.families.deepseek import indexer, latent_attention, latent_buffers, read_latent_heads
 from selfhost.model.modules import Item, Vector
@@ -51,11 +50,8 @@ def _latent(config: Config, sizes: Heads) -> tuple[Item, ...]:
 def _experts(config: Config, hidden: int) -> tuple[Item, ...]:
     count, inner = config.int("n_routed_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     shared = config.int("n_shared_experts", default=1, minimum=0, maximum=1 << 10)
-    return (
-        router("mlp.gate", count, hidden, dtype="float32"),
-        Vector(name="mlp.expert_bias", units=count, dtype="float32"),
-        experts_item("mlp.experts", count, hidden, inner),
-        *(gated_mlp("mlp.shared_experts", hidden, inner * shared) if shared else ()),
+    return routed_mlp(
+        hidden, count, inner, router_dtype="float32", correction="expert_bias", shared=inner * shared
     )
 
 

@@ -18,6 +18,7 @@ from selfhost.model.families.common import (
     qk_norms,
     read_heads,
     rope_buffer,
+    routed_mlp,
     router,
     whole,
 )
@@ -122,14 +123,11 @@ def glm4_moe(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=2),
     )
     dense = (*common, *gated_mlp("mlp", sizes.hidden, dense_size))
-    sparse: tuple[Item, ...] = (
+    sparse = (
         *common,
-        router("mlp.gate", count, sizes.hidden, dtype="float32"),
-        Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-    )
-    if shared:
-        sparse = (*sparse, *gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared))
+        *routed_mlp(sizes.hidden, count, inner, router_dtype="float32", correction="gate.e_score_correction_bias",
+                    shared=inner * shared),
+    )  # fmt: skip
     return stack(
         config,
         sizes,

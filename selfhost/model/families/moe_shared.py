@@ -18,11 +18,12 @@ from selfhost.model.families.common import (
     qkv,
     read_heads,
     rope_buffer,
+    routed_mlp,
     router,
     row,
 )
 from selfhost.model.families.moe import attention
-from selfhost.model.modules import Item, Vector
+from selfhost.model.modules import Item
 
 
 def _experts(config: Config, *names: str) -> int:
@@ -99,8 +100,7 @@ def olmoe(config: Config) -> Draught:
     items = (
         *attention(sizes, qk_norm="whole"),
         norm("layer_norms", sizes.hidden, copies=2),
-        router("mlp.gate", count, sizes.hidden),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
+        *routed_mlp(sizes.hidden, count, inner),
     )
     return stack(
         config, sizes, grouped_layers(sizes, lambda index: items), intermediate=inner,
@@ -144,12 +144,7 @@ def dots1(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=2),
     )
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
-    sparse = (
-        *common,
-        router("mlp.gate", count, sizes.hidden),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
-    )
+    sparse = (*common, *routed_mlp(sizes.hidden, count, inner, shared=inner * shared))
     each = layer_windows(config, sizes.layers) if config.has("layer_types") else (None,) * sizes.layers
     return stack(
         config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse, each),
@@ -190,14 +185,12 @@ def hy_v3(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=2),
     )
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
-    sparse: tuple[Item, ...] = (
+    corrected = config.bool("moe_router_enable_expert_bias", default=True)
+    sparse = (
         *common,
-        router("mlp.gate", count, sizes.hidden, dtype="float32"),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_mlp", sizes.hidden, inner * shared) if shared else ()),
-    )
-    if config.bool("moe_router_enable_expert_bias", default=True):
-        sparse = (*sparse, Vector(name="mlp.expert_bias", units=count, dtype="float32"))
+        *routed_mlp(sizes.hidden, count, inner, router_dtype="float32",
+                    correction="expert_bias" if corrected else None, shared=inner * shared, shared_name="shared_mlp"),
+    )  # fmt: skip
     return stack(
         config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse),
         intermediate=config.int("intermediate_size"),
@@ -218,13 +211,11 @@ def ernie_moe(config: Config) -> Draught:
     biased = config.bool("use_bias", default=False)
     common = (*attention(sizes, bias=biased, output_bias=biased), norm("layer_norms", sizes.hidden, copies=2))
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size"), bias=biased))
-    sparse: tuple[Item, ...] = (
+    sparse = (
         *common,
-        router("mlp.gate", count, sizes.hidden, dtype="float32"),
-        Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
-    )
+        *routed_mlp(sizes.hidden, count, inner, router_dtype="float32", correction="gate.e_score_correction_bias",
+                    shared=inner * shared),
+    )  # fmt: skip
     return stack(
         config,
         sizes,
@@ -258,14 +249,12 @@ def bailing_moe(config: Config) -> Draught:
         common = (*common, norm(f"{name}.qk_layernorm", sizes.head_dim, copies=2, bias=with_bias))
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size"), bias=biased))
     gate_dtype = {"fp32": "float32", "bf16": "bfloat16"}.get(config.str("router_dtype", default=""))
-    sparse: tuple[Item, ...] = (
+    corrected = config.bool("moe_router_enable_expert_bias", default=False)
+    sparse = (
         *common,
-        router("mlp.gate", count, sizes.hidden, dtype=gate_dtype),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_experts", sizes.hidden, shared_size) if shared else ()),
-    )
-    if config.bool("moe_router_enable_expert_bias", default=False):
-        sparse = (*sparse, Vector(name="mlp.gate.expert_bias", units=count, dtype="float32"))
+        *routed_mlp(sizes.hidden, count, inner, router_dtype=gate_dtype,
+                    correction="gate.expert_bias" if corrected else None, shared=shared_size),
+    )  # fmt: skip
     rotary = config.int("rotary_dim", default=sizes.head_dim)
     return stack(
         config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse),
@@ -287,13 +276,11 @@ def afmoe(config: Config) -> Draught:
         norm("layer_norms", sizes.hidden, copies=4),
     )
     dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))
-    sparse: tuple[Item, ...] = (
+    sparse = (
         *common,
-        router("mlp.gate", count, sizes.hidden, dtype="float32"),
-        Vector(name="mlp.expert_bias", units=count, dtype="float32"),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_experts", sizes.hidden, inner * shared) if shared else ()),
-    )
+        *routed_mlp(sizes.hidden, count, inner, router_dtype="float32", correction="expert_bias",
+                    shared=inner * shared),
+    )  # fmt: skip
     each = layer_windows(config, sizes.layers)
     return stack(
         config, sizes, grouped_layers(sizes, lambda index: dense if index < dense_layers else sparse, each),

@@ -12,13 +12,12 @@ from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    experts_item,
     gated_mlp,
     norm,
     projections,
     read_heads,
     rope_buffer,
-    router,
+    routed_mlp,
     row,
 )
 from selfhost.model.families.deepseek import latent_attention, read_latent_heads
@@ -30,12 +29,9 @@ _LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank")
 def _experts(config: Config, hidden: int) -> tuple[Item, ...]:
     count, inner = config.int("n_routed_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     shared = config.int("n_shared_experts", default=0, minimum=0, maximum=1 << 10)
-    items: list[Item] = [router("mlp.gate", count, hidden), experts_item("mlp.experts", count, hidden, inner)]
-    if config.bool("router_enable_expert_bias", default=False):
-        items.append(Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"))
-    if shared:
-        items.extend(gated_mlp("mlp.shared_experts", hidden, inner * shared))
-    return tuple(items)
+    corrected = config.bool("router_enable_expert_bias", default=False)
+    correction = "gate.e_score_correction_bias" if corrected else None
+    return routed_mlp(hidden, count, inner, correction=correction, shared=inner * shared)
 
 
 def _sink_sizes(config: Config) -> Heads:

@@ -13,19 +13,18 @@ from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
-    experts_item,
     gated_mlp,
     norm,
     projections,
     qk_norms,
     read_heads,
-    router,
+    routed_mlp,
     row,
     whole,
 )
 from selfhost.model.families.deepseek import latent_buffers, read_latent_heads
 from selfhost.model.families.moe_shared import bailing_moe
-from selfhost.model.modules import Item, Vector
+from selfhost.model.modules import Item
 
 
 def _experts(
@@ -42,16 +41,15 @@ def _experts(
     count, inner = config.int("num_experts", maximum=1 << 16), config.int("moe_intermediate_size")
     shared = config.int("num_shared_experts", default=1, minimum=0, maximum=1 << 10)
     width = config.int("moe_shared_expert_intermediate_size", default=None)
-    items: list[Item] = [
-        router("mlp.gate", count, hidden, dtype=router_dtype),
-        experts_item("mlp.experts", count, hidden, inner),
-    ]
-    if config.bool("moe_router_enable_expert_bias", default=True):
-        items.append(Vector(name="mlp.gate.e_score_correction_bias", units=count, dtype="float32"))
-    if shared:
-        size = width if width and total_shared else (width or inner) * shared
-        items.extend(gated_mlp("mlp.shared_experts", hidden, size))
-    return tuple(items)
+    corrected = config.bool("moe_router_enable_expert_bias", default=True)
+    return routed_mlp(
+        hidden,
+        count,
+        inner,
+        router_dtype=router_dtype,
+        correction="gate.e_score_correction_bias" if corrected else None,
+        shared=width if shared and width and total_shared else (width or inner) * shared,
+    )
 
 
 def sarvam_mla(config: Config) -> Draught:

@@ -16,13 +16,12 @@ from selfhost.model.families.common import (
     Builder,
     Draught,
     Heads,
-    experts_item,
     gated_mlp,
     norm,
     projections,
     qk_norms,
     read_heads,
-    router,
+    routed_mlp,
     whole,
 )
 from selfhost.model.families.encoder import head_dtype
@@ -49,12 +48,7 @@ def _routed(
         norm("layer_norms", sizes.hidden, copies=2),
         *(qk_norms(sizes, qk_norm) if qk_norm else ()),
     )
-    sparse: tuple[Item, ...] = (
-        *common,
-        router("mlp.gate", count, sizes.hidden),
-        experts_item("mlp.experts", count, sizes.hidden, inner),
-        *(gated_mlp("mlp.shared_experts", sizes.hidden, shared) if shared else ()),
-    )
+    sparse = (*common, *routed_mlp(sizes.hidden, count, inner, shared=shared))
     dense: tuple[Item, ...] = ()
     if dense_layers is not None and any(dense_layers):
         dense = (*common, *gated_mlp("mlp", sizes.hidden, config.int("intermediate_size")))

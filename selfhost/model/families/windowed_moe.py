@@ -11,15 +11,14 @@ from selfhost.model.families.common import (
     Builder,
     Draught,
     column,
-    experts_item,
     gated_mlp,
     norm,
     projections,
     qk_norms,
     read_heads,
-    router,
+    routed_mlp,
 )
-from selfhost.model.modules import Block, Item, Vector
+from selfhost.model.modules import Block, Item
 
 
 def _kinds(config: Config, field: str, layers: int, allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -76,11 +75,12 @@ def exaone_moe(config: Config) -> Draught:
     )
     mlps: dict[str, tuple[Item, ...]] = {
         "dense": gated_mlp("mlp", sizes.hidden, inner, bias=config.bool("mlp_bias", default=False)),
-        "sparse": (
-            router("mlp.gate", count, sizes.hidden),
-            Vector(name="mlp.e_score_correction_bias", units=count, dtype="float32"),
-            experts_item("mlp.experts", count, sizes.hidden, expert_size),
-            *(gated_mlp("mlp.shared_experts", sizes.hidden, expert_size * shared) if shared else ()),
+        "sparse": routed_mlp(
+            sizes.hidden,
+            count,
+            expert_size,
+            correction="e_score_correction_bias",
+            shared=expert_size * shared,
         ),
     }
     items = {kind: (*common, *mlp) for kind, mlp in mlps.items()}
@@ -124,12 +124,7 @@ def cohere2_moe(config: Config) -> Draught:
     else:
         mlps = tuple("dense" if index < dense_layers else "sparse" for index in range(sizes.layers))
     items: dict[str, tuple[Item, ...]] = {
-        "sparse": (
-            *common,
-            router("mlp.gate", count, sizes.hidden),
-            experts_item("mlp.experts", count, sizes.hidden, expert_size),
-            *(gated_mlp("mlp.shared_experts", sizes.hidden, expert_size * shared) if shared else ()),
-        )
+        "sparse": (*common, *routed_mlp(sizes.hidden, count, expert_size, shared=expert_size * shared))
     }
     widest = expert_size
     if "dense" in mlps:
