@@ -358,7 +358,8 @@ class _Sizing:
         spec, split = self.prepared.spec, self.split
         share = "all" if split.tensor * split.pipeline == 1 else f"1/{split.tensor * split.pipeline}"
         kind = spec.scheme.id if spec.scheme else spec.dtype
-        text = f"{share} of {spec.parameters / 1e9:.2f} B parameters in {kind}"
+        count = spec.parameters
+        text = f"{share} of {f'{count / 1e9:.2f} B' if count >= 10**8 else f'{count / 1e6:.2f} M'} parameters in {kind}"
         if split.pipeline > 1:
             text += f"; the fullest stage has {self.stage.layers} of {len(spec.layers)} layers"
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -51,7 +52,8 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
     click.echo()
     table((("file", "left"), ("what it is", "left")), [(path.name, _what(path)) for path in paths])
     if target == "kubernetes":
-        next_step(f"kubectl apply -k {output}", f"{output / 'README.md'} says what to do before and after")
+        where = shlex.quote(str(output))
+        next_step(f"kubectl apply -k {where}", f"{output / 'README.md'} says what to do before and after")
 
 
 def _what(path: Path) -> str:

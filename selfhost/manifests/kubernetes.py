@@ -219,6 +219,8 @@ def _headline(plan: Plan) -> tuple[str, ...]:
         lines.append(
             f"NOT PINNED: no commit was known when this was planned; plan {plan.model.id}@COMMIT to pin it"
         )
+    if plan.workload.max_loras > 0:
+        lines.append(f"LoRA: memory is kept for {plan.workload.max_loras} adapters; none is loaded from here")
     if "/mig-" in plan.gpu.resource:
         lines.append("MIG: for nodes with the strategy mixed; under single an instance is one nvidia.com/gpu")
     if plan.gpu.vendor == "AMD":
