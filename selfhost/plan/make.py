@@ -107,13 +107,7 @@ def make_plan(
         memory=budget,
         alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
-        provenance=Provenance(
-            selfhost_version=__version__,
-            created=created,
-            gpu_source=gpu.source,
-            gpu_checked=gpu.checked,
-            ranking=RANKING,
-        ),
+        provenance=_provenance(gpu, created),
     )
     check(plan)
     return plan
@@ -213,6 +207,16 @@ def _alternatives(fitting: tuple[Placement, ...], chosen: tuple[str, Split]) -> 
         if (other.gpu_id, other.split) != chosen
     )
     return others[:_SHOWN]
+
+
+def _provenance(gpu: Gpu, created: str) -> Provenance:
+    return Provenance(
+        selfhost_version=__version__,
+        created=created,
+        gpu_source=gpu.source,
+        gpu_checked=gpu.checked,
+        ranking=RANKING,
+    )
 
 
 def _stored(spec: ModelSpec, budget: MemoryBudget, split: Split, stored_bytes: int | None) -> Derived:

@@ -308,7 +308,7 @@ def rnj1(config: Config) -> Draught:
 
 def loop_coder(config: Config) -> Draught:
     """IQuestLoopCoderForCausalLM: layers run `loop_num` times, later rounds keeping a short window of their own."""
-    sizes = replace(read_heads(config.replaced(head_dim=None)))
+    sizes = read_heads(config.replaced(head_dim=None))
     loops = config.int("loop_num", default=2, maximum=64)
     window = config.int("loop_window_size", default=64)
     inner = config.int("intermediate_size")
