@@ -142,7 +142,8 @@ def _place_on(
         try:
             found = budget(gpu, split)
         except UnsupportedError as error:
-            refusal = refusal or Refusal(gpu_id=gpu.id, split=split, because=error.message, short_bytes=None)
+            because = error.message.rstrip(".")
+            refusal = refusal or Refusal(gpu_id=gpu.id, split=split, because=because, short_bytes=None)
             continue
         if found.fits:
             return Placement(

@@ -259,6 +259,7 @@ def test_a_plan_admits_every_request_at_once(cli: Cli, tmp_path: Path) -> None:
     shown = cli("plan", *words, "-o", tmp_path / "plan.json")
     assert shown.code == 0, shown
     assert "The plan sets 3,000 requests a step" in shown.out
+    assert "by itself the engine takes 256." in " ".join(shown.out.split())
     load = read_plan(tmp_path / "plan.json").workload
     assert (load.max_num_seqs, load.max_num_batched_tokens) == (3000, 3000)
 
@@ -320,3 +321,12 @@ def test_remedies_of_a_plan_are_what_the_engine_makes_of_this_checkpoint(cli: Cl
     planned = cli("plan", *words).out
     assert "--quant fp8" in planned
     assert "--quant w4a16" not in planned
+
+
+def test_what_stops_every_gpu_is_said_once(cli: Cli) -> None:
+    shown = cli("plan", MODEL, "--context", "100k")
+    assert shown.code == 1
+    assert shown.err.count("is beyond the model's 40,960") == 1
+    nodes = cli("plan", MODEL, "--gpu", "l4-24gb", "--tp", "8", "--pp", "2", "--context", "4k")
+    assert "16 GPUs are more than one node has (8)" in " ".join(nodes.out.split())
+    assert "Hint: Take --context 40960." in shown.err

@@ -11,7 +11,7 @@ import click
 
 from selfhost.cli._output import headline, next_step, say, table
 from selfhost.cli._sizing import about_engine, about_memory, remedies_for, requests, show_remedies
-from selfhost.units import ceil_div, gib
+from selfhost.units import gib
 from selfhost.workload import Workload
 
 if TYPE_CHECKING:
@@ -131,17 +131,24 @@ def show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
 
 def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
     """What to know beside the table."""
+    from selfhost.place import NODE_GPUS
+    from selfhost.reserves import defaults
+
     notes = [
         *asked.spec.notes,
         *about_memory(asked.gpus[0], named=True),
         *about_engine(asked.engine, asked.spec),
     ]
-    if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs == ceil_div(
-        asked.workload.concurrency, plan.split.data
-    ):
+    gpu = next(gpu for gpu in asked.gpus if gpu.id == plan.gpu.id)
+    by_itself = defaults(asked.engine.number, gpu, max_model_len=plan.memory.max_model_len).max_num_seqs
+    if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs > by_itself:
         notes.append(
             f"The plan sets {plan.memory.max_num_seqs:,} requests a step, for all to run at once; by itself the engine "
-            "takes fewer."
+            f"takes {by_itself:,}."
+        )
+    if plan.gpu.count > NODE_GPUS:
+        notes.append(
+            f"{plan.gpu.count} GPUs are more than one node has ({NODE_GPUS}); a plan over nodes cannot be rendered."
         )
     return tuple(notes)
 

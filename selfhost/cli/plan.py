@@ -167,12 +167,18 @@ def _explain_if_impossible(asked: Asked, placements: Placements, objections: lis
     """Raise where no GPU was refused for want of memory: more of it would not help."""
     if any(refusal.short_bytes is not None for refusal in placements.refused):
         return
-    reasons = {refusal.because for refusal in placements.refused}
-    hint = next((one.hint for one in objections if one.because in reasons and one.hint), None)
+    kinds: dict[str, list[str]] = {}
+    for refusal in placements.refused:
+        kinds.setdefault(refusal.because, []).append(refusal.gpu_id)
+    reasons = sorted(kinds, key=lambda reason: -len(kinds[reason]))
+    hint = next((one.hint for one in objections if one.because == reasons[0] and one.hint), None)
     if len(reasons) == 1:
-        raise UnsupportedError(as_sentence(f"{asked.spec.id}: {reasons.pop()}"), hint=hint)
-    shown = "; ".join(f"{refusal.gpu_id}: {refusal.because}" for refusal in placements.refused[:3])
-    raise UnsupportedError(f"No GPU runs {asked.spec.id}: {shown}.", hint=hint)
+        raise UnsupportedError(as_sentence(f"{asked.spec.id}: {reasons[0]}"), hint=hint)
+    shown = "; ".join(
+        f"{reason} ({kinds[reason][0] if len(kinds[reason]) == 1 else f'{len(kinds[reason])} kinds'})"
+        for reason in reasons[:3]
+    )
+    raise UnsupportedError(as_sentence(f"No GPU runs {asked.spec.id}: {shown}"), hint=hint)
 
 
 def _plan(asked: Asked, placements: Placements, pick: int, replicas: int, name: str | None) -> Plan:
