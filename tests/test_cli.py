@@ -119,6 +119,21 @@ def complete(words: str, number: int) -> list[str]:
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("selfhost size x --kv-dtype fp8", ["fp8", "fp8_e4m3", "fp8_e5m2"]),
+        ("selfhost size x --engine v", ["vllm"]),
+        ("selfhost size x --engine vllm@", ["vllm@0.32.0"]),
+        ("selfhost size x --quant awq", ["awq-int4"]),
+        ("selfhost gpus h200", ["h200-nvl-141gb", "h200-sxm-141gb"]),
+        ("selfhost render plan.json --target k", ["kubernetes"]),
+    ],
+)
+def test_values_complete(words: str, found: list[str]) -> None:
+    assert complete(words, len(words.split()) - 1) == found
+
+
 def test_commands_complete() -> None:
     assert complete("selfhost ver", 1) == ["version"]
 
@@ -215,3 +230,24 @@ def test_a_full_disk_is_an_error_not_a_bug() -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "Error: The output cannot be written: No space left on device.\n"
+
+
+def test_no_stdout_at_all_is_no_bug() -> None:
+    command = f"{sys.executable} -m selfhost.cli gpus h200-sxm-141gb >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variable", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_refused(variable: dict[str, str]) -> None:
+    import pty
+
+    main, terminal = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm", **variable}
+    command = [sys.executable, "-m", "selfhost.cli", "gpus", "nope"]
+    done = subprocess.run(command, stdout=terminal, stderr=terminal, env=environ, check=False)
+    os.close(terminal)
+    shown = os.read(main, 4096)
+    os.close(main)
+    assert done.returncode == 1
+    assert shown.startswith(b"Error: ")
