@@ -139,6 +139,11 @@ def gpu_option(*, multiple: bool, help_text: str) -> Callable[[F], F]:
     return click.option("--gpu", metavar="ID", multiple=multiple, help=help_text, shell_complete=complete_gpu)
 
 
+def gpu_memory_option(help_text: str) -> Callable[[F], F]:
+    """The `--gpu-memory BYTES` option."""
+    return click.option("--gpu-memory", type=SIZE, metavar="BYTES", help=help_text)
+
+
 def _option_of(field: Field[Any]) -> Callable[[F], F]:
     """One click option for one field that carries `flag`, `help`, `kind` and `metavar` as metadata."""
     flag, help_text, kind = field.metadata["flag"], field.metadata["help"], field.metadata["kind"]

@@ -11,8 +11,8 @@ import click
 
 from selfhost.cli._options import (
     AT_LEAST,
-    SIZE,
     engine_option,
+    gpu_memory_option,
     gpu_option,
     json_option,
     model_argument,
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @gpu_option(multiple=True, help_text="Kind of GPU to consider; repeat for several, leave out for all.")
-@click.option(
-    "--gpu-memory", type=SIZE, metavar="BYTES",
-    help="Memory that the engine sees of the one --gpu, for a shared or a part of it.",
-)  # fmt: skip
+@gpu_memory_option("Memory that the engine sees of the one --gpu, for a shared or a part of it.")
 @split_options
 @workload_options
 @engine_option

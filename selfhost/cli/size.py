@@ -9,8 +9,8 @@ import click
 
 from selfhost.cli._options import (
     DEFAULT_ENGINE,
-    SIZE,
     engine_option,
+    gpu_memory_option,
     gpu_option,
     json_option,
     model_argument,
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @gpu_option(multiple=False, help_text="GPU to size for; without one, only what needs none.")
-@click.option(
-    "--gpu-memory", type=SIZE, metavar="BYTES",
-    help="Memory that the engine sees, for a shared or a part of a GPU.",
-)  # fmt: skip
+@gpu_memory_option("Memory that the engine sees, for a shared or a part of a GPU.")
 @split_options
 @workload_options
 @engine_option

@@ -90,17 +90,22 @@ def whisper_encoder(
     return (*encoder(tuple(f"{one}.layers" for one in prefixes), layers, items), rest)
 
 
-def plain_encoder(audio: Config, prefixes: tuple[str, ...]) -> tuple[Block, ...]:
-    """Qwen2AudioEncoder of transformers: whole on every rank, keys without biases."""
-    width = _width(audio, 1280)
-    inner = audio.int("encoder_ffn_dim", "intermediate_size", default=5120)
-    items: tuple[Item, ...] = (
+def plain_layer(width: int, inner: int) -> tuple[Item, ...]:
+    """One layer of Whisper's encoder as transformers has it: keys without biases, nothing divided."""
+    return (
         plain("self_attn.qv_and_out_proj", width, width, copies=3),
         plain("self_attn.k_proj", width, width, bias=False),
         plain("fc1", inner, width),
         plain("fc2", width, inner),
         norm("norms", width, bias=True, copies=2),
     )
+
+
+def plain_encoder(audio: Config, prefixes: tuple[str, ...]) -> tuple[Block, ...]:
+    """Qwen2AudioEncoder of transformers: whole on every rank, keys without biases."""
+    width = _width(audio, 1280)
+    inner = audio.int("encoder_ffn_dim", "intermediate_size", default=5120)
+    items = plain_layer(width, inner)
     rest = stage(
         prefixes,
         conv("conv1", width, 3 * audio.int("num_mel_bins", default=128), bias=True),

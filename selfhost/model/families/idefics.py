@@ -15,7 +15,6 @@ from selfhost.model.families.common import (
     gated_mlp,
     norm,
     projections,
-    qkv,
     read_heads,
     row,
     whole,
@@ -35,6 +34,7 @@ from selfhost.model.families.multimodal import (
     weights,
     with_towers,
 )
+from selfhost.model.families.siglip import siglip_layer
 from selfhost.model.modules import Block, Item
 
 
@@ -45,15 +45,7 @@ def idefics_tower(
     width = vision.int("hidden_size", default=1152)
     heads = vision.int("num_attention_heads", default=16, maximum=1 << 12)
     inner = vision.int("intermediate_size", default=3072)
-    if width % heads:
-        raise vision.error("num_attention_heads", f"is {heads}, which does not divide the width {width}")
-    items = (
-        qkv("self_attn.qkv_proj", width, heads, heads, width // heads, bias=True),
-        row("self_attn.out_proj", width, width, bias=True),
-        column("mlp.fc1", inner, width, bias=True),
-        row("mlp.fc2", width, inner, bias=True),
-        norm("norms", width, bias=True, copies=2),
-    )
+    items = siglip_layer(vision, width, heads, inner)
     patch = vision.int("patch_size", default=32, maximum=1 << 10)
     positions = (vision.int("image_size", default=224, maximum=1 << 16) // patch) ** 2
     rest: list[Item] = [

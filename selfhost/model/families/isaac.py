@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families.common import Builder, Draught, column, norm, qkv, row, whole
+from selfhost.model.families.common import Builder, Draught, column, norm, row, whole
 from selfhost.model.families.multimodal import encoder, language, part, stage, table, with_towers
-from selfhost.model.modules import Block, Item
+from selfhost.model.families.siglip import siglip_layer
+from selfhost.model.modules import Block
 
 _TOWER = ("model.vision_embedding.0", "vision_embedding.transformer")
 
@@ -13,16 +14,8 @@ _TOWER = ("model.vision_embedding.0", "vision_embedding.transformer")
 def _tower(vision: Config, hidden: int) -> tuple[Block, ...]:
     width = vision.int("hidden_size", default=768)
     heads = vision.int("num_attention_heads", default=12, maximum=1 << 12)
-    if width % heads:
-        raise vision.error("num_attention_heads", f"is {heads}, which does not divide the width {width}")
     inner = vision.int("intermediate_size", default=3072)
-    items: tuple[Item, ...] = (
-        qkv("self_attn.qkv_proj", width, heads, heads, width // heads, bias=True),
-        row("self_attn.out_proj", width, width, bias=True),
-        column("mlp.fc1", inner, width, bias=True),
-        row("mlp.fc2", width, inner, bias=True),
-        norm("norms", width, bias=True, copies=2),
-    )
+    items = siglip_layer(vision, width, heads, inner)
     patch = vision.int("patch_size", default=16, maximum=1 << 10)
     pixels = vision.int("num_channels", default=3, maximum=64) * patch**2
     rest = stage(

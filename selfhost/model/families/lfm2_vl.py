@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families.common import Builder, Draught, column, norm, qkv, row
+from selfhost.model.families.common import Builder, Draught, norm
 from selfhost.model.families.multimodal import (
     encoder,
     language,
@@ -14,6 +14,7 @@ from selfhost.model.families.multimodal import (
     text_config,
     with_towers,
 )
+from selfhost.model.families.siglip import siglip_layer
 from selfhost.model.modules import Block, Item
 
 
@@ -22,15 +23,7 @@ def siglip2_tower(vision: Config, prefixes: tuple[str, ...], *, post_norm: bool 
     width = vision.int("hidden_size", default=768)
     heads = vision.int("num_attention_heads", default=12, maximum=1 << 12)
     inner = vision.int("intermediate_size", default=3072)
-    if width % heads:
-        raise vision.error("num_attention_heads", f"is {heads}, which does not divide the width {width}")
-    items = (
-        qkv("self_attn.qkv_proj", width, heads, heads, width // heads, bias=True),
-        row("self_attn.out_proj", width, width, bias=True),
-        column("mlp.fc1", inner, width, bias=True),
-        row("mlp.fc2", width, inner, bias=True),
-        norm("norms", width, bias=True, copies=2),
-    )
+    items = siglip_layer(vision, width, heads, inner)
     patch = vision.int("patch_size", default=16, maximum=1 << 10)
     rest: list[Item] = [
         plain(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from selfhost.model.config import Config
+from selfhost.model.families.audio import plain_layer
 from selfhost.model.families.common import Builder, Draught, column, norm, qkv, row
 from selfhost.model.families.multimodal import (
     conv,
@@ -18,7 +19,7 @@ from selfhost.model.families.multimodal import (
     with_towers,
 )
 from selfhost.model.families.qwen_vl import qwen2_5_tower, qwen3_tower
-from selfhost.model.modules import Block, Buffer, Item, Matrix
+from selfhost.model.modules import Block, Buffer, Matrix
 
 _TEXT = ("thinker.model", "language_model.model", "model.language_model", "model")
 _ALL = "text+image+video+audio"
@@ -43,13 +44,7 @@ def qwen2_5_audio(audio: Config) -> tuple[tuple[Block, ...], tuple[Buffer, ...]]
     """Qwen2_5OmniAudioEncoder of transformers, whole on every rank."""
     width = audio.int("d_model", default=1280)
     inner = audio.int("encoder_ffn_dim", default=5120)
-    items: tuple[Item, ...] = (
-        plain("self_attn.qv_and_out_proj", width, width, copies=3),
-        plain("self_attn.k_proj", width, width, bias=False),
-        plain("fc1", inner, width),
-        plain("fc2", width, inner),
-        norm("norms", width, bias=True, copies=2),
-    )
+    items = plain_layer(width, inner)
     rest = stage(
         _AUDIO,
         conv("conv1", width, 3 * audio.int("num_mel_bins", default=128), bias=True),

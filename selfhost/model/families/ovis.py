@@ -6,7 +6,7 @@ models/ovis.py, ovis2_5.py.
 from __future__ import annotations
 
 from selfhost.model.config import Config
-from selfhost.model.families.common import Builder, Draught, column, gated_mlp, norm, qkv, row
+from selfhost.model.families.common import Builder, Draught, gated_mlp, norm, row
 from selfhost.model.families.multimodal import (
     conv,
     encoder,
@@ -19,7 +19,7 @@ from selfhost.model.families.multimodal import (
     weights,
     with_towers,
 )
-from selfhost.model.families.siglip import siglip_tower
+from selfhost.model.families.siglip import siglip_layer, siglip_tower
 from selfhost.model.modules import Block, Buffer, Item
 
 _LLM = ("llm.model", "model")
@@ -103,15 +103,7 @@ def siglip2_navit(vision: Config, prefix: str) -> tuple[Block, ...]:
     width = vision.int("hidden_size")
     heads = vision.int("num_attention_heads", maximum=1 << 12)
     inner = vision.int("intermediate_size")
-    if width % heads:
-        raise vision.error("num_attention_heads", f"is {heads}, which does not divide the width {width}")
-    items = (
-        qkv("self_attn.qkv_proj", width, heads, heads, width // heads, bias=True),
-        row("self_attn.out_proj", width, width, bias=True),
-        column("mlp.fc1", inner, width, bias=True),
-        row("mlp.fc2", width, inner, bias=True),
-        norm("norms", width, bias=True, copies=2),
-    )
+    items = siglip_layer(vision, width, heads, inner)
     patch = vision.int("patch_size", maximum=1 << 10)
     given = vision.int("num_patches", default=-1, minimum=-1)
     positions = given if given > 0 else (vision.int("image_size", maximum=1 << 16) // patch) ** 2

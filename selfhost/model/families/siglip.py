@@ -18,21 +18,39 @@ def method(config: Config) -> str:
     return section.str("quant_method", default="") if section is not None else ""
 
 
+def siglip_layer(
+    part: Config, width: int, heads: int, inner: int, *, quantized_mlp: bool = True
+) -> tuple[Item, ...]:
+    """One layer of SigLIP and the towers made after it.
+
+    Args:
+        part: the tower's section, which an error names.
+        width: hidden size.
+        heads: attention heads; keys and values have as many.
+        inner: width of the MLP.
+        quantized_mlp: whether the MLP follows the checkpoint's quantization.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
+    if width % heads:
+        raise part.error("num_attention_heads", f"is {heads}, which does not divide the width {width}")
+    return (
+        qkv("self_attn.qkv_proj", width, heads, heads, width // heads, bias=True),
+        row("self_attn.out_proj", width, width, bias=True),
+        column("mlp.fc1", inner, width, bias=True, quantizable=quantized_mlp),
+        row("mlp.fc2", width, inner, bias=True, quantizable=quantized_mlp),
+        norm("layer_norms", width, bias=True, copies=2),
+    )
+
+
 def _layer(
     part: Config, *, quantized_mlp: bool, hidden: int = 768, inner: int = 3072, heads: int = 12
 ) -> tuple[Item, ...]:
     width = part.int("hidden_size", default=hidden)
     inner = part.int("intermediate_size", default=inner)
     count = part.int("num_attention_heads", default=heads, maximum=1 << 12)
-    if width % count:
-        raise part.error("num_attention_heads", f"is {count}, which does not divide the width {width}")
-    return (
-        qkv("self_attn.qkv_proj", width, count, count, width // count, bias=True),
-        row("self_attn.out_proj", width, width, bias=True),
-        column("mlp.fc1", inner, width, bias=True, quantizable=quantized_mlp),
-        row("mlp.fc2", width, inner, bias=True, quantizable=quantized_mlp),
-        norm("layer_norms", width, bias=True, copies=2),
-    )
+    return siglip_layer(part, width, count, inner, quantized_mlp=quantized_mlp)
 
 
 def _mlp_quantized(part: Config, outer: Config) -> bool:
