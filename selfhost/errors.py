@@ -79,3 +79,11 @@ class PlanFormatError(SelfhostError):
 
 class OutputError(SelfhostError):
     """A file or directory that cannot be written."""
+
+
+class PullError(SelfhostError):
+    """A transfer that could not be finished; what is there already is kept, and the next pull goes on from it."""
+
+
+class VerifyError(SelfhostError):
+    """Files on disk that are not what their lock file says."""

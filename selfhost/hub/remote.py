@@ -230,7 +230,7 @@ def refusal(status: int, headers: Mapping[str, str], *, what: str, has_token: bo
         missing = _MISSING.get(code, "not found" if status != 401 else "not found, or private")
         return ModelNotFoundError(f"{what}: {missing}.")
     if status == 429:
-        seconds = _retry_after(headers)
+        seconds = retry_after(headers)
         wait = f"wait {seconds} s" if seconds is not None else "wait some minutes"
         more = "" if has_token else ", or set HF_TOKEN for a higher limit"
         return RateLimitedError(f"{what}: the Hub answered 429, too many requests.", hint=f"{wait}{more}.")
@@ -283,7 +283,7 @@ _FAILURES: Mapping[str, tuple[type[SelfhostError], str, str]] = {
 }
 
 
-def _retry_after(headers: Mapping[str, str]) -> int | None:
+def retry_after(headers: Mapping[str, str]) -> int | None:
     """Seconds from Retry-After, or from the draft RateLimit header (`"api";r=0;t=55`)."""
     plain = headers.get("Retry-After", "").strip()
     if plain.isdecimal() and len(plain) < 7:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfhost.licence import Declared, Verdict
@@ -90,6 +89,7 @@ class Lock:
         selfhost_version: what wrote it.
         files: sorted by path.
         licence: the verdict at the time of the pull.
+        partial: only a part of the model was asked for, so that an index may name files that are not here.
     """
 
     schema: str
@@ -100,6 +100,7 @@ class Lock:
     selfhost_version: str
     files: tuple[LockedFile, ...]
     licence: Verdict
+    partial: bool = field(default=False, metadata={"later": True})
 
     @property
     def total_bytes(self) -> int:
@@ -122,6 +123,3 @@ class Snapshot:
     def path(self, file: LockedFile) -> Path:
         """Where a file stands."""
         return self.root / file.path
-
-
-Environment = Mapping[str, str]
