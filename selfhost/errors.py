@@ -42,11 +42,27 @@ class RenamedModelError(SelfhostError):
 
 
 class OfflineError(SelfhostError):
-    """The Hub cannot be reached, or offline mode forbids asking it."""
+    """The Hub cannot be reached, or offline mode forbids asking it.
+
+    Args:
+        passing: a further try may succeed.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
 
 
 class RateLimitedError(SelfhostError):
-    """The Hub answered 429."""
+    """The Hub answered 429.
+
+    Args:
+        after_seconds: how long it asks to wait, None where it does not say.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, after_seconds: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after_seconds = after_seconds
 
 
 class MalformedAnswerError(SelfhostError):

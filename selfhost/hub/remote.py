@@ -75,6 +75,24 @@ class Hub:
         with self._answer(path, {}, what=what) as answer:
             return self._body(answer, MAXIMUM_BYTES, what=what, whole=True)
 
+    def head(self, path: str, *, what: str) -> Mapping[str, str]:
+        """Headers of a file's address itself, not of the storage that it redirects to."""
+        wait = max(0.1, min(READ_SECONDS, self.deadline - time.monotonic()))
+        headers = {**self.headers, "Accept-Encoding": "identity"}
+        try:
+            answer = self.session.request(
+                "HEAD", self.endpoint + path, headers=headers, timeout=wait, follow_redirects=False
+            )
+        except Exception as error:
+            translated = translate(error, what=what, endpoint=self.endpoint)
+            if translated is None:
+                raise
+            raise translated from error
+        if not 200 <= answer.status_code < 400:
+            raise refusal(answer.status_code, answer.headers, what=what, has_token=self.has_token)
+        found: Mapping[str, str] = answer.headers
+        return found
+
     def start(self, path: str, size: int, *, what: str, begin: int = 0) -> Part:
         """Bytes of a file from `begin`, at most `size`, fewer where the file ends."""
         headers = {"Range": f"bytes={begin}-{begin + size - 1}"}
@@ -233,11 +251,13 @@ def refusal(status: int, headers: Mapping[str, str], *, what: str, has_token: bo
         seconds = retry_after(headers)
         wait = f"wait {seconds} s" if seconds is not None else "wait some minutes"
         more = "" if has_token else ", or set HF_TOKEN for a higher limit"
-        return RateLimitedError(f"{what}: the Hub answered 429, too many requests.", hint=f"{wait}{more}.")
+        return RateLimitedError(
+            f"{what}: the Hub answered 429, too many requests.", hint=f"{wait}{more}.", after_seconds=seconds
+        )
     if status == 451 or "disabled" in message:
         return GatedModelError(f"{what}: the Hub has disabled access to it.", hint="choose another model.")
     if status >= 500:
-        return OfflineError(f"{what}: the Hub answered {status}.", hint=_LATER)
+        return OfflineError(f"{what}: the Hub answered {status}.", hint=_LATER, passing=True)
     return MalformedAnswerError(f"{what}: the Hub answered {status}.", hint=_AGAIN)
 
 
@@ -250,7 +270,10 @@ def translate(error: Exception, *, what: str, endpoint: str) -> SelfhostError | 
         known = _FAILURES.get(parent.__name__)
         if known is not None:
             kind, sentence, hint = known
-            return kind(f"{what}: {sentence.format(endpoint=endpoint)}.", hint=hint)
+            made = kind(f"{what}: {sentence.format(endpoint=endpoint)}.", hint=hint)
+            if isinstance(made, OfflineError):
+                made.passing = parent.__name__ != "OfflineModeIsEnabled"
+            return made
     return None
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from selfhost.catalog.models import suggestion
@@ -23,6 +24,7 @@ from selfhost.hub.gguf_file import MAXIMUM_HEADER_BYTES, GgufHeader, NeedMoreErr
 from selfhost.hub.references import Reference, check_file
 from selfhost.hub.remote import Hub, connect, each, file_path, within
 from selfhost.hub.safejson import MAXIMUM_BYTES, parse_object
+from selfhost.licence import Declared, Gate
 from selfhost.model.raw import RawModel, TensorHeader
 
 FIRST_BYTES = 1 << 17  # 97 % of the headers on the Hub are shorter than 100 kB (huggingface_hub PR 1855)
@@ -33,20 +35,24 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Facts:
+class Facts:
     """What the Hub's model page says.
 
     Args:
         id: the repository's present name.
         commit: what the revision resolves to.
         files: name -> length in bytes, None where it is not said.
+        entries: name -> everything that is said of the file.
         licence: licence id of the model card.
+        declared: licence and gate as the page states them.
     """
 
     id: str
     commit: str
     files: Mapping[str, int | None]
+    entries: Mapping[str, Mapping[str, object]]
     licence: str | None
+    declared: Declared
 
 
 def load_repository(
@@ -69,7 +75,7 @@ def load_repository(
 
 
 def _load(reference: Reference, hub: Hub, cache: Path) -> RawModel:
-    facts = _facts(reference, hub)
+    facts = ask_about(reference, hub)
     snapshot = snapshot_path(cache, facts.id, facts.commit)
     local = Files(path=snapshot, root=cache.resolve()) if snapshot.is_dir() else None
     source = f"{hub.endpoint}/{facts.id}/tree/{facts.commit}"
@@ -95,7 +101,12 @@ def _load(reference: Reference, hub: Hub, cache: Path) -> RawModel:
     )
 
 
-def _facts(reference: Reference, hub: Hub) -> _Facts:
+def ask_about(reference: Reference, hub: Hub) -> Facts:
+    """Ask the Hub about a repository.
+
+    Raises:
+        SelfhostError: no such repository or revision, no access, no answer, or one that makes no sense.
+    """
     name, revision = reference.name, reference.revision
     path = f"/api/models/{name}"
     if revision is not None:
@@ -114,7 +125,15 @@ def _facts(reference: Reference, hub: Hub) -> _Facts:
     if not isinstance(siblings, list) or len(siblings) > MAXIMUM_FILES:
         raise MalformedAnswerError(f"The Hub's answer about {what} lists no files.", hint=_AGAIN)
     _check_name(name, found)
-    return _Facts(id=found, commit=commit, files=_files(siblings), licence=_licence(table))
+    entries = {entry["rfilename"]: entry for entry in siblings if _is_file(entry)}
+    return Facts(
+        id=found,
+        commit=commit,
+        files=_files(entries),
+        entries=entries,
+        licence=_licence(table),
+        declared=declared_by(table),
+    )
 
 
 def _check_name(asked: str, found: str) -> None:
@@ -132,13 +151,38 @@ def _check_name(asked: str, found: str) -> None:
         )
 
 
-def _files(siblings: list[object]) -> dict[str, int | None]:
-    files: dict[str, int | None] = {}
-    for sibling in siblings:
-        if isinstance(sibling, dict) and isinstance(sibling.get("rfilename"), str):
-            size = sibling.get("size")
-            files[sibling["rfilename"]] = size if type(size) is int and size >= 0 else None
-    return files
+def _is_file(entry: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(entry, dict) and isinstance(entry.get("rfilename"), str)
+
+
+def _files(entries: Mapping[str, Mapping[str, object]]) -> dict[str, int | None]:
+    sizes = {name: entry.get("size") for name, entry in entries.items()}
+    return {name: size if type(size) is int and size >= 0 else None for name, size in sizes.items()}
+
+
+def declared_by(table: Mapping[str, object]) -> Declared:
+    """What the Hub's answer about a model says of its licence and of who may read it."""
+    found = table.get("cardData")
+    card: Mapping[str, object] = found if isinstance(found, dict) else {}
+    gated = table.get("gated")
+    bases = card.get("base_model")
+    bases = [bases] if isinstance(bases, str) else bases
+    gate: Gate = "none" if gated is False else "unknown"
+    if gated == "auto" or gated == "manual":
+        gate = gated
+    return Declared(
+        licence=_said(card, "license"),
+        name=_said(card, "license_name"),
+        link=_said(card, "license_link"),
+        gate=gate,
+        eu_excluded=card.get("extra_gated_eu_disallowed") is True,
+        base_models=tuple(name for name in bases if isinstance(name, str)) if isinstance(bases, list) else (),
+    )
+
+
+def _said(card: Mapping[str, object], field: str) -> str | None:
+    value = card.get(field)
+    return value.strip()[:300] or None if isinstance(value, str) else None
 
 
 def _licence(table: Mapping[str, object]) -> str | None:
@@ -151,7 +195,7 @@ def _licence(table: Mapping[str, object]) -> str | None:
     return None
 
 
-def _json(name: str, hub: Hub, facts: _Facts, local: Files | None) -> dict[str, object]:
+def _json(name: str, hub: Hub, facts: Facts, local: Files | None) -> dict[str, object]:
     where = f"{name} of {facts.id}"
     if local is not None:
         cached = local.json(name)
@@ -160,7 +204,7 @@ def _json(name: str, hub: Hub, facts: _Facts, local: Files | None) -> dict[str, 
     return parse_object(hub.json(file_path(facts.id, facts.commit, name), what=where), where=where)
 
 
-def _tensors(hub: Hub, facts: _Facts, local: Files | None) -> tuple[TensorHeader, ...] | None:
+def _tensors(hub: Hub, facts: Facts, local: Files | None) -> tuple[TensorHeader, ...] | None:
     index = _json(INDEX, hub, facts, local) if INDEX in facts.files else None
     shards = weight_files([name for name in facts.files if "/" not in name], index, where=facts.id)
     if not shards:
@@ -175,7 +219,7 @@ def _tensors(hub: Hub, facts: _Facts, local: Files | None) -> tuple[TensorHeader
     return headers.merge(tuple(zip(shards, parts, strict=True)))
 
 
-def _header(name: str, hub: Hub, facts: _Facts, local: Files | None) -> tuple[TensorHeader, ...]:
+def _header(name: str, hub: Hub, facts: Facts, local: Files | None) -> tuple[TensorHeader, ...]:
     if local is not None and local.exists(name):
         return local.header(name)
     where = f"{name} of {facts.id}"
@@ -191,7 +235,7 @@ def _header(name: str, hub: Hub, facts: _Facts, local: Files | None) -> tuple[Te
     return headers.parse_header(data, file_bytes=size, where=where)
 
 
-def _without_config(reference: Reference, hub: Hub, facts: _Facts, source: str) -> RawModel:
+def _without_config(reference: Reference, hub: Hub, facts: Facts, source: str) -> RawModel:
     gguf = sorted(name for name in facts.files if name.lower().endswith(".gguf") and "/" not in name)
     if len(gguf) == 1:
         return _load_gguf(reference, check_file(gguf[0], text=reference.text), hub, facts, source)
@@ -214,7 +258,7 @@ def _without_config(reference: Reference, hub: Hub, facts: _Facts, source: str) 
     )
 
 
-def _load_gguf(reference: Reference, file: str, hub: Hub, facts: _Facts, source: str) -> RawModel:
+def _load_gguf(reference: Reference, file: str, hub: Hub, facts: Facts, source: str) -> RawModel:
     if file not in facts.files:
         others = sorted(name for name in facts.files if name.lower().endswith(".gguf"))
         hint = f"it has {', '.join(others[:4])}" if others else "it has no GGUF file."
@@ -236,7 +280,7 @@ def _load_gguf(reference: Reference, file: str, hub: Hub, facts: _Facts, source:
     )
 
 
-def _gguf_header(file: str, where: str, hub: Hub, facts: _Facts) -> GgufHeader:
+def _gguf_header(file: str, where: str, hub: Hub, facts: Facts) -> GgufHeader:
     path = file_path(facts.id, facts.commit, file)
     size = FIRST_GGUF_BYTES
     part = hub.start(path, size, what=where)
