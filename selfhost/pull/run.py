@@ -1,0 +1,318 @@
+"""The pull itself: several files at once, several processes in turn, and a lock file when every byte is right."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfhost.errors import OutputError, VerifyError
+from selfhost.pull import marks
+from selfhost.pull.hashing import hash_file
+from selfhost.pull.lockfile import read_lock, write_lock
+from selfhost.pull.part import Part, disk_error
+from selfhost.pull.places import Directory, Place
+from selfhost.pull.progress import Progress
+from selfhost.pull.transfer import Line, Stopped, fetch
+from selfhost.pull.types import LOCK_NAME, Lock, LockedFile, RemoteFile, Snapshot
+from selfhost.pull.verify import check_tensors
+from selfhost.units import gib
+
+JOBS = 4  # files at once: enough to fill a line, few enough for one disk
+WAIT_SECONDS = 0.5  # between looks at a file that another process is writing
+_PREVIOUS = "previous.lock.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one pull does.
+
+    Args:
+        files: what to pull.
+        place: where to.
+        jobs: how many at once.
+    """
+
+    files: tuple[RemoteFile, ...]
+    place: Place
+    jobs: int = JOBS
+
+
+def missing_bytes(place: Place, files: Sequence[RemoteFile]) -> int:
+    """Bytes that are still to come, going by what stands at the destination."""
+    missing = 0
+    for file in files:
+        found = place.found(file)
+        if found is not None and found.stat().st_size == file.size_bytes:
+            continue
+        with suppress(OSError):
+            missing -= min(place.part(file).stat().st_size, file.size_bytes)
+        missing += file.size_bytes
+    return missing
+
+
+def free_bytes(path: Path) -> int | None:
+    """Bytes that this user may still write at a path, None where the file system does not say."""
+    for folder in (path, *path.parents):
+        try:
+            found = os.statvfs(folder)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize if found.f_blocks else None
+    return None
+
+
+def check_space(place: Place, files: Sequence[RemoteFile]) -> None:
+    """Refuse a pull that the disk cannot hold, before its first byte.
+
+    Raises:
+        OutputError: there is too little room.
+    """
+    missing, free = missing_bytes(place, files), free_bytes(place.root)
+    if free is not None and missing > free:
+        raise OutputError(
+            f"{place.root} has {gib(free)} GiB free, and {gib(missing)} GiB are still to come.",
+            hint="make room, or choose another --dir.",
+        )
+
+
+def run(job: Job, line: Line, progress: Progress) -> tuple[LockedFile, ...]:
+    """Bring every file to its place and check it.
+
+    Args:
+        job: what and where to.
+        line: how.
+        progress: told what happens.
+
+    Returns:
+        The files with their hashes, sorted by path.
+
+    Raises:
+        SelfhostError: the first that went wrong; what is there stays for the next pull.
+        KeyboardInterrupt: the user's; likewise.
+    """
+    try:
+        job.place.prepare()
+    except OSError as error:
+        raise disk_error(error, job.place.root) from None
+    queue = _Queue(job.files)
+    errors: list[BaseException] = []
+    done: dict[str, LockedFile] = {}
+
+    def work() -> None:
+        try:
+            while (file := queue.take()) is not None and not line.stop.is_set():
+                locked = _one(job.place, file, line, progress)
+                if locked is None:
+                    queue.later(file, progress)
+                    line.stop.wait(WAIT_SECONDS)
+                else:
+                    done[file.path] = locked
+                    queue.done()
+        except Stopped:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            line.stop.set()
+
+    threads = [
+        threading.Thread(target=work, daemon=True, name=f"selfhost-pull-{number}")
+        for number in range(max(1, min(job.jobs, len(job.files))))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    except BaseException:
+        line.stop.set()
+        raise
+    if errors:
+        raise errors[0]
+    return tuple(done[path] for path in sorted(done))
+
+
+def settle(place: Place, lock: Lock) -> Snapshot:
+    """Check what belongs together, write the lock file last, and clear away what an earlier revision left.
+
+    Raises:
+        VerifyError: a tensor header is damaged, or the index names what is not there.
+    """
+    faults = check_tensors(place.root, lock)
+    if faults:
+        first = faults[0]
+        raise VerifyError(
+            f"{first.path} {first.message}." if " " not in first.path else f"{first.message}.",
+            hint="the repository itself is damaged; name another revision.",
+        )
+    write_lock(lock, place.root / LOCK_NAME)
+    place.finish()
+    if isinstance(place, Directory):
+        _clear(place, lock)
+    return Snapshot(root=place.root, lock=lock)
+
+
+def begin(place: Place, files: Sequence[RemoteFile], repo: str, commit: str) -> None:
+    """Look at what is there before anything changes.
+
+    In a directory that no pull has filled, nothing is replaced. The lock file of another commit, whose files are about to
+    change, is taken away; it is kept to know what it named.
+
+    Raises:
+        OutputError: a file of the user's own is in the way.
+    """
+    if not isinstance(place, Directory):
+        return
+    if not place.is_ours():
+        for file in files:
+            _refuse_another(place, file)
+        return
+    path = place.root / LOCK_NAME
+    if not path.is_file():
+        return
+    with suppress(VerifyError):
+        lock = read_lock(path)
+        if (lock.repo, lock.revision) == (repo, commit):
+            return
+    try:
+        path.replace(place.work / _PREVIOUS)
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+def _refuse_another(place: Directory, file: RemoteFile) -> None:
+    found = place.found(file)
+    if found is None:
+        return
+    try:
+        size, hashes = hash_file(found, with_git=file.sha256 is None)
+    except OSError as error:
+        raise disk_error(error, found) from None
+    if size != file.size_bytes or not hashes.match(file.etag):
+        raise OutputError(
+            f"{found} is another file than the repository's.",
+            hint="name a directory that is empty or that `selfhost pull` filled.",
+        )
+
+
+def _clear(place: Directory, lock: Lock) -> None:
+    path = place.work / _PREVIOUS
+    if not path.is_file():
+        return
+    with suppress(VerifyError, OSError):
+        kept = {file.path for file in lock.files}
+        for file in read_lock(path).files:
+            old = place.root / file.path
+            if file.path not in kept and old.is_file() and not old.is_symlink():
+                old.unlink()
+    path.unlink(missing_ok=True)
+
+
+class _Queue:
+    """Files that nobody has taken yet; one that another process is writing goes to the end."""
+
+    def __init__(self, files: Sequence[RemoteFile]) -> None:
+        # Small files first: with the configuration there, a directory can already be sized.
+        self._files = deque(sorted(files, key=lambda file: (file.size_bytes >= 1 << 20, file.path)))
+        self._left = len(self._files)
+        self._told: set[str] = set()
+        self._changed = threading.Condition()
+
+    def take(self) -> RemoteFile | None:
+        """The next file; None when all are done."""
+        with self._changed:
+            while not self._files and self._left:
+                if not self._changed.wait(0.2):
+                    return None  # what is left is in other threads' hands; they put back what they cannot do
+            return self._files.popleft() if self._files else None
+
+    def later(self, file: RemoteFile, progress: Progress) -> None:
+        """Put a file back."""
+        with self._changed:
+            if file.path not in self._told:
+                self._told.add(file.path)
+                progress.notice(f"{file.path}: another pull is writing it; waiting for it")
+            self._files.append(file)
+            self._changed.notify()
+
+    def done(self) -> None:
+        """One file less."""
+        with self._changed:
+            self._left -= 1
+            self._changed.notify_all()
+
+
+def _one(place: Place, file: RemoteFile, line: Line, progress: Progress) -> LockedFile | None:
+    """One file in its place; None where another process has it in hand."""
+    with _held(place.guard(file)) as mine:
+        if not mine:
+            return None
+        sha256 = _already(place, file, progress)
+        if sha256 is None:
+            sha256 = _bring(place, file, line, progress)
+        return LockedFile(path=file.path, size_bytes=file.size_bytes, sha256=sha256, etag=file.etag)
+
+
+def _already(place: Place, file: RemoteFile, progress: Progress) -> str | None:
+    """SHA-256 of the content where it is there already, with its name put right."""
+    found = place.found(file)
+    if found is None:
+        return None
+    sha256 = marks.marked(place.work, file, found)
+    if sha256 is None and found.stat().st_size == file.size_bytes:
+        try:
+            _, hashes = hash_file(found, with_git=file.sha256 is None)
+        except OSError as error:
+            raise disk_error(error, found) from None
+        if hashes.match(file.etag):
+            sha256 = hashes.sha256
+            marks.mark(place.work, file, found, sha256)
+    if sha256 is None:
+        progress.notice(f"{file.path}: what is there is not the repository's file; pulled again")
+        return None
+    place.link(file)
+    progress.had(file.size_bytes)
+    return sha256
+
+
+def _bring(place: Place, file: RemoteFile, line: Line, progress: Progress) -> str:
+    with Part(place.part(file), file, count=progress.had) as part:
+        hashes = fetch(line, part)
+    try:
+        place.publish(file)
+    except OSError as error:
+        raise disk_error(error, place.root / file.path) from None
+    found = place.found(file)
+    if found is not None:
+        marks.mark(place.work, file, found, hashes.sha256)
+    return hashes.sha256
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Hold a file's lock if it is free; the kernel frees it when a process ends, however it ends."""
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+    lock: BaseFileLock = FileLock(path, mode=0o664)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:  # a file system without flock(2)
+            lock = SoftFileLock(path, mode=0o664)
+            lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise disk_error(error, path) from None
+    try:
+        yield True
+    finally:
+        lock.release()
