@@ -41,6 +41,10 @@ class RenamedModelError(SelfhostError):
     """The repository moved; the error names where to."""
 
 
+class LicenceError(SelfhostError):
+    """The licence does not permit the named use, or its terms have not been accepted."""
+
+
 class OfflineError(SelfhostError):
     """The Hub cannot be reached, or offline mode forbids asking it.
 

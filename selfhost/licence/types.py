@@ -1,8 +1,8 @@
-"""What a model's licence lets a user do: declared licence + intended use -> Verdict with obligations and a source."""
+"""What a repository declares about its licence, and what that means for a use: plain values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Use = Literal["commercial", "internal", "research"]
@@ -10,6 +10,7 @@ USES: tuple[Use, ...] = ("commercial", "internal", "research")
 Gate = Literal["none", "auto", "manual", "unknown"]
 Permission = Literal["yes", "conditional", "no", "unknown"]
 Openness = Literal["open-source", "open-weight", "closed", "unknown"]
+Verification = Literal["text", "classification", "secondary", "knowledge", "name", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,16 @@ class Verdict:
         name: the licence's name for people.
         use: the intended use, None where none was named.
         permission: whether the licence permits that use (commercial use where none was named).
-        openness: `open-source` (weights under a licence the OSI approves), `open-weight`, `closed`, `unknown`.
+        openness: `open-source` (weights, training code and data are open), `open-weight`, `closed`, `unknown`.
         obligations: what has to be done or kept, one sentence each.
         gate: who may read the repository.
         accepted: the user said with `--accept-licence` that the terms were read and are met.
         source: where the terms stand.
         checked: date of the catalogue's row, ISO 8601; None where there is no row.
+        terms: the obligations in a few words each.
+        verification: how the catalogue's row is known; `none` where there is no row.
+        openness_because: what the openness rests on, one sentence.
+        notes: how the licence was found where the card alone did not say it.
     """
 
     licence: str | None
@@ -60,3 +65,7 @@ class Verdict:
     accepted: bool
     source: str
     checked: str | None
+    terms: tuple[str, ...] = field(default=(), metadata={"later": True})
+    verification: Verification = field(default="none", metadata={"later": True})
+    openness_because: str = field(default="", metadata={"later": True})
+    notes: tuple[str, ...] = field(default=(), metadata={"later": True})
