@@ -1,4 +1,4 @@
-"""Results that are there whole or not at all: written beside their place under another name, and moved there at the end."""
+"""Results that are there whole or not at all: written beside their place under another name, and moved there last."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def publish(made: Path, out: Path) -> None:
         OSError: it cannot be moved.
     """
     if made.is_dir() and out.is_dir():
-        # rename(2) puts a folder over an empty one only. Between these two steps the place is empty for a moment.
+        # rename(2) puts a folder over an empty one only, so the place is empty for a moment.
         out.rename(made.with_name("before"))
     made.replace(out)
     sync_directory(out.absolute().parent)
@@ -86,7 +86,9 @@ def write_error(error: OSError, out: Path) -> SelfhostError:
             f"The disk of {out} is full.", hint="make room or name another disk; nothing was left behind."
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return OutputError(f"Cannot write {out}: {error.strerror}.", hint="choose a place that you may write.")
+        return OutputError(
+            f"Cannot write {out}: {error.strerror}.", hint="choose a place that you may write."
+        )
     where = f" ({error.filename})" if error.filename and str(error.filename) != str(out) else ""
     return OutputError(f"Cannot write {out}: {error.strerror or error}{where}.")
 

@@ -1,7 +1,7 @@
 """Tar members as bytes: plain files and folders in POSIX form, the same for every Python, user, clock and file system.
 
-Python's own writer changes details between releases; here a header is decided by name, length and time alone, so that an
-archive's hash can be known before it is written, and a reader can ask for exactly the header it expects.
+Python's own writer changes details between releases; here a header is decided by name, length and time alone, so that
+places in an archive are known before it is written, and a reader can ask for exactly the header it expects.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _extended(path: str, size_bytes: int, mtime: int) -> bytes:
 
 
 def _record(key: str, value: str) -> bytes:
-    """`LENGTH KEY=VALUE\\n`, where the length counts its own digits."""
+    """A length, a blank, key=value and a line feed, where the length counts its own digits."""
     rest = f" {key}={value}\n".encode()
     length = len(rest) + 1
     while length != len(str(length)) + len(rest):
