@@ -76,7 +76,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 def blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
     """A blob, with its hash, length and, where it is JSON of a known type, its schema checked."""
-    data = (layout / "blobs/sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes()
+    data: bytes = (layout / "blobs/sha256" / descriptor["digest"].removeprefix("sha256:")).read_bytes()
     assert hashlib.sha256(data).hexdigest() == descriptor["digest"].removeprefix("sha256:")
     assert len(data) == descriptor["size"]
     if descriptor["mediaType"] in SCHEMAS:
@@ -136,8 +136,7 @@ def test_both_platforms_share_the_layers(tmp_path: Path) -> None:
     assert (config["architecture"], config["os"]) == ("arm64", "linux")
     assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in arm["layers"]]
     assert result.digest == top(result.path)["digest"]
-    stored = [path for path in (result.path / "blobs/sha256").iterdir()]
-    assert sum(path.stat().st_size for path in stored) == result.size_bytes
+    assert sum(path.stat().st_size for path in (result.path / "blobs/sha256").iterdir()) == result.size_bytes
 
 
 def test_annotations_say_what_it_is_and_under_which_licence(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verified files -> an OCI image layout on disk: an image that holds the model's directory, or an artefact of plain files.
+"""Verified files -> an OCI image layout on disk: an image that is the model's directory, or an artefact of plain files.
 
 The image is for Kubernetes' image volumes. Its layers are plain tar files, as weights hardly compress; each large file
 is a layer of its own, so that a changed file changes one layer. The artefact follows CNCF ModelPack (model-spec
@@ -201,7 +201,7 @@ def _write_image(
             "layers": described,
             "annotations": _annotations(lock),
         }
-        about = {"os": "linux", "architecture": platform}
+        about = {"architecture": platform, "os": "linux"}
         manifests.append(blobs.put(_json(manifest), MANIFEST_TYPE, platform=about))
     index = {
         "schemaVersion": 2,
@@ -363,7 +363,7 @@ def _identity(lock: Lock) -> dict[str, str]:
 
 
 def _annotations(lock: Lock) -> dict[str, str]:
-    return {
+    notes = {
         "org.opencontainers.image.created": lock.created,
         "org.opencontainers.image.title": lock.repo,
         "org.opencontainers.image.source": f"{lock.endpoint}/{lock.repo}",
@@ -374,6 +374,7 @@ def _annotations(lock: Lock) -> dict[str, str]:
         "selfhost/version": __version__,
         **_identity(lock),
     }
+    return dict(sorted(notes.items()))
 
 
 def _spdx(lock: Lock) -> str:
@@ -382,7 +383,8 @@ def _spdx(lock: Lock) -> str:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+    """JSON as Go's own writer prints it, so that tools which read and write a manifest keep its digest."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _write(path: Path, data: bytes) -> None:
