@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -216,7 +217,9 @@ def test_skopeo_reads_and_copies_it(tmp_path: Path, artifact: bool) -> None:
     source = f"oci:{result.path}:{result.tag}"
     raw = subprocess.run(["skopeo", "inspect", "--raw", source], capture_output=True, check=True).stdout
     assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == result.digest
-    copy = ["skopeo", "--insecure-policy", "copy", "--all", source, f"oci:{tmp_path / 'copy'}:qwen3-32b"]
+    words = shlex.split(result.push)[1:-1]
+    assert words[-1] == source
+    copy = ["skopeo", "--insecure-policy", *words, f"oci:{tmp_path / 'copy'}:qwen3-32b"]
     if not artifact or _skopeo_knows_artefacts():
         subprocess.run(copy, capture_output=True, check=True)
         (copied,) = json.loads((tmp_path / "copy/index.json").read_text())["manifests"]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,12 @@ class OciResult:
     digest: str
     size_bytes: int
     layers: tuple[Layer, ...]
+
+    @property
+    def push(self) -> str:
+        """A command that brings it to a registry; without --preserve-digests skopeo would compress every layer."""
+        source = shlex.quote(f"oci:{self.path}:{self.tag}")
+        return f"skopeo copy --all --preserve-digests {source} docker://REGISTRY/NAME:{self.tag}"
 
 
 def write_layout(
