@@ -20,7 +20,8 @@ DEFAULT_ENGINE = "vllm"
 SHORT = {"--max-model-len": ("--context",)}
 
 
-class _Parsed(click.ParamType[int]):
+# Subscripted, these classes could not be made with click before 8.4, which is what engines' images have.
+class _Parsed(click.ParamType):  # type: ignore[type-arg]
     """A whole number of at least `least`, read by a function that raises ValueError."""
 
     def __init__(self, name: str, parse: Callable[[str], int], *, least: int = 1) -> None:
@@ -42,7 +43,7 @@ class _Parsed(click.ParamType[int]):
         return number
 
 
-class _Ratio(click.ParamType[float]):
+class _Ratio(click.ParamType):  # type: ignore[type-arg]
     """A share, more than 0 and at most 1."""
 
     name = "ratio"

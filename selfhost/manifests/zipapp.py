@@ -1,7 +1,8 @@
 """selfhost.pyz: `selfhost pull` and the modules it needs in one file, which the Python of an engine's image runs.
 
-No image with selfhost in it is published, and a cluster may have no way out to fetch it. So the command travels with the
-manifests, in a ConfigMap, and finds its few dependencies (huggingface_hub, click, filelock, hf_xet) in the engine's image.
+No image with selfhost in it is published, and a cluster may have no way out to fetch it. So the command travels with
+the manifests, in a ConfigMap, and finds its few dependencies (huggingface_hub, click, filelock, hf_xet) in the engine's
+image.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 ARCHIVE_FILE = "selfhost.pyz"
 COMMANDS = ("pull",)
-# A ConfigMap holds 1 MiB (Kubernetes' documentation, "ConfigMaps"). `kubectl apply` keeps a second copy of the object in an
-# annotation, all of which together may have 256 KiB (apimachinery, validation/objectmeta.go), and base64 makes 4 of 3 bytes.
+# A ConfigMap holds 1 MiB (Kubernetes' documentation, "ConfigMaps"), but `kubectl apply` keeps a second copy of it in an
+# annotation. Annotations of an object may have 256 KiB (apimachinery, api/validation/objectmeta.go), and base64 makes
+# four bytes of three.
 LARGEST_BYTES = 180 * 1024
 # The first line of the file, in front of the archive; Python looks for the archive at the end.
 HEAD = b"# Written by selfhost render: what `selfhost pull` needs, as a zip archive that python3 runs.\n"
