@@ -18,6 +18,7 @@ EXIT_CODES = {
     2: "Wrong usage: an unknown command or option, a value out of range, options that contradict each other.",
     3: "A bug in selfhost: one line and the path of a log to report.",
     4: "It does not fit: the result says by how many bytes.",
+    5: "Not as it should be: a check found faults, and the result names them.",
     130: "Interrupted (Ctrl-C).",
     141: "The reader of the output went away (as in `selfhost gpus | head -1`).",
 }

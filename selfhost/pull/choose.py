@@ -29,12 +29,15 @@ DUPLICATE_FOLDERS = frozenset(
 )  # fmt: skip
 _CHECKPOINT = re.compile(r"(checkpoint|global_step|step|epoch)[-_]?\d+")
 _PICTURES = (
-    ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".mp4", ".webm", ".mov", ".wav", ".mp3", ".flac", ".pdf", ".ipynb",
+    ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".mp4", ".webm", ".mov", ".wav", ".mp3", ".flac", ".pdf",
+    ".ipynb",
 )  # fmt: skip
 _TRAINING = re.compile(
     r"(optimizer|scheduler|training_args|trainer_state|rng_state|scaler|events\.out\.tfevents)[^/]*"
 )
-_LEGAL = re.compile(r"(licen[cs]e|notice|use_policy|usage_policy|readme|copying|attribution)[^/]*", re.IGNORECASE)
+_LEGAL = re.compile(
+    r"(licen[cs]e|notice|use_policy|usage_policy|readme|copying|attribution)[^/]*", re.IGNORECASE
+)
 _SMALL = (
     ".json", ".jinja", ".jinja2", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".yaml", ".yml", ".toml",
     ".jsonl", ".proto", ".cfg", ".ini",
@@ -215,7 +218,9 @@ def _pickle_shards(root: Sequence[str], indexes: Mapping[str, Mapping[str, objec
         return sorted({name for name in weight_map.values() if isinstance(name, str) and name in root})
     if "pytorch_model.bin" in root:
         return ["pytorch_model.bin"]
-    return sorted(n for n in root if is_pickle(n) and not _TRAINING.fullmatch(n) and not n.startswith("adapter_"))
+    return sorted(
+        n for n in root if is_pickle(n) and not _TRAINING.fullmatch(n) and not n.startswith("adapter_")
+    )
 
 
 def _gguf_parts(listing: Listing, wanted: str) -> frozenset[str]:
@@ -298,7 +303,11 @@ def _role(name: str) -> str:
         return "index of the weights"
     if base.endswith(".py"):
         return "code of the model"
-    if _is_tokenizer(base) or base in ("special_tokens_map.json", "added_tokens.json") or base.endswith((".model", ".tiktoken", ".spm")):
+    if (
+        _is_tokenizer(base)
+        or base in ("special_tokens_map.json", "added_tokens.json")
+        or base.endswith((".model", ".tiktoken", ".spm"))
+    ):
         return "tokenizer"
     return "configuration"
 

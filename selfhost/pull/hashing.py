@@ -1,4 +1,4 @@
-"""SHA-256 and git blob ids of files, read in pieces: OpenSSL does the sums, and the interpreter's lock is free meanwhile."""
+"""SHA-256 and git blob ids of files, read in pieces; OpenSSL does the sums while the interpreter is free."""
 
 from __future__ import annotations
 

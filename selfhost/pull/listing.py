@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
-from urllib.parse import quote
 
 from selfhost.errors import MalformedAnswerError, OfflineError, RateLimitedError
 from selfhost.hub.directory import CONFIG, INDEX
@@ -71,7 +70,7 @@ def list_repository(
 def read_indexes(
     listing: Listing, hub: Hub, *, notice: Notice, sleep: Callable[[float], object] = time.sleep
 ) -> dict[str, Mapping[str, object]]:
-    """The small files that decide which weights belong together: indexes, sentence-transformers' modules, config.json."""
+    """The small files that say which weights belong together: indexes, modules.json, config.json."""
     names = {file.path for file in listing.files}
     found: dict[str, Mapping[str, object]] = {}
     for name in (INDEX, PICKLE_INDEX, MODULES, CONFIG):

@@ -1,4 +1,4 @@
-"""selfhost.lock.json: which files of which commit stand in a directory, with their hashes, strictly read and written whole."""
+"""selfhost.lock.json: which files of which commit stand in a directory, with their hashes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which finished files were verified and have not changed since, so that a second pull need not hash them again.
 
-A mark is a small file named after the content's hash. It holds length, modification time and the machine's boot id: after
-a loss of power what the page cache held may be gone although the names are there, and a mark of an earlier boot counts for
-nothing.
+A mark is a small file named after the content's hash. It holds length, modification time and the machine's boot id:
+after a loss of power what the page cache held may be gone although the names are there, and a mark of an earlier boot
+counts for nothing.
 """
 
 from __future__ import annotations

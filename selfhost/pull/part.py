@@ -1,4 +1,4 @@
-"""A file that grows on disk while it is hashed: resumed from what is there, and believed only when its hash is right."""
+"""A file that grows on disk while it is hashed: resumed from what is there, believed when its hash is right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from selfhost.pull.types import RemoteFile
 from selfhost.units import gib
 
 # Full: the disk, the quota, the largest file; what is there stays and the next pull goes on from it.
-_FULL = {errno.ENOSPC: "The disk is full", errno.EDQUOT: "The quota is used up", errno.EFBIG: "The file is too large"}
+_FULL = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The quota is used up",
+    errno.EFBIG: "The file is too large",
+}
 
 
 class Part:
@@ -104,8 +108,14 @@ def disk_error(error: OSError, path: Path, *, missing_bytes: int | None = None) 
     """What a failed write means to a user."""
     full = _FULL.get(error.errno or 0)
     if full is not None:
-        more = "" if missing_bytes is None else f" with {gib(missing_bytes)} GiB of {path.name[:12]} still to come"
-        return OutputError(f"{full}{more}.", hint="make room, then run the same command: it goes on from here.")
+        more = (
+            ""
+            if missing_bytes is None
+            else f" with {gib(missing_bytes)} GiB of {path.name[:12]} still to come"
+        )
+        return OutputError(
+            f"{full}{more}.", hint="make room, then run the same command: it goes on from here."
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return OutputError(
             f"Cannot write {path}: {error.strerror}.", hint="choose a directory that this user may write."

@@ -124,7 +124,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubCache:
-    """huggingface_hub's cache: contents by hash in `blobs`, names as links in `snapshots/COMMIT` (its docs/cache guide).
+    """huggingface_hub's cache: contents by hash in `blobs`, names as links in `snapshots/COMMIT` (its cache guide).
 
     Args:
         cache: the cache, absolute.
@@ -217,7 +217,10 @@ def place_for(listing: Listing, *, directory: Path | None, cache: Path) -> Direc
     if directory is not None:
         return Directory(root=Path(os.path.abspath(directory)))
     return HubCache(
-        cache=Path(os.path.abspath(cache)), repo=listing.repo, commit=listing.commit, revision=listing.revision
+        cache=Path(os.path.abspath(cache)),
+        repo=listing.repo,
+        commit=listing.commit,
+        revision=listing.revision,
     )
 
 

@@ -1,4 +1,4 @@
-"""Reference + wishes -> what a pull would do: files and reasons, bytes, room, licence and gate; nothing is written yet."""
+"""Reference + wishes -> what a pull would do: files, reasons, bytes, room, licence, gate; nothing is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from selfhost.hub.remote import Hub, connect
 from selfhost.hub.repository import ask_about
 from selfhost.licence import Declared, Use, Verdict, judge
 from selfhost.pull.choose import Wish, check_globs, choose, is_weight
-from selfhost.pull.listing import ANSWER_SECONDS, Notice, fresh, list_repository, names_custom_code, read_indexes
+from selfhost.pull.listing import (
+    ANSWER_SECONDS,
+    Notice,
+    fresh,
+    list_repository,
+    names_custom_code,
+    read_indexes,
+)
 from selfhost.pull.places import Place, place_for
 from selfhost.pull.run import free_bytes, missing_bytes
 from selfhost.pull.stream import http_pieces
@@ -76,7 +83,8 @@ def hub_reference(text: str) -> Reference:
     found = parse_reference(text)
     if found.kind in ("directory", "gguf"):
         raise ModelReferenceError(
-            f"{text} is on this machine already.", hint=f"`selfhost verify {text}` checks it; a pull takes ORG/NAME."
+            f"{text} is on this machine already.",
+            hint=f"`selfhost verify {text}` checks it; a pull takes ORG/NAME.",
         )
     if found.kind == "catalogue" or "/" not in found.name:
         bundled = models.find(found.name)

@@ -159,20 +159,27 @@ def settle(place: Place, lock: Lock) -> Snapshot:
     return Snapshot(root=place.root, lock=lock)
 
 
-def begin(place: Place, files: Sequence[RemoteFile], repo: str, commit: str) -> None:
-    """Look at what is there before anything changes.
-
-    In a directory that no pull has filled, nothing is replaced. The lock file of another commit, whose files are about to
-    change, is taken away; it is kept to know what it named.
+def check_directory(place: Place, files: Sequence[RemoteFile]) -> None:
+    """In a directory that no pull has filled, nothing is replaced.
 
     Raises:
         OutputError: a file of the user's own is in the way.
     """
-    if not isinstance(place, Directory):
-        return
-    if not place.is_ours():
+    if isinstance(place, Directory) and not place.is_ours():
         for file in files:
             _refuse_another(place, file)
+
+
+def begin(place: Place, files: Sequence[RemoteFile], repo: str, commit: str) -> None:
+    """Look at what is there before anything changes.
+
+    The lock file of another commit, whose files are about to change, is taken away; it is kept to know what it named.
+
+    Raises:
+        OutputError: a file of the user's own is in the way.
+    """
+    check_directory(place, files)
+    if not isinstance(place, Directory):
         return
     path = place.root / LOCK_NAME
     if not path.is_file():
@@ -182,6 +189,7 @@ def begin(place: Place, files: Sequence[RemoteFile], repo: str, commit: str) -> 
         if (lock.repo, lock.revision) == (repo, commit):
             return
     try:
+        place.prepare()
         path.replace(place.work / _PREVIOUS)
     except OSError as error:
         raise disk_error(error, path) from None

@@ -1,8 +1,8 @@
 """Bytes of one file from an offset on: over HTTP with the Hub library's session, or out of Xet storage with hf_xet.
 
 huggingface_hub 2.4 downloads into a temporary file of each process's own and deletes it on any failure
-(file_download.py, `_download_to_tmp_and_move`; huggingface_hub#4196), so that nothing could be resumed. Here its session,
-headers, addresses and Xet client bring the bytes, and the offset is ours.
+(file_download.py, `_download_to_tmp_and_move`; huggingface_hub#4196), so that nothing could be resumed. Here its
+session, headers, addresses and Xet client bring the bytes, and the offset is ours.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def http_pieces(hub: Hub, listing: Listing, file: RemoteFile, begin: int) -> Pie
         translated = translate(error, what=what, endpoint=hub.endpoint)
         if translated is None:
             raise
-        if isinstance(translated, (OfflineError, MalformedAnswerError)) and type(error).__name__ not in _FINAL:
+        if (
+            isinstance(translated, (OfflineError, MalformedAnswerError))
+            and type(error).__name__ not in _FINAL
+        ):
             raise RetryLaterError(translated.message) from error
         raise translated from error
 
@@ -104,12 +107,13 @@ def _asked_wait(headers: Any) -> float | None:
 
 
 def _check_hash(answer: Any, file: RemoteFile, what: str) -> None:
-    """The Hub says in advance which content it is about to send: the redirect carries the hash of the file behind it."""
+    """The Hub says in advance which content it sends: the redirect carries the hash of the file behind it."""
     for step in (*answer.history, answer):
         linked = step.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
         if linked and file.sha256 is not None and linked != file.sha256:
             raise MalformedAnswerError(
-                f"{what}: the Hub sends another content than it lists.", hint="pull again; the list is asked anew."
+                f"{what}: the Hub sends another content than it lists.",
+                hint="pull again; the list is asked anew.",
             )
 
 
@@ -120,7 +124,7 @@ def _check_span(answer: Any, begin: int, size_bytes: int, what: str) -> int:
         first = span.partition("-")[0]
         if first != str(begin) or total not in (str(size_bytes), "*"):
             raise MalformedAnswerError(
-                f"{what}: asked for byte {begin:,} of {size_bytes:,}, got {answer.headers.get('Content-Range', '')!r:.60}.",
+                f"{what}: asked for byte {begin:,} of {size_bytes:,}, got another part of the file.",
                 hint="pull again; if it stays, the mirror is at fault.",
             )
         return 0
@@ -153,7 +157,9 @@ def _watched(pieces: Pieces, what: str, clock: Callable[[], float] = time.monoto
         got += len(piece)
         if waited >= SLOW_WINDOW_SECONDS:
             if got < SLOW_BYTES_PER_SECOND * waited:
-                raise RetryLaterError(f"{what}: the peer sends less than {SLOW_BYTES_PER_SECOND} bytes a second.")
+                raise RetryLaterError(
+                    f"{what}: the peer sends less than {SLOW_BYTES_PER_SECOND} bytes a second."
+                )
             waited, got = 0.0, 0
         yield piece
         before = clock()
@@ -168,7 +174,8 @@ def _cut(pieces: Pieces, skip: int, size_bytes: int, what: str) -> Pieces:
             piece = piece[dropped:]
         if len(piece) > size_bytes:
             raise MalformedAnswerError(
-                f"{what} is longer than the Hub lists.", hint="pull again; if it stays, the mirror is at fault."
+                f"{what} is longer than the Hub lists.",
+                hint="pull again; if it stays, the mirror is at fault.",
             )
         size_bytes -= len(piece)
         if piece:

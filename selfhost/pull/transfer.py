@@ -1,4 +1,4 @@
-"""One file from the Hub onto the disk, whatever happens on the way: tries again, goes on where it stopped, believes hashes only."""
+"""One file from the Hub onto the disk, whatever happens on the way; only its hash says that it is there."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from selfhost.pull.part import Part
 from selfhost.pull.stream import Pieces, RetryLaterError, http_pieces, xet_pieces
 from selfhost.pull.types import Listing
 
-# Tries in a row that bring no byte. With waits of 1, 2, 4 … 60 s a file is given up after about three minutes of nothing.
+# Tries in a row that bring no byte. With waits of 1, 2, 4 … 60 s that is about three minutes of nothing.
 TRIES = 8
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_ASKED_WAIT_SECONDS = 900.0  # a Retry-After beyond this is told to the user instead of slept through
-XET_LEAST_BYTES = 16 << 20  # below this the extra round trips for a token and a map of chunks cost more than they bring
+XET_LEAST_BYTES = (
+    16 << 20
+)  # below this the extra round trips for a token and a map of chunks cost more than they bring
 
 
 class Stopped(Exception):  # noqa: N818 -- no error: another part of the pull failed or the user interrupted it
@@ -100,7 +102,9 @@ def fetch(line: Line, part: Part) -> Hashes:
             part.sync()
             return hashes
         part.restart()
-        line.notice(f"{file.path}: its bytes do not have the hash that the Hub lists; once more from the start")
+        line.notice(
+            f"{file.path}: its bytes do not have the hash that the Hub lists; once more from the start"
+        )
     raise MalformedAnswerError(
         f"{file.path} of {line.listing.repo} came twice with other bytes than the Hub's hash says.",
         hint="the mirror, a proxy or the network changes it; ask another HF_ENDPOINT.",

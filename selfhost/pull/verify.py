@@ -1,4 +1,4 @@
-"""Directory + lock -> faults: every file hashed by several processes, safetensors headers and the index checked, offline."""
+"""Directory + lock -> faults: every file hashed by several processes, tensor headers and index checked, offline."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def extra_files(root: Path, lock: Lock) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def check_tensors(root: Path, lock: Lock, *, skip: set[str] | frozenset[str] = frozenset()) -> tuple[Fault, ...]:
+def check_tensors(
+    root: Path, lock: Lock, *, skip: set[str] | frozenset[str] = frozenset()
+) -> tuple[Fault, ...]:
     """Parse the header of every safetensors file and hold the index against what is there.
 
     Args:

@@ -1,0 +1,101 @@
+"""Where a pulled model goes next: object storage, an OCI layout, other machines."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from selfhost.errors import UsageError, VerifyError
+
+if TYPE_CHECKING:
+    from selfhost.pull.types import Snapshot
+
+_OCI = re.compile(r"(oci|oci-artifact):([^:]+)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?")
+_FORMS = "Write s3://BUCKET/PREFIX, oci:DIR[:TAG] or oci-artifact:DIR[:TAG]."
+
+
+def check_destination(destination: str) -> None:
+    """Refuse a destination of no known form before anything is pulled.
+
+    Raises:
+        UsageError: it has none.
+        SelfhostError: what it needs is not installed.
+    """
+    if _OCI.fullmatch(destination):
+        return
+    scheme, separator, rest = destination.partition("://")
+    if not separator or not rest or not scheme.isalnum():
+        raise UsageError(f"--to {destination[:120]!r} is no destination.", hint=_FORMS)
+    from selfhost.pull.objects import check_url
+
+    check_url(destination)
+
+
+def bring_on(snapshot: Snapshot, destination: str, *, limit_rate: int | None, quiet: bool) -> None:
+    """Write a pulled model into an OCI layout or object storage."""
+    from selfhost.pull.progress import Progress
+
+    out = None if quiet or sys.stderr is None else sys.stderr
+    with Progress(snapshot.lock.total_bytes, out, verb="written") as progress:
+        match = _OCI.fullmatch(destination)
+        if match is not None:
+            from selfhost.pull.oci import write_layout
+
+            write_layout(
+                snapshot,
+                Path(match[2]),
+                tag=match[3] or snapshot.lock.revision[:12],
+                artifact=match[1] == "oci-artifact",
+                report=progress.got,
+            )
+            return
+        from selfhost.pull.objects import upload
+
+        upload(snapshot, destination, bandwidth=limit_rate, report=progress.got)
+
+
+def serve_all(address: str, directory: Path | None, *, allow_gated: bool) -> int:
+    """Serve what was pulled before: the model in a directory, or every one in the Hub's cache."""
+    import os
+
+    from selfhost.hub.load import cache_directory
+    from selfhost.pull.local import snapshot_at, snapshots_in
+
+    if directory is not None:
+        found: tuple[Snapshot, ...] = (snapshot_at(directory),)
+    else:
+        cache = cache_directory(os.environ)
+        found = snapshots_in(cache)
+        if not found:
+            raise VerifyError(
+                f"{cache} holds no model that `selfhost pull` brought.",
+                hint="name a MODEL, and it is pulled first.",
+            )
+    return serve_these(address, found, allow_gated=allow_gated)
+
+
+def serve_these(address: str, snapshots: Sequence[Snapshot], *, allow_gated: bool) -> int:
+    """Serve verified models until the process is asked to end."""
+    from selfhost.pull.local import assure
+    from selfhost.pull.progress import Progress
+    from selfhost.pull.serve import serve
+
+    host, _, port = address.rpartition(":")
+    total = sum(snapshot.lock.total_bytes for snapshot in snapshots)
+    with Progress(total, sys.stderr, verb="checked") as progress:
+        verified = [assure(snapshot, count=progress.had) for snapshot in snapshots]
+    serve(
+        verified,
+        host=host.strip("[]") or "",
+        port=int(port),
+        stop=Event(),
+        announce=click.echo,
+        allow_gated=allow_gated,
+    )
+    return 0

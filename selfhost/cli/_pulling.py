@@ -1,0 +1,285 @@
+"""What `selfhost pull` does between its options and its output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, TextIO
+
+from selfhost.errors import OfflineError, SelfhostError, UnsupportedError, VerifyError
+from selfhost.pull.choose import Wish, is_pickle
+
+if TYPE_CHECKING:
+    from selfhost.hub.references import Reference
+    from selfhost.hub.remote import Hub
+    from selfhost.licence import Use
+    from selfhost.pull.prepare import Prepared
+    from selfhost.pull.twins import Twin
+    from selfhost.pull.types import Lock, LockedFile, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line asks for."""
+
+    model: str
+    directory: Path | None
+    wish: Wish
+    use: Use | None
+    accepted: tuple[str, ...]
+    quant: str | None
+    limit_rate: int | None
+    jobs: int | None
+    as_json: bool
+    environ: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What came of a pull.
+
+    Args:
+        snapshot: the files, verified.
+        prepared: what was decided; None where the Hub was not asked.
+        network_bytes: what came over the network.
+        seconds: how long it took.
+        notes: what to know.
+    """
+
+    snapshot: Snapshot
+    prepared: Prepared | None
+    network_bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a dry run found out.
+
+    Args:
+        prepared: what would be pulled.
+        speed: bytes a second that the Hub gives, None where nothing came.
+        problem: what would stop the pull, None where nothing would.
+        twins: quantized versions, where they were asked for.
+    """
+
+    prepared: Prepared
+    speed: float | None
+    problem: SelfhostError | None
+    twins: tuple[Twin, ...] = ()
+
+
+def plan(asked: Asked) -> Planned:
+    """Find out what a pull would do; writes nothing."""
+    from selfhost.licence import require
+    from selfhost.pull.prepare import measured_speed
+    from selfhost.pull.run import check_directory, check_space
+
+    reference, hub, twins = _reference(asked)
+    prepared = _prepare(asked, reference, hub)
+    speed, problem = measured_speed(prepared, hub)
+    try:
+        require(prepared.verdict)
+        check_space(prepared.place, prepared.files)
+        check_directory(prepared.place, prepared.files)
+    except SelfhostError as error:
+        problem = problem or error
+    return Planned(prepared=prepared, speed=speed, problem=problem, twins=twins)
+
+
+def pull(asked: Asked) -> Pulled:
+    """Pull a model, or find that all of it is here."""
+    from selfhost.hub.load import cache_directory, is_offline
+    from selfhost.pull.local import find_pulled
+    from selfhost.pull.prepare import hub_reference
+
+    began = time.monotonic()
+    try:
+        if is_offline(asked.environ):
+            raise OfflineError("HF_HUB_OFFLINE is set.", hint="unset it to pull.")
+        return _pull_online(asked, began)
+    except OfflineError as error:
+        # A pod that starts again without a network finds what an earlier one has pulled.
+        reference = hub_reference(asked.model)
+        here = find_pulled(reference, directory=asked.directory, cache=cache_directory(asked.environ))
+        if here is None or asked.quant is not None:
+            raise
+        return Pulled(
+            snapshot=_assured(here, asked),
+            prepared=None,
+            network_bytes=0,
+            seconds=time.monotonic() - began,
+            notes=(f"{error.message.rstrip('.')}; what was pulled before is whole.",),
+        )
+
+
+def _pull_online(asked: Asked, began: float) -> Pulled:
+    from selfhost.licence import require
+    from selfhost.pull.progress import Progress
+    from selfhost.pull.run import JOBS, Job, begin, check_space, run, settle
+    from selfhost.pull.transfer import Line, Throttle
+
+    reference, hub, _ = _reference(asked)
+    prepared = _prepare(asked, reference, hub)
+    require(prepared.verdict)
+    listing, place, files = prepared.listing, prepared.place, prepared.files
+    begin(place, files, listing.repo, listing.commit)
+    check_space(place, files)
+    stop = Event()
+    with Progress(prepared.total_bytes, _progress_out(asked)) as progress:
+        line = Line(
+            hub=hub,
+            listing=listing,
+            throttle=Throttle(asked.limit_rate, sleep=stop.wait),
+            stop=stop,
+            got=progress.got,
+            notice=progress.notice,
+        )
+        locked = run(Job(files=files, place=place, jobs=asked.jobs or JOBS), line, progress)
+    _scan_pickles(place.root, locked)
+    snapshot = settle(place, _lock(prepared, locked))
+    return Pulled(
+        snapshot=snapshot,
+        prepared=prepared,
+        network_bytes=progress.network_bytes,
+        seconds=time.monotonic() - began,
+        notes=notes(prepared),
+    )
+
+
+def notes(prepared: Prepared) -> tuple[str, ...]:
+    """What to know about a choice."""
+    found: list[str] = []
+    code = [choice for choice in prepared.choices if not choice.keep and choice.because.startswith("code;")]
+    if prepared.custom_code and code:
+        found.append(
+            "config.json names Python code of the repository, which is left out: engines that know the architecture do "
+            "without; --trust-remote-code pulls it."
+        )
+    if prepared.partial:
+        found.append("--include: a part of the model; whether an engine can load it is not checked.")
+    if prepared.listing.revision != prepared.listing.commit:
+        found.append(f"To pull the same again: {prepared.listing.repo}@{prepared.listing.commit}")
+    return tuple(found)
+
+
+def _reference(asked: Asked) -> tuple[Reference, Hub, tuple[Twin, ...]]:
+    from selfhost.pull.prepare import hub_reference, open_hub
+
+    reference, hub = hub_reference(asked.model), open_hub(asked.environ)
+    if asked.quant is None:
+        return reference, hub, ()
+    twins = _twins(reference, hub, asked.quant)
+    own = [twin for twin in twins if twin.same_owner]
+    if len(own) != 1 or reference.revision is not None:
+        raise UnsupportedError(
+            f"{len(twins)} repositories hold {reference.name} in {asked.quant}: "
+            f"{', '.join(twin.repo for twin in twins[:5])}{' …' if len(twins) > 5 else ''}.",
+            hint=f"pull the one you trust: selfhost pull {twins[0].repo}",
+        )
+    return replace(reference, text=own[0].repo, name=own[0].repo), hub, twins
+
+
+def _twins(reference: Reference, hub: Hub, quant: str) -> tuple[Twin, ...]:
+    from selfhost.pull.listing import fresh, patiently
+    from selfhost.pull.twins import find_twins
+
+    twins = patiently(
+        lambda: find_twins(fresh(hub), reference.name, quant), notice=_notice(sys.stderr), sleep=time.sleep
+    )
+    if not twins:
+        raise UnsupportedError(
+            f"The Hub knows no version of {reference.name} in {quant}.",
+            hint="an engine may quantize while it loads: `selfhost size` with --quant says what that needs.",
+        )
+    return twins
+
+
+def _prepare(asked: Asked, reference: Reference, hub: Hub) -> Prepared:
+    from selfhost.hub.load import cache_directory
+    from selfhost.pull.prepare import prepare
+
+    return prepare(
+        reference,
+        hub,
+        asked.wish,
+        directory=asked.directory,
+        cache=cache_directory(asked.environ),
+        use=asked.use,
+        accepted=asked.accepted,
+        notice=_notice(_progress_out(asked)),
+    )
+
+
+def _lock(prepared: Prepared, locked: tuple[LockedFile, ...]) -> Lock:
+    from datetime import UTC, datetime
+
+    from selfhost import __version__
+    from selfhost.pull.types import LOCK_SCHEMA, Lock
+
+    return Lock(
+        schema=LOCK_SCHEMA,
+        repo=prepared.listing.repo,
+        revision=prepared.listing.commit,
+        endpoint=_without_secrets(prepared.listing.endpoint),
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        selfhost_version=__version__,
+        files=locked,
+        licence=prepared.verdict,
+        partial=prepared.partial,
+    )
+
+
+def _without_secrets(address: str) -> str:
+    """An address without the user and password that a mirror's may carry."""
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if "@" in rest.partition("/")[0] else address
+
+
+def _scan_pickles(root: Path, locked: tuple[LockedFile, ...]) -> None:
+    """Look into pickles without loading them.
+
+    Raises:
+        VerifyError: one would do more than rebuild tensors.
+    """
+    from selfhost.pull.pickles import scan
+
+    for file in locked:
+        if not is_pickle(file.path):
+            continue
+        findings = scan(root / file.path)
+        if not findings.clean:
+            raise VerifyError(
+                f"{file.path} would do more than rebuild tensors when loaded: {findings.sentence}.",
+                hint="do not load it; name a repository with safetensors. The files are left for inspection.",
+            )
+
+
+def _assured(snapshot: Snapshot, asked: Asked) -> Snapshot:
+    from selfhost.pull.local import assure
+    from selfhost.pull.progress import Progress
+
+    with Progress(snapshot.lock.total_bytes, _progress_out(asked), verb="checked") as progress:
+        return assure(snapshot, count=progress.had)
+
+
+def _progress_out(asked: Asked) -> TextIO | None:
+    """Where progress goes: stderr, which holds nothing but an error's JSON where JSON is asked for and nobody looks."""
+    if sys.stderr is None or (asked.as_json and not sys.stderr.isatty()):
+        return None
+    return sys.stderr
+
+
+def _notice(out: TextIO | None) -> Callable[[str], None]:
+    def tell(text: str) -> None:
+        if out is not None:
+            with suppress(OSError):
+                print(text, file=out, flush=True)
+
+    return tell
