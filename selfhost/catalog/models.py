@@ -60,6 +60,7 @@ class BundledModel:
         config: config.json without the fields that say nothing about architecture or quantization.
         quantization: hf_quant_config.json, None where the repository has none.
         pooling: the repository declares sentence-transformers modules.
+        licence: licence id of the repository that was asked for, which an alias may have of its own.
     """
 
     id: str
@@ -67,6 +68,7 @@ class BundledModel:
     config: Mapping[str, object]
     quantization: Mapping[str, object] | None
     pooling: bool
+    licence: str | None
 
 
 def file_name(model_id: str) -> str:
@@ -200,12 +202,15 @@ def _bundled(facts: Mapping[str, object], *, alias: str | None) -> BundledModel:
     assert isinstance(config, dict)
     assert quantization is None or isinstance(quantization, dict)
     entry = _entry(facts)
+    own = facts.get("alias_licences", {})
+    assert isinstance(own, dict)
     return BundledModel(
         id=alias or entry.id,
         entry=entry,
         config=config,
         quantization=quantization,
         pooling=bool(facts.get("pooling", False)),
+        licence=own.get(alias, entry.licence),
     )
 
 

@@ -11,8 +11,10 @@ from typing import BinaryIO
 
 from selfhost.errors import MalformedAnswerError, ModelNotFoundError, UnsupportedError
 from selfhost.hub import headers
+from selfhost.hub.card import CARD, CARD_BYTES, LOCK, declared_by_card, declared_by_lock
 from selfhost.hub.references import shown
 from selfhost.hub.safejson import MAXIMUM_BYTES, parse_object
+from selfhost.licence import Declared
 from selfhost.model.raw import TensorHeader
 
 CONFIG = "config.json"
@@ -24,7 +26,6 @@ QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_con
 MAXIMUM_SHARDS = 4096
 
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,250}\.safetensors")
-_LICENCE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9._-]{1,60})[\"']?[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +37,16 @@ class Found:
         quantization: the first of QUANTIZATION_FILES that exists.
         tensors: headers of the weights, None where there are none to read.
         pooling: modules.json exists (sentence-transformers).
-        licence: licence id of the model card.
+        declared: what the model card says of licence and origin, and what a pull wrote down of it.
+        repository: the repository that was pulled into it, None where no lock file says it.
     """
 
     config: dict[str, object]
     quantization: dict[str, object] | None
     tensors: tuple[TensorHeader, ...] | None
     pooling: bool
-    licence: str | None
+    declared: Declared
+    repository: str | None
 
 
 def read_directory(path: Path, *, allowed: Path | None = None, complete: bool = True) -> Found:
@@ -71,12 +74,14 @@ def read_directory(path: Path, *, allowed: Path | None = None, complete: bool = 
         quantization = files.json(name)
         if quantization is not None:
             break
+    declared, repository = _declared(files)
     return Found(
         config=config,
         quantization=quantization,
         tensors=_tensors(files, complete=complete),
         pooling=files.exists("modules.json"),
-        licence=licence_of(files.start("README.md", 8192)),
+        declared=declared,
+        repository=repository,
     )
 
 
@@ -113,15 +118,6 @@ def weight_files(names: list[str], index: dict[str, object] | None, *, where: st
     plain = [name for name in names if _SHARD.fullmatch(name) and not name.startswith("adapter_")]
     own = [name for name in plain if not name.startswith("consolidated")]
     return tuple(sorted(own or plain)[:MAXIMUM_SHARDS])
-
-
-def licence_of(card: bytes) -> str | None:
-    """Licence id in the front matter of a model card's first bytes, None when it states none."""
-    text = card.decode("utf-8", errors="replace")
-    if not text.startswith("---"):
-        return None
-    match = _LICENCE.search(text.split("\n---", 1)[0])
-    return match[1].lower() if match else None
 
 
 def snapshot_path(cache: Path, name: str, commit: str) -> Path:
@@ -211,6 +207,12 @@ class Files:
 
 
 _HINT = "fetch the model again, or name another revision."
+
+
+def _declared(files: Files) -> tuple[Declared, str | None]:
+    card = declared_by_card(files.start(CARD, CARD_BYTES))
+    lock = files.json(LOCK)
+    return (card, None) if lock is None else declared_by_lock(lock, card)
 
 
 def _tensors(files: Files, *, complete: bool) -> tuple[TensorHeader, ...] | None:

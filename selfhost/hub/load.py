@@ -15,6 +15,7 @@ from selfhost.catalog import models
 from selfhost.catalog.models import BundledModel
 from selfhost.errors import ModelNotFoundError, OfflineError
 from selfhost.hub.references import Reference, parse_reference, shown
+from selfhost.licence.types import Declared
 from selfhost.model.raw import RawModel
 
 if TYPE_CHECKING:
@@ -90,11 +91,14 @@ def _bundled(found: Reference, bundled: BundledModel) -> RawModel:
         config=bundled.config,
         quantization=bundled.quantization,
         pooling=bundled.pooling,
-        licence=entry.licence,
+        licence=bundled.licence,
+        declared=Declared(licence=bundled.licence),
+        repository=bundled.id,
     )
 
 
 def _directory(found: Reference) -> RawModel:
+    from selfhost.hub.card import licence_id
     from selfhost.hub.directory import cache_root, local_name, read_directory
 
     path = _expanded(found)
@@ -109,16 +113,20 @@ def _directory(found: Reference) -> RawModel:
         quantization=read.quantization,
         tensors=read.tensors,
         pooling=read.pooling,
-        licence=read.licence,
+        licence=licence_id(read.declared),
+        declared=read.declared,
+        repository=read.repository or (local_name(path) if cache_root(path) else None),
     )
 
 
 def _gguf(found: Reference) -> RawModel:
+    from selfhost.hub.card import declared_by_gguf, licence_id
     from selfhost.hub.gguf_file import read_gguf
     from selfhost.hub.gguf_model import to_config, to_quantization, to_tensors
 
     path = _expanded(found)
     header = read_gguf(path)
+    declared = declared_by_gguf(header.fields)
     return RawModel(
         reference=found.text,
         id=path.stem,
@@ -128,6 +136,8 @@ def _gguf(found: Reference) -> RawModel:
         config=to_config(header, where=str(path)),
         quantization=to_quantization(header),
         tensors=to_tensors(header, where=str(path)),
+        licence=licence_id(declared),
+        declared=declared,
     )
 
 
@@ -164,6 +174,7 @@ def _cached(found: Reference, cache: Path, error: OfflineError) -> RawModel:
     Raises:
         OfflineError: `error`, when there is none.
     """
+    from selfhost.hub.card import licence_id
     from selfhost.hub.directory import CONFIG, read_directory, snapshot_path
 
     commit = _cached_commit(found, snapshot_path(cache, found.name, "").parent)
@@ -181,7 +192,9 @@ def _cached(found: Reference, cache: Path, error: OfflineError) -> RawModel:
         quantization=read.quantization,
         tensors=read.tensors,
         pooling=read.pooling,
-        licence=read.licence,
+        licence=licence_id(read.declared),
+        declared=read.declared,
+        repository=found.name,
     )
 
 

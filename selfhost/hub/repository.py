@@ -19,12 +19,13 @@ from selfhost.errors import (
     UnsupportedError,
 )
 from selfhost.hub import gguf_model, headers
+from selfhost.hub.card import declared_by, licence_id
 from selfhost.hub.directory import CONFIG, INDEX, QUANTIZATION_FILES, Files, snapshot_path, weight_files
 from selfhost.hub.gguf_file import MAXIMUM_HEADER_BYTES, GgufHeader, NeedMoreError, parse_gguf
 from selfhost.hub.references import Reference, check_file
 from selfhost.hub.remote import Hub, connect, each, file_path, within
 from selfhost.hub.safejson import MAXIMUM_BYTES, parse_object
-from selfhost.licence import Declared, Gate
+from selfhost.licence import Declared
 from selfhost.model.raw import RawModel, TensorHeader
 
 FIRST_BYTES = 1 << 17  # 97 % of the headers on the Hub are shorter than 100 kB (huggingface_hub PR 1855)
@@ -43,7 +44,6 @@ class Facts:
         commit: what the revision resolves to.
         files: name -> length in bytes, None where it is not said.
         entries: name -> everything that is said of the file.
-        licence: licence id of the model card.
         declared: licence and gate as the page states them.
     """
 
@@ -51,7 +51,6 @@ class Facts:
     commit: str
     files: Mapping[str, int | None]
     entries: Mapping[str, Mapping[str, object]]
-    licence: str | None
     declared: Declared
 
 
@@ -97,7 +96,9 @@ def _load(reference: Reference, hub: Hub, cache: Path) -> RawModel:
         quantization=quantization,
         tensors=_tensors(hub, facts, local),
         pooling="modules.json" in facts.files,
-        licence=facts.licence,
+        licence=licence_id(facts.declared),
+        declared=facts.declared,
+        repository=facts.id,
     )
 
 
@@ -131,7 +132,6 @@ def ask_about(reference: Reference, hub: Hub) -> Facts:
         commit=commit,
         files=_files(entries),
         entries=entries,
-        licence=_licence(table),
         declared=declared_by(table),
     )
 
@@ -158,41 +158,6 @@ def _is_file(entry: object) -> TypeGuard[dict[str, Any]]:
 def _files(entries: Mapping[str, Mapping[str, object]]) -> dict[str, int | None]:
     sizes = {name: entry.get("size") for name, entry in entries.items()}
     return {name: size if type(size) is int and size >= 0 else None for name, size in sizes.items()}
-
-
-def declared_by(table: Mapping[str, object]) -> Declared:
-    """What the Hub's answer about a model says of its licence and of who may read it."""
-    found = table.get("cardData")
-    card: Mapping[str, object] = found if isinstance(found, dict) else {}
-    gated = table.get("gated")
-    bases = card.get("base_model")
-    bases = [bases] if isinstance(bases, str) else bases
-    gate: Gate = "none" if gated is False else "unknown"
-    if gated == "auto" or gated == "manual":
-        gate = gated
-    return Declared(
-        licence=_said(card, "license"),
-        name=_said(card, "license_name"),
-        link=_said(card, "license_link"),
-        gate=gate,
-        eu_excluded=card.get("extra_gated_eu_disallowed") is True,
-        base_models=tuple(name for name in bases if isinstance(name, str)) if isinstance(bases, list) else (),
-    )
-
-
-def _said(card: Mapping[str, object], field: str) -> str | None:
-    value = card.get(field)
-    return value.strip()[:300] or None if isinstance(value, str) else None
-
-
-def _licence(table: Mapping[str, object]) -> str | None:
-    card = table.get("cardData")
-    licence = card.get("license") if isinstance(card, dict) else None
-    if licence == "other" and isinstance(card, dict) and isinstance(card.get("license_name"), str):
-        licence = card["license_name"]
-    if isinstance(licence, str) and re.fullmatch(r"[\w.+ -]{1,80}", licence):
-        return licence.lower()
-    return None
 
 
 def _json(name: str, hub: Hub, facts: Facts, local: Files | None) -> dict[str, object]:
@@ -276,7 +241,9 @@ def _load_gguf(reference: Reference, file: str, hub: Hub, facts: Facts, source: 
         config=gguf_model.to_config(header, where=where),
         quantization=gguf_model.to_quantization(header),
         tensors=gguf_model.to_tensors(header, where=where),
-        licence=facts.licence,
+        licence=licence_id(facts.declared),
+        declared=facts.declared,
+        repository=facts.id,
     )
 
 

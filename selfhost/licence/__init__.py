@@ -5,7 +5,7 @@ Not legal advice. What is not known is `unknown`, never permitted.
 
 from __future__ import annotations
 
-from selfhost.licence.judge import judge
+from selfhost.licence.judge import judge, strictness
 from selfhost.licence.types import (
     USES,
     Declared,
@@ -34,4 +34,5 @@ __all__ = [
     "openness_sentence",
     "require",
     "sentence",
+    "strictness",
 ]

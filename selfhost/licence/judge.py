@@ -19,6 +19,12 @@ _LONGEST_TEXT = 320
 _HUB_OWNER = re.compile(r"huggingface\.co/([^/]+)/[^/]")
 
 
+def strictness(declared: Declared, *, use: Use | None, repo: str | None) -> int:
+    """How much a declaration forbids, to compare several: 0 permits, 1 under conditions, 2 unknown, 3 forbids."""
+    found = _Found.of(declared, use, repo)
+    return _STRICTNESS[_permission(found.rows[0], use) if found.rows else "unknown"]
+
+
 def judge(
     declared: Declared,
     *,
@@ -26,6 +32,7 @@ def judge(
     accepted: Collection[str] = (),
     repo: str | None = None,
     base: Declared | None = None,
+    base_repo: str | None = None,
 ) -> Verdict:
     """What a licence means for a use.
 
@@ -37,14 +44,15 @@ def judge(
         use: the intended use; `internal` is a company's own use, which non-commercial licences do not permit.
         accepted: ids of licences whose terms the user has read and meets, as given with `--accept-licence`.
         repo: the repository, which decides where makers share a licence's name, and on the openness.
-        base: what the nearest base model with a licence says, where somebody looked.
+        base: what the base model whose licence binds most says, where somebody looked (`hub.lineage`).
+        base_repo: its repository; the first of `declared.base_models` where it is not named.
 
     Raises:
         LicenceError: something was accepted that is not the model's licence.
     """
     found = _Found.of(declared, use, repo)
     if base is not None:
-        found = _with_base(found, declared, base, use)
+        found = _with_base(found, base, base_repo or next(iter(declared.base_models), None), use)
     verdict = _verdict(found, declared, use, repo)
     if declared.eu_excluded or (base is not None and base.eu_excluded):
         verdict = _without_eu(verdict)
@@ -107,10 +115,10 @@ def _permission(row: Licence, use: Use | None) -> Permission:
     return row.research if use == "research" else row.commercial
 
 
-def _with_base(found: _Found, declared: Declared, base: Declared, use: Use | None) -> _Found:
+def _with_base(found: _Found, base: Declared, repo: str | None, use: Use | None) -> _Found:
     """What applies to a model that was made from another one."""
-    nearest = declared.base_models[0] if declared.base_models else "its base model"
-    under = _Found.of(base, use, nearest)
+    nearest = repo or "its base model"
+    under = _Found.of(base, use, repo)
     if not under.rows:
         note = f"The licence of {nearest}, from which it was made, is not known."
         return replace(found, notes=(*found.notes, note))

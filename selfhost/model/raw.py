@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from selfhost.licence.types import Declared
 
 Origin = Literal["hub", "directory", "gguf", "catalogue"]
 
@@ -34,6 +36,8 @@ class RawModel:
         tensors: headers of the weights that would be loaded, None when only a configuration is known.
         pooling: the repository declares sentence-transformers modules.
         licence: licence id as the origin states it.
+        declared: everything that the origin states of licence and access.
+        repository: where the files are from, None where nothing says it.
     """
 
     reference: str
@@ -46,3 +50,5 @@ class RawModel:
     tensors: tuple[TensorHeader, ...] | None = None
     pooling: bool = False
     licence: str | None = None
+    declared: Declared = field(default_factory=Declared)
+    repository: str | None = None
