@@ -17,6 +17,7 @@ from selfhost.workload import Workload
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
     from selfhost.engines import EngineVersion
+    from selfhost.licence import Verdict
     from selfhost.model.raw import RawModel
     from selfhost.model.spec import ModelSpec
     from selfhost.place import Placement, Placements, Refusal
@@ -34,12 +35,16 @@ class Asked:
     engine: EngineVersion
     gpus: tuple[Gpu, ...]
     workload: Workload
+    licence: Verdict
 
 
-def as_facts(placements: Placements, plan: Plan | None, pick: int, output: Path | None) -> dict[str, object]:
+def as_facts(
+    asked: Asked, placements: Placements, plan: Plan | None, pick: int, output: Path | None
+) -> dict[str, object]:
     """The object of `selfhost/placements/v1`."""
     import json
 
+    from selfhost import strict
     from selfhost.place import RANKING
     from selfhost.plan import to_json
 
@@ -73,6 +78,7 @@ def as_facts(placements: Placements, plan: Plan | None, pick: int, output: Path 
             }
             for refusal in placements.refused
         ],
+        "licence": strict.encode(asked.licence),
         "plan_file": None if output is None or plan is None else str(output),
         "plan": None if plan is None else json.loads(to_json(plan)),
     }
@@ -123,10 +129,16 @@ def show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
     click.echo("  the load fits.\n")
     if placements.refused:
         say(_refused(placements.refused))
-    if asked.spec.licence:
-        say(f"Licence: {asked.spec.licence}.")
+    say(f"Licence: {_licence(asked.licence)}.")
     for note in _notes(asked, plan):
         say(f"Note: {note}")
+
+
+def _licence(verdict: Verdict) -> str:
+    """The verdict in a few words, and how open the model is where that is known."""
+    from selfhost.licence import brief
+
+    return brief(verdict) + ("" if verdict.openness == "unknown" else f"; {verdict.openness}")
 
 
 def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
@@ -136,6 +148,7 @@ def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
 
     notes = [
         *asked.spec.notes,
+        *asked.licence.notes,
         *about_memory(asked.gpus[0], named=True),
         *about_engine(asked.engine, asked.spec),
     ]

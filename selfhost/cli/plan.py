@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from selfhost.cli._licence import licence_options
 from selfhost.cli._options import (
     AT_LEAST,
     engine_option,
@@ -29,7 +30,9 @@ from selfhost.workload import Split, Workload
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
     from selfhost.engines import Objection
+    from selfhost.licence import Use, Verdict
     from selfhost.memory import MemoryBudget
+    from selfhost.model.raw import RawModel
     from selfhost.place import Placements
     from selfhost.plan import Plan
 
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
     help="Write the choice as plan.json; - prints it and nothing else.",
 )  # fmt: skip
+@licence_options
 @json_option
 @click.pass_context
 def command(
@@ -64,12 +68,15 @@ def command(
     replicas: int,
     name: str | None,
     output: Path | None,
+    use: Use | None,
+    accept_licence: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Choose GPUs that carry MODEL under a load, fewest first, and say why the others do not.
 
     Without --tp, --pp or --dp the fewest GPUs of each kind are searched for. The choice is written with -o as a
-    plan.json, which `selfhost render` takes. Exit code 4: nothing fits.
+    plan.json, which `selfhost render` takes. With --use a model whose licence does not permit that use is refused.
+    Exit code 4: nothing fits.
     """
     from selfhost.catalog.gpus import gpus
     from selfhost.engines import parse_engine
@@ -84,7 +91,14 @@ def command(
     named = {card.id: card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None}
     cards = tuple(named.values()) or gpus()
     raw = load_model(model)
-    asked = Asked(raw=raw, spec=parse_model(raw), engine=parse_engine(engine), gpus=cards, workload=workload)
+    asked = Asked(
+        raw=raw,
+        spec=parse_model(raw),
+        engine=parse_engine(engine),
+        gpus=cards,
+        workload=workload,
+        licence=_judged(raw, use, accept_licence),
+    )
     fixed = any(_was_typed(context, field) for field in ("tensor", "pipeline", "data"))
     placements, objections = _place(asked, split, fixed=fixed)
     if not placements.fitting:
@@ -100,7 +114,7 @@ def command(
             return 0
         write_plan(plan, output)
     if as_json:
-        emit_json("placements", as_facts(placements, plan, pick, output))
+        emit_json("placements", as_facts(asked, placements, plan, pick, output))
     elif plan is None:
         show_nothing(asked, placements)
     else:
@@ -110,6 +124,28 @@ def command(
     return 0 if plan is not None else 4
 
 
+def _judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdict:
+    """What the model's licence means for the use.
+
+    Raises:
+        LicenceError: a use was named that it does not permit, or whose terms are not accepted.
+    """
+    from selfhost.hub.lineage import base_of
+    from selfhost.licence import judge, require
+
+    base = base_of(raw, use=use)
+    verdict = judge(
+        raw.declared,
+        use=use,
+        accepted=accepted,
+        repo=raw.repository,
+        base=None if base is None else base[1],
+        base_repo=None if base is None else base[0],
+    )
+    require(verdict)
+    return verdict
+
+
 def _was_typed(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
@@ -117,7 +153,7 @@ def _was_typed(context: click.Context, name: str) -> bool:
 def _typed(context: click.Context) -> tuple[str, ...]:
     """The options that were typed and that no field of the load or the split stands for, as words."""
     found: list[str] = []
-    for name in ("gpu", "gpu_memory", "engine", "pick", "replicas", "name"):
+    for name in ("gpu", "gpu_memory", "engine", "pick", "replicas", "name", "use", "accept_licence"):
         if _was_typed(context, name):
             given = context.params[name]
             for value in given if isinstance(given, tuple) else (given,):
@@ -197,6 +233,7 @@ def _plan(asked: Asked, placements: Placements, pick: int, replicas: int, name: 
         name=name,
         fitting=placements.fitting,
         refused=placements.refused,
+        licence=asked.licence,
     )
 
 

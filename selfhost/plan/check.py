@@ -17,6 +17,7 @@ _IMAGE = re.compile(r"[a-z0-9][-a-z0-9._/:]{0,200}")
 _TAG = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FLAG = re.compile(r"--[a-z0-9][-a-z0-9]{0,80}")
+_LONGEST_TEXT, _MOST_TEXTS = 500, 60
 _HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
 
 
@@ -27,6 +28,7 @@ def check(plan: Plan) -> None:
         PlanFormatError: names the first field that is wrong.
     """
     _names(plan)
+    _licence(plan)
     _numbers(plan)
     _clocks(plan)
 
@@ -89,6 +91,17 @@ def _names(plan: Plan) -> None:
     for number, word in enumerate(plan.engine.args):
         good = word.flag is None or _FLAG.fullmatch(word.flag) is not None
         _need(good, f"engine.args[{number}].flag", "is not a flag")
+
+
+def _licence(plan: Plan) -> None:
+    verdict = plan.licence
+    if verdict is None:
+        return
+    texts = (verdict.licence or "", verdict.name, verdict.source, *verdict.terms, *verdict.obligations)
+    short = all(text.isprintable() and len(text) <= _LONGEST_TEXT for text in texts)
+    _need(short and len(texts) <= _MOST_TEXTS, "licence", "holds more than a line for each of its words")
+    allowed = verdict.permission == "yes" or (verdict.permission != "no" and verdict.accepted)
+    _need(verdict.use is None or allowed, "licence.permission", f"does not cover {verdict.use} use")
 
 
 def _numbers(plan: Plan) -> None:

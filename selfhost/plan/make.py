@@ -10,6 +10,7 @@ from selfhost.catalog.gpus import Gpu
 from selfhost.dtypes import itemsize
 from selfhost.engines import Engine, EngineVersion, Image, Serving, Vendor, get_engine
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.licence import Verdict
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
 from selfhost.model.spec import ModelSpec
@@ -51,6 +52,7 @@ def make_plan(
     drain_seconds: int = derive.DRAIN_SECONDS,
     fitting: tuple[Placement, ...] = (),
     refused: tuple[Refusal, ...] = (),
+    licence: Verdict | None = None,
 ) -> Plan:
     """Decide everything, once.
 
@@ -70,6 +72,7 @@ def make_plan(
         drain_seconds: how long running requests may take after SIGTERM.
         fitting: other placements, ranked.
         refused: GPUs that do not carry it.
+        licence: what the model's licence means for its use, None where nobody judged it.
 
     Raises:
         UnsupportedError: the engine or the GPU cannot run it.
@@ -108,6 +111,7 @@ def make_plan(
         alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
         provenance=_provenance(gpu, created),
+        licence=licence,
     )
     check(plan)
     return plan

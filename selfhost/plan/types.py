@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from selfhost.engines import Argument, EnvVar, Image, Vendor
+from selfhost.licence import Verdict
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
 from selfhost.place import Refusal
@@ -139,7 +140,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The whole decision: model, engine, GPUs, clocks and the memory bill it rests on. Holds no secret."""
+    """The whole decision: model, engine, GPUs, clocks and the memory bill it rests on. Holds no secret.
+
+    `licence` is what the model's licence means for the use that was named; null in plans of before it was judged.
+    """
 
     schema: str
     name: str
@@ -156,3 +160,4 @@ class Plan:
     alternatives: tuple[Alternative, ...]
     refusals: tuple[Refusal, ...]
     provenance: Provenance
+    licence: Verdict | None = field(default=None, metadata={"later": True})
