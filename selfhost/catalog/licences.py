@@ -5,11 +5,11 @@ Only the tables that are asked for are parsed: judging one model pays for one.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import get_data
 from typing import Any, Literal
 
 Permission = Literal["yes", "conditional", "no", "unknown"]
@@ -26,7 +26,7 @@ HOW_SURE: dict[Verification, str] = {
 }
 UNSAID = ("other", "unknown")  # what a card's `license` says where it says nothing
 
-_FILE = os.path.join(os.path.dirname(__file__), "licences.toml")
+_FILE = "licences.toml"
 _TABLE = re.compile(r'^\["([a-z0-9.-]+)"\]$', re.MULTILINE)
 _LIST = re.compile(r"^(hub|names|links|owners) = \[(.*)\]$", re.MULTILINE)
 _SPACES = re.compile(r"[\s_]+")
@@ -99,8 +99,7 @@ class Licence:
 @cache
 def _index() -> dict[str, tuple[str, dict[str, tuple[str, ...]]]]:
     """Id -> (its table as text, its lists of names), without parsing TOML."""
-    with open(_FILE, encoding="utf-8") as file:
-        text = file.read()
+    text = (get_data("selfhost.catalog", _FILE) or b"").decode()  # also out of selfhost.pyz
     heads = list(_TABLE.finditer(text))
     index: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {}
     for number, head in enumerate(heads):

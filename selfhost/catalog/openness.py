@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import get_data
 from typing import Literal
 
 Openness = Literal["open-source", "open-weight", "closed", "unknown"]
 
-_FILE = os.path.join(os.path.dirname(__file__), "openness.toml")
+_FILE = "openness.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,7 @@ def open_trainings() -> tuple[OpenTraining, ...]:
     """All lines of models whose training is published, sorted by prefix."""
     import tomllib
 
-    with open(_FILE, "rb") as file:
-        tables = tomllib.load(file)
+    tables = tomllib.loads((get_data("selfhost.catalog", _FILE) or b"").decode())  # also out of selfhost.pyz
     return tuple(OpenTraining(prefix=prefix, **table) for prefix, table in tables.items())
 
 

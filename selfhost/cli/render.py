@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,6 +12,15 @@ from click.shell_completion import CompletionItem
 from selfhost.cli._options import json_option, options_of
 from selfhost.cli._output import emit_json, headline, next_step, table
 from selfhost.manifests.options import RenderOptions
+
+if TYPE_CHECKING:
+    from selfhost.manifests import Document
+
+_FILES = {
+    "plan.json": "the plan itself",
+    "README.md": "what to do before and after",
+    "selfhost.pyz": "selfhost pull, which the Job runs",
+}
 
 
 def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -50,17 +60,17 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
     noun = "object" if objects == 1 else "objects"
     headline(f"{decided.name}: {objects} {noun} for {target} in {output}, in the order they are applied.")
     click.echo()
-    table((("file", "left"), ("what it is", "left")), [(path.name, _what(path)) for path in paths])
+    rows = [(document.name, _what(document)) for document in manifests.documents]
+    table((("file", "left"), ("what it is", "left")), rows)
     if target == "kubernetes":
         where = shlex.quote(str(output))
         next_step(f"kubectl apply -k {where}", f"{output / 'README.md'} says what to do before and after")
 
 
-def _what(path: Path) -> str:
-    """The first comment of a file, which says what it is."""
+def _what(document: Document) -> str:
+    """The kind of an object, or what another file is for."""
     import re
 
-    for line in path.read_text(encoding="utf-8").splitlines()[:40]:
-        if kind := re.match(r"kind: (\w+)", line):
-            return kind[1]
-    return {"plan.json": "the plan itself", "README.md": "what to do before and after"}.get(path.name, "")
+    if kind := re.search(r"^kind: (\w+)", document.text, re.MULTILINE):
+        return kind[1]
+    return _FILES.get(document.name, "")

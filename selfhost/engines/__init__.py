@@ -224,6 +224,9 @@ class Engine(Protocol):
     def drains(self, version: EngineVersion) -> bool:
         """Whether running requests are finished after SIGTERM rather than cut off."""
 
+    def pulls(self, version: EngineVersion) -> bool:
+        """Whether the release's image has what `selfhost pull` runs on: Python 3.11, huggingface_hub 1, click 8.2."""
+
     def host_memory_bytes(self, serving: Serving) -> tuple[int, str]:
         """Main memory the processes need beside shared memory, and why."""
 

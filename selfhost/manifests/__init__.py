@@ -16,6 +16,7 @@ from selfhost.errors import UsageError
 from selfhost.manifests.environment import environment
 from selfhost.manifests.options import AccessMode, RenderOptions
 from selfhost.manifests.output import write_manifests
+from selfhost.manifests.zipapp import pull_archive
 from selfhost.plan import Plan, to_json
 
 PLAN_FILE = "plan.json"
@@ -24,10 +25,16 @@ _SUFFIX = ".j2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One file of the output."""
+    """One file of the output: text, or `data` where it is none."""
 
     name: str
-    text: str
+    text: str = ""
+    data: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        """What stands in the file."""
+        return self.text.encode() if self.data is None else self.data
 
     @property
     def is_object(self) -> bool:
@@ -69,6 +76,8 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     others = [name for name in names if name not in objects]
     documents += [document for name in others if (document := _fill(target, name, shown)) is not None]
     documents.append(Document(name=PLAN_FILE, text=to_json(plan)))
+    if shown.download is not None and shown.download.archive is not None:
+        documents.append(Document(name=shown.download.archive, data=pull_archive()))
     return Manifests(documents=tuple(documents))
 
 

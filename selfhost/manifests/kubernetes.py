@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from selfhost import __version__
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.manifests.download import ARCHIVE_PATH, Download, download
+from selfhost.manifests.licence import licence_annotations
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.place import NODE_GPUS
 from selfhost.plan import Clocks, Derived, Plan, to_json
 from selfhost.units import GIB, MIB
@@ -42,6 +46,20 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """The download Job; `archive` is the file that the ConfigMap brings into the cluster, None where there is none."""
+
+    name: str
+    image: Noted
+    command: tuple[str, ...]
+    args: tuple[Noted, ...]
+    home: str
+    ports: tuple[int, ...]
+    archive: str | None
+    archive_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """Everything a template may print."""
 
@@ -55,6 +73,7 @@ class View:
     download_labels: tuple[Pair, ...]
     download_selector: tuple[Pair, ...]
     annotations: tuple[Pair, ...]
+    licence: tuple[Pair, ...]
     replicas: int
     image: Noted
     command: tuple[str, ...]
@@ -86,7 +105,6 @@ class View:
     max_unavailable: int
     strategy_because: str
     spread: bool
-    downloads: bool
     volume: Noted
     access_mode: Noted
     storage_class: str | None
@@ -95,12 +113,8 @@ class View:
     mount_path: str
     marker: str
     wait_seconds: str
+    download: Pull | None
     download_name: str
-    job_name: str
-    download_home: str
-    download_revision: str
-    download_skip: tuple[str, ...]
-    download_repository: str
     hub_endpoint: str | None
     token_secret: str
     namespaces: tuple[Noted, ...]
@@ -120,22 +134,22 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"The plan needs {plan.gpu.count} GPUs for one replica; a pod has those of one node, at most {NODE_GPUS}.",
             hint="Plan for a GPU with more memory, or for smaller weights (--quant fp8).",
         )
-    downloads = plan.weights.kind == "hub"
-    revision = plan.model.revision
     return View(
         name=plan.name,
         namespace=options.namespace,
         headline=_headline(plan),
         model_id=plan.model.id,
-        revision=revision,
+        revision=plan.model.revision,
         labels=_labels(plan, "server"),
         selector=_labels(plan, "server")[:3],
         download_labels=_labels(plan, "download"),
         download_selector=_labels(plan, "download")[:3],
         annotations=(
             Pair(key="selfhost/model", value=plan.model.id),
+            *_licence(plan),
             Pair(key="selfhost/plan", value=to_json(plan, indent=None).rstrip("\n")),
         ),
+        licence=_licence(plan),
         replicas=plan.replicas,
         image=Noted(value=plan.engine.image.reference, because=_image_reason(plan)),
         command=tuple(map(_literal, plan.engine.command)),
@@ -167,7 +181,6 @@ def view(plan: Plan, options: RenderOptions) -> View:
         max_unavailable=0 if options.surge else 1,
         strategy_because=_strategy_reason(plan, options),
         spread=plan.replicas > 1,
-        downloads=downloads,
         volume=_size(plan.weights.volume_bytes),
         access_mode=_access_mode(plan, options),
         storage_class=options.storage_class,
@@ -176,12 +189,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
         cache_path=plan.weights.cache_path,
         marker=_literal(_marker(plan)),
         wait_seconds=str(plan.clocks.download_deadline_seconds.value),
+        download=_pull(plan, options),
         download_name=f"{plan.name}-download",
-        job_name=_job_name(plan, options),
-        download_home=f"{plan.engine.home_path}/huggingface",
-        download_revision=revision or "",
-        download_skip=tuple(map(_literal, plan.weights.skip)),
-        download_repository=_literal(plan.weights.location),
         hub_endpoint=options.hub_endpoint,
         token_secret=options.token_secret,
         namespaces=_namespaces(options),
@@ -203,6 +212,10 @@ def _labels(plan: Plan, component: str) -> tuple[Pair, ...]:
         Pair(key="app.kubernetes.io/version", value=plan.engine.version),
         Pair(key="app.kubernetes.io/managed-by", value="selfhost"),
     )
+
+
+def _licence(plan: Plan) -> tuple[Pair, ...]:
+    return tuple(Pair(key=key, value=value) for key, value in licence_annotations(plan))
 
 
 def _headline(plan: Plan) -> tuple[str, ...]:
@@ -287,17 +300,32 @@ def _marker(plan: Plan) -> str:
     return f"{plan.weights.location}/config.json"
 
 
-def _job_name(plan: Plan, options: RenderOptions) -> str:
+def _pull(plan: Plan, options: RenderOptions) -> Pull | None:
+    found = download(plan, options, marker=_marker(plan))
+    if found is None:
+        return None
+    return Pull(
+        name=_job_name(plan, options, found),
+        image=Noted(value=found.image.reference, because=found.image_because),
+        command=found.command,
+        args=tuple(Noted(value=_literal(word.text), because=word.because) for word in found.words),
+        home=f"{plan.engine.home_path}/huggingface",
+        ports=found.ports,
+        archive=ARCHIVE_FILE if found.archive else None,
+        archive_path=ARCHIVE_PATH,
+    )
+
+
+def _job_name(plan: Plan, options: RenderOptions, found: Download) -> str:
     """A name that changes with what the Job does, as Kubernetes does not let a Job's pod be changed."""
     decides = (
+        __version__,
         plan.provenance.selfhost_version,
         plan.model.id,
-        plan.model.revision,
         plan.weights,
-        plan.engine.image,
-        plan.engine.version,
         plan.gpu,
         plan.clocks,
+        found,
         options.hub_endpoint,
         options.token_secret,
     )

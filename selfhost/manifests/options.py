@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from selfhost.engines import parse_image
 from selfhost.errors import UsageError
@@ -31,6 +32,15 @@ class RenderOptions:
         metadata=_option(
             "--image",
             "Image instead of the plan's: from a mirror, or with its digest.",
+            "str",
+            metavar="IMAGE",
+        ),
+    )
+    pull_image: str | None = field(
+        default=None,
+        metadata=_option(
+            "--pull-image",
+            "Image with selfhost installed, for the download; else the engine's, and selfhost.pyz beside it.",
             "str",
             metavar="IMAGE",
         ),
@@ -85,8 +95,9 @@ class RenderOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.image is not None:
-            parse_image(self.image)
+        for image in (self.image, self.pull_image):
+            if image is not None:
+                parse_image(image)
         for flag, value, pattern in (
             ("--namespace", self.namespace, _LABEL),
             ("--storage-class", self.storage_class, _NAME),
@@ -97,5 +108,16 @@ class RenderOptions:
         ):
             if value is not None and pattern.fullmatch(value) is None:
                 raise UsageError(f"{flag} {value[:80]!r} is not a valid name.")
+        if self.hub_endpoint is not None and not _is_address(self.hub_endpoint):
+            raise UsageError(f"--hub-endpoint {self.hub_endpoint[:80]!r} is not a web address.")
         if self.access_mode not in (None, "ReadWriteOnce", "ReadWriteMany"):
             raise UsageError(f"--access-mode {self.access_mode!r} is not ReadWriteOnce or ReadWriteMany.")
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL names a host, and a port that there is."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

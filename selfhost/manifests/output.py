@@ -13,7 +13,7 @@ from selfhost.errors import OutputError
 if TYPE_CHECKING:
     from selfhost.manifests import Manifests
 
-# What the first line of every file that a template makes holds, and the first lines of a plan.
+# What the first line of every file that a template makes and of selfhost.pyz holds, and the first lines of a plan.
 MARK = "Written by selfhost"
 _STAGE = ".selfhost-"  # where files are written before they take their places
 _PLAN_MARK = '"schema": "selfhost/plan/'
@@ -40,7 +40,7 @@ def write_manifests(manifests: Manifests, directory: Path) -> tuple[Path, ...]:
         stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=directory))
         try:
             for document in manifests.documents:
-                (stage / document.name).write_text(document.text, encoding="utf-8")
+                (stage / document.name).write_bytes(document.content)
             for document in manifests.documents:
                 (stage / document.name).replace(directory / document.name)
             for path in earlier:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 ARCHIVE_FILE = "selfhost.pyz"
 COMMANDS = ("pull",)
+# What its functions import stays behind: --to and --serve are no part of a download Job.
+SHALLOW = frozenset(("selfhost.cli._pull_onward",))
 # A ConfigMap holds 1 MiB (Kubernetes' documentation, "ConfigMaps"), but `kubectl apply` keeps a second copy of it in an
 # annotation. Annotations of an object may have 256 KiB (apimachinery, api/validation/objectmeta.go), and base64 makes
 # four bytes of three.
@@ -80,18 +82,22 @@ def modules() -> dict[str, tuple[Path, bytes]]:
         if path is not None:
             source = path.read_bytes()
             found[name] = path, source
-            wanted += [name.rpartition(".")[0], *imported(ast.parse(source))]
+            wanted += [name.rpartition(".")[0], *imported(ast.parse(source), deep=name not in SHALLOW)]
     return found
 
 
-def imported(node: ast.AST) -> Iterator[str]:
-    """Names that a module may import from selfhost, as far as it runs in a pod.
+def imported(node: ast.AST, *, deep: bool = True) -> Iterator[str]:
+    """Names that a module may import, as far as it runs in a pod.
 
     What only a type checker imports is left out, and what completes words in a shell (functions called `complete…`).
+
+    Args:
+        node: a module, or a statement in it.
+        deep: also what functions import when they run.
     """
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         blocks = [node.orelse]
-    elif isinstance(node, ast.FunctionDef) and node.name.lstrip("_").startswith("complete"):
+    elif isinstance(node, ast.FunctionDef) and (not deep or node.name.lstrip("_").startswith("complete")):
         blocks = []
     else:
         blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody", "handlers", "cases")]
@@ -102,7 +108,7 @@ def imported(node: ast.AST) -> Iterator[str]:
             yield str(statement.module)
             yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
         else:
-            yield from imported(statement)
+            yield from imported(statement, deep=deep)
 
 
 def _source(name: str) -> Path | None:

@@ -55,6 +55,14 @@ class Vllm:
         """`--shutdown-timeout` came with 0.18; before, SIGTERM aborts every running request."""
         return BY_NAME["--shutdown-timeout"].known_to(version)
 
+    def pulls(self, version: EngineVersion) -> bool:
+        """0.24 is the first release that requires transformers 5.5, and so huggingface_hub 1.5; click is the newest.
+
+        0.19.1 to 0.23 allow it, older releases rule it out: requirements of vllm 0.19 to 0.24, transformers 4.57 to 5.5
+        and huggingface_hub 1.5, read 2026-11-26. The images have Python 3.12.
+        """
+        return version.at_least(0, 24)
+
     def metrics(self, version: EngineVersion) -> tuple[str, ...]:
         """Names of v1/metrics/loggers.py, counters with the `_total` that prometheus_client adds."""
         return METRICS

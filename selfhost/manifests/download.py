@@ -1,0 +1,111 @@
+"""What fetches the weights: the words of `selfhost pull`, and an image that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from selfhost.engines import Argument, Image, get_engine, parse_engine, parse_image
+from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.zipapp import ARCHIVE_FILE
+from selfhost.plan import Plan
+from selfhost.plan.derive import SKIP, SKIP_BESIDE_SAFETENSORS
+
+ARCHIVE_PATH = "/opt/selfhost"
+HTTPS_PORT, HTTP_PORT = 443, 80
+_TRUST = "--trust-remote-code"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A download.
+
+    Args:
+        image: the container's image.
+        image_because: why this one.
+        command: what starts selfhost.
+        words: its arguments.
+        archive: selfhost is not in the image but comes as ARCHIVE_FILE, to be mounted at ARCHIVE_PATH.
+        ports: TCP ports of the Hub, and of where it keeps its files.
+    """
+
+    image: Image
+    image_because: str
+    command: tuple[str, ...]
+    words: tuple[Argument, ...]
+    archive: bool
+    ports: tuple[int, ...]
+
+
+def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download | None:
+    """How the weights of a plan are pulled, None for weights that somebody copies to the volume.
+
+    Args:
+        plan: the decision.
+        options: what the cluster decides.
+        marker: the file that the server waits for.
+
+    Raises:
+        UsageError: the plan names an engine or a release that is not known.
+    """
+    if plan.weights.kind != "hub":
+        return None
+    archive = options.pull_image is None
+    image, because = _image(plan, options)
+    return Download(
+        image=image,
+        image_because=because,
+        command=("python3", f"{ARCHIVE_PATH}/{ARCHIVE_FILE}") if archive else ("selfhost",),
+        words=_words(plan, marker),
+        archive=archive,
+        ports=_ports(options.hub_endpoint),
+    )
+
+
+def _words(plan: Plan, marker: str) -> tuple[Argument, ...]:
+    revision, skip = plan.model.revision, plan.weights.skip
+    reference, because = f"{plan.weights.location}@{revision}", "the commit that was planned"
+    if revision is None:
+        reference = plan.weights.location
+        because = "NOT PINNED: the tip of the default branch on the day of the download"
+    words = [
+        Argument(value="pull", because="goes on where an earlier pod stopped, and verifies every file"),
+        Argument(value=reference, because=because),
+        Argument(flag="--ready-file", value=marker, because="written last: the server waits for it"),
+    ]
+    if not set(SKIP_BESIDE_SAFETENSORS) <= set(skip):
+        words.append(
+            Argument(flag="--allow-pickle", because="planned from pickled weights; they are scanned")
+        )
+    if any(argument.flag == _TRUST for argument in plan.engine.args):
+        words.append(Argument(flag=_TRUST, because="the server runs the code that comes with the model"))
+    by_itself = {*SKIP, *SKIP_BESIDE_SAFETENSORS}  # a pull takes one format of the weights and no copies
+    words += [
+        Argument(flag="--exclude", value=pattern, because="left out by the plan")
+        for pattern in skip
+        if pattern not in by_itself
+    ]
+    return tuple(words)
+
+
+def _image(plan: Plan, options: RenderOptions) -> tuple[Image, str]:
+    if options.pull_image is not None:
+        return parse_image(options.pull_image), "as asked; selfhost is installed in it"
+    engine = plan.engine
+    driver = get_engine(engine.name)
+    if driver.pulls(parse_engine(f"{engine.name}@{engine.version}")):
+        return engine.image, "the server's own image; its Hub library does the talking"
+    newest = driver.image(parse_engine(engine.name), plan.gpu.vendor)
+    if engine.image.repository.endswith(f"/{newest.repository}"):  # a mirror
+        newest = Image(repository=engine.image.repository, tag=newest.tag)
+    because = f"not the server's own image: the Hub library of {engine.name} {engine.version} may be too old"
+    return newest, because
+
+
+def _ports(endpoint: str | None) -> tuple[int, ...]:
+    """Ports to open: the endpoint's, and that of the storage to which the Hub and many mirrors send on."""
+    if endpoint is None:
+        return (HTTPS_PORT,)
+    parts = urlsplit(endpoint)
+    port = parts.port or (HTTP_PORT if parts.scheme == "http" else HTTPS_PORT)
+    return tuple(sorted({HTTPS_PORT, port}))
