@@ -248,11 +248,12 @@ def _scan_pickles(root: Path, locked: tuple[LockedFile, ...]) -> None:
     Raises:
         VerifyError: one would do more than rebuild tensors.
     """
+    pickles = [file for file in locked if is_pickle(file.path)]
+    if not pickles:
+        return
     from selfhost.pull.pickles import scan
 
-    for file in locked:
-        if not is_pickle(file.path):
-            continue
+    for file in pickles:
         findings = scan(root / file.path)
         if not findings.clean:
             raise VerifyError(

@@ -88,8 +88,7 @@ class Directory:
     def found(self, file: RemoteFile) -> Path | None:
         """See `Place`."""
         path = self.root / file.path
-        if path.is_symlink():
-            raise OutputError(f"{path} is a link; a pull would write through it.", hint=_HINT)
+        refuse_links(self.root, Path(file.path))
         return path if path.is_file() else None
 
     def publish(self, file: RemoteFile) -> None:
@@ -222,6 +221,19 @@ def place_for(listing: Listing, *, directory: Path | None, cache: Path) -> Direc
         commit=listing.commit,
         revision=listing.revision,
     )
+
+
+def refuse_links(root: Path, name: Path) -> None:
+    """Refuse a path below a root of which any part is a link.
+
+    Raises:
+        OutputError: one is.
+    """
+    path = root
+    for part in name.parts:
+        path = path / part
+        if path.is_symlink():
+            raise OutputError(f"{path} is a link; a pull would write through it.", hint=_HINT)
 
 
 def enter(root: Path, folder: Path) -> Path:

@@ -15,7 +15,7 @@ from selfhost.pull import marks
 from selfhost.pull.hashing import hash_file
 from selfhost.pull.lockfile import read_lock, write_lock
 from selfhost.pull.part import Part, disk_error
-from selfhost.pull.places import Directory, Place
+from selfhost.pull.places import Directory, Place, refuse_links
 from selfhost.pull.progress import Progress
 from selfhost.pull.transfer import Line, Stopped, fetch
 from selfhost.pull.types import LOCK_NAME, Lock, LockedFile, RemoteFile, Snapshot
@@ -160,12 +160,16 @@ def settle(place: Place, lock: Lock) -> Snapshot:
 
 
 def check_directory(place: Place, files: Sequence[RemoteFile]) -> None:
-    """In a directory that no pull has filled, nothing is replaced.
+    """Look for what is in the way: links at any time, and files of the user's own where no pull has filled the directory.
 
     Raises:
-        OutputError: a file of the user's own is in the way.
+        OutputError: something is in the way.
     """
-    if isinstance(place, Directory) and not place.is_ours():
+    if not isinstance(place, Directory):
+        return
+    for file in files:
+        refuse_links(place.root, Path(file.path))
+    if not place.is_ours():
         for file in files:
             _refuse_another(place, file)
 
