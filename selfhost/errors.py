@@ -42,7 +42,7 @@ class RenamedModelError(SelfhostError):
 
 
 class LicenceError(SelfhostError):
-    """The licence does not permit the named use, or its terms have not been accepted."""
+    """A licence that does not permit the named use, whose terms are not accepted, or that is not in the catalogue."""
 
 
 class OfflineError(SelfhostError):

@@ -171,6 +171,7 @@ def _terms(table: dict[str, Any]) -> tuple[str, ...]:
         "output use" if "outputs" in table else "",
         "notice" if table.get("notice") else "",
         "share alike" if table.get("share_alike") else "",
+        *table.get("also", ()),
     ]
     return tuple(term for term in found if term)
 

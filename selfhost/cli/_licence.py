@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 USES = ("commercial", "internal", "research")
 
 
-def _complete_licence(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_licence(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from selfhost.catalog.licences import licence_ids
 
     return [CompletionItem(name) for name in licence_ids() if name.startswith(incomplete.lower())]
@@ -26,7 +26,7 @@ def licence_options(function: F) -> F:
         multiple=True,
         metavar="ID",
         help="Terms that were read and are met, by the licence's id; repeat for several.",
-        shell_complete=_complete_licence,
+        shell_complete=complete_licence,
     )(function)
     return click.option(
         "--use",

@@ -6,7 +6,9 @@ import re
 
 from selfhost.plan import Plan
 
-LONGEST = 240  # annotations are read by people in `kubectl describe`; the plan beside them holds the sentences
+LONGEST = (
+    240  # annotations are read by people in `kubectl describe`; the plan beside them holds the sentences
+)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9 ._+,:;()/@-]+")
 
@@ -24,7 +26,8 @@ def licence_annotations(plan: Plan) -> tuple[tuple[str, str], ...]:
         "licence-permission": verdict.permission,
         "licence-use": verdict.use or "unspecified",
         "licence-accepted": "true" if verdict.accepted else "false",
-        "licence-obligations": ", ".join(verdict.terms) or ("none" if verdict.permission == "yes" else "read it"),
+        "licence-obligations": ", ".join(verdict.terms)
+        or ("none" if verdict.permission == "yes" else "read it"),
         "openness": verdict.openness,
     }
     return tuple((f"selfhost/{name}", _plain(value)) for name, value in found.items())
