@@ -30,6 +30,7 @@ from tests.fakes.hub.faults import (
 )
 from tests.fakes.hub.server import serve
 from tests.fakes.hub.state import COMMIT, OTHER_COMMIT, FakeHub, Repo, Seen
+from tests.fakes.hub.xet import put_in_xet
 
 __all__ = [
     "COMMIT",
@@ -56,6 +57,7 @@ __all__ = [
     "expired",
     "git_oid_of",
     "pointer_of",
+    "put_in_xet",
     "read",
     "safetensors",
     "serve",

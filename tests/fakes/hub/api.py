@@ -65,7 +65,9 @@ class Asked:
 
 
 def answer_api(asked: Asked) -> Answer:
-    """The answer to anything below /api/."""
+    """The answer to anything that is no file."""
+    if asked.path == "/_fake":
+        return _json({"sent": asked.hub.sent, "peak": asked.hub.peak, "requests": len(asked.hub.seen)})
     if asked.path == "/api/whoami-v2":
         return _who(asked)
     if asked.path in ("/api/models", "/api/models/"):

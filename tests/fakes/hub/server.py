@@ -286,24 +286,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.sendall(b"0\r\n\r\n")
 
     def _part(self, part: Part, seen: Seen) -> None:
-        """Send a range; every byte that the kernel took is counted at once."""
+        """Send a range; every byte that the kernel took is counted."""
         content = part.content
         if isinstance(content, bytes | Symlink):
             view = memoryview(read(content, part.begin, part.end))
             while view:
-                sent = self.connection.send(view[: 1 << 20])
-                self.fake.count(seen, sent)
-                view = view[sent:]
+                with self._counted(seen, min(len(view), 1 << 20)) as taken:
+                    taken.append(self.connection.send(view[: 1 << 20]))
+                view = view[taken[0] :]
             return
         with runs(content, part.begin, part.end) as pieces:
             for run in pieces:
                 offset, left = run.offset, run.count
                 while left:
-                    sent = self._some(run.descriptor, offset, left)
-                    if not sent:
+                    with self._counted(seen, left) as taken:
+                        taken.append(self._some(run.descriptor, offset, left))
+                    if not taken[0]:
                         raise ConnectionAbortedError  # the file on disk became shorter
-                    self.fake.count(seen, sent)
-                    offset, left = offset + sent, left - sent
+                    offset, left = offset + taken[0], left - taken[0]
+
+    @contextmanager
+    def _counted(self, seen: Seen, amount: int) -> Iterator[list[int]]:
+        """Count bytes before they go, so that a client that has them finds them counted, and correct it after."""
+        taken: list[int] = []
+        self.fake.count(seen, amount)
+        try:
+            yield taken
+        finally:
+            self.fake.count(seen, sum(taken) - amount)
 
     def _some(self, descriptor: int, offset: int, count: int) -> int:
         if isinstance(self.connection, ssl.SSLSocket):

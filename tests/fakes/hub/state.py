@@ -244,6 +244,8 @@ class FakeHub:
 
     def count(self, seen: Seen, amount: int) -> None:
         """Note body bytes that were sent, or (below zero) that the peer never took."""
+        if not amount:
+            return
         with self.lock:
             seen.sent_bytes += amount
             self.sent_bytes += amount
