@@ -25,6 +25,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "gpus": [("gpus",), ("gpus", "amd"), ("gpus", "h100-sxm-80gb:3g.40gb")],
     "models": [("models",), ("models", "qwen3", "embedding")],
     "engines": [("engines",)],
+    "licences": [("licences",), ("licences", "llama3.3"), ("licences", "non-commercial")],
     "architectures": [("models", "--architectures"), ("models", "--architectures", "llama")],
     "size": [
         ("size", MODEL),
@@ -37,6 +38,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "placements": [
         ("plan", MODEL, "--context", "8k", "--concurrency", "4"),
         ("plan", MODEL, "--context", "8k", "--concurrency", "4000", "--gpu", "t4", "--gpu", "l4"),
+        ("plan", MODEL, "--gpu", "h200-sxm-141gb", "--concurrency", "1", "--use", "commercial"),
     ],
 }
 CASES = [(name, words) for name, many in COMMANDS.items() for words in many]

@@ -81,18 +81,19 @@ class _Found:
         owners = _owners(declared.link, repo)
         notes: list[str] = []
         rows: list[Licence] = []
-        said = declared.name if declared.licence in (None, *UNSAID) else declared.licence
-        if said is not None:
-            meant = of_id(said, owners=owners)
+        for said in dict.fromkeys((declared.licence, declared.name)):
+            meant = () if said is None or said in UNSAID else of_id(said, owners=owners)
             if len(meant) > 1:
                 notes.append(f"{len(meant)} makers call different licences {said}: read which one it is.")
-            rows += meant if len(meant) == 1 else ()
+            rows += [row for row in meant if len(meant) == 1 and row not in rows]
+        if len(rows) > 1:
+            notes.append(f"Its license and license_name differ: {' and '.join(row.id for row in rows)}.")
         linked = None if declared.link is None else of_link(declared.link)
         if linked is not None and linked not in rows:
             notes.append(f"Its license_link leads to {linked.id}.")
             rows.append(linked)
         rows.sort(key=lambda row: -_STRICTNESS[_permission(row, use)])
-        silent = said is None and declared.link is None and declared.licence in (None, "unknown")
+        silent = declared.name is None and declared.link is None and declared.licence in (None, "unknown")
         return cls(rows=tuple(rows), silent=silent, notes=tuple(notes))
 
 
