@@ -21,7 +21,9 @@ from referencing import Registry, Resource
 from selfhost.catalog.gpus import find_gpu
 from selfhost.engines import Argument, EnvVar, parse_image
 from selfhost.errors import OutputError, UnsupportedError, UsageError
+from selfhost.licence import Declared, Use, judge
 from selfhost.manifests import Document, Manifests, RenderOptions, render, write_manifests
+from selfhost.manifests.zipapp import pull_archive
 from selfhost.plan import Plan, from_json, to_json
 from selfhost.units import GIB, MIB
 from selfhost.workload import Split, Workload
@@ -42,6 +44,18 @@ CASES: dict[str, tuple[Plan, RenderOptions]] = {
     ),
     "unpinned": (plan(model={"origin": "catalogue", "revision": None}), RenderOptions()),
     "amd": (plan(gpu="mi300x-192gb", tensor=1), RenderOptions()),
+    "mirror": (
+        plan(
+            gpu="h200-sxm-141gb",
+            tensor=1,
+            image=parse_image("registry.example:5000/vllm/vllm-openai:v0.32.0@sha256:" + "cd" * 32),
+        ),
+        RenderOptions(
+            pull_image="registry.example:5000/selfhost:0.1.0@sha256:" + "ef" * 32,
+            hub_endpoint="http://hub.models.svc:8765",
+            pod_monitor=False,
+        ),
+    ),
     "old-engine": (
         plan(engine="vllm@0.11", workload=Workload(max_model_len=16384, kv_dtype="fp8")),
         RenderOptions(),
@@ -68,6 +82,15 @@ def kind(manifests: Manifests, name: str) -> Any:
 
 def kinds(manifests: Manifests) -> list[str]:
     return [document["kind"] for document in objects(manifests)]
+
+
+def job_container(manifests: Manifests) -> Any:
+    (container,) = kind(manifests, "Job")["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def texts(manifests: Manifests) -> dict[str, str]:
+    return {document.name: document.text for document in manifests.documents if document.data is None}
 
 
 def pod(manifests: Manifests) -> Any:
@@ -116,14 +139,13 @@ def in_bytes(quantity: str) -> int:
 @pytest.mark.parametrize("case", CASES)
 class TestEveryCase:
     def test_equals_its_golden_files(self, case: str, golden: Callable[[str, str], str]) -> None:
-        for document in rendered(case).documents:
-            stored = golden(f"kubernetes/{case}/{document.name}", document.text)
-            assert document.text == stored, "`pytest --update-golden` writes it"
+        for name, text in texts(rendered(case)).items():
+            stored = golden(f"kubernetes/{case}/{name}", text)
+            assert text == stored, "`pytest --update-golden` writes it"
 
     def test_golden_folder_holds_nothing_else(self, case: str) -> None:
         folder = Path(__file__).parent / "golden" / "kubernetes" / case
-        names = {document.name for document in rendered(case).documents}
-        assert {path.name for path in folder.iterdir()} == names
+        assert {path.name for path in folder.iterdir()} == set(texts(rendered(case)))
 
     def test_is_valid_strictly_for_every_release(self, case: str) -> None:
         for document in objects(rendered(case)):
@@ -239,7 +261,7 @@ class TestEveryCase:
             assert spec["securityContext"]["runAsUser"] >= 10000
             assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
             assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-            allowed = {"name", "emptyDir", "persistentVolumeClaim", "secret"}
+            allowed = {"name", "emptyDir", "persistentVolumeClaim", "secret", "configMap"}
             assert all(set(volume) <= allowed for volume in spec["volumes"])
             for container in [*spec.get("initContainers", []), *spec["containers"]]:
                 context = container["securityContext"]
@@ -258,7 +280,8 @@ class TestEveryCase:
             assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
             open_ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
             component = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-            assert open_ports == ({53} if component == "server" else {53, 443})
+            mirror = {8765} if case == "mirror" else set()
+            assert open_ports == ({53} if component == "server" else {53, 443} | mirror)
 
     def test_selectors_find_the_pods(self, case: str) -> None:
         deployment = kind(rendered(case), "Deployment")
@@ -342,19 +365,124 @@ def test_replicas_share_a_volume_that_can_be_shared() -> None:
 
 def test_the_download_is_pinned_and_its_token_is_a_file() -> None:
     made, _ = CASES["plain"]
-    (container,) = kind(rendered("plain"), "Job")["spec"]["template"]["spec"]["containers"]
-    script, marker, repository, revision, *skip = container["args"]
-    compile(script, "download", "exec")
-    assert (repository, revision) == (made.weights.location, made.model.revision)
-    assert tuple(skip) == made.weights.skip
-    assert "*.safetensors" not in skip
+    container = job_container(rendered("plain"))
+    pull, reference, ready = container["args"]
+    assert (pull, reference) == ("pull", f"{made.weights.location}@{made.model.revision}")
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["HF_TOKEN_PATH"] == "/var/run/secrets/selfhost/token"
     assert "HF_TOKEN" not in environment
     assert environment["HF_HUB_CACHE"] == variables(rendered("plain"))["HF_HUB_CACHE"]
     (wait,) = pod(rendered("plain"))["initContainers"]
     compile(wait["args"][0], "wait", "exec")
-    assert wait["args"][1] == marker
+    assert ready == f"--ready-file={wait['args'][1]}"
+
+
+def words(made: Plan) -> list[str]:
+    """Words of the download beyond those that every download has."""
+    return [unescaped(word) for word in job_container(render(made))["args"][3:]]
+
+
+def test_a_pull_chooses_files_by_itself() -> None:
+    made = plan()
+    assert made.weights.skip
+    assert words(made) == []
+    more = replace(made.weights, skip=(*made.weights.skip, "figures $/*"))
+    assert words(replace(made, weights=more)) == ["--exclude=figures $/*"]
+
+
+def test_weights_that_are_pickles_are_asked_for() -> None:
+    assert words(plan(safetensors=False)) == ["--allow-pickle"]
+
+
+def test_code_of_the_model_comes_along_where_the_server_runs_it() -> None:
+    made = plan()
+    flag = Argument(flag="--trust-remote-code", because="by hand")
+    trusting = replace(made, engine=replace(made.engine, args=(*made.engine.args, flag)))
+    assert words(trusting) == ["--trust-remote-code"]
+
+
+@pytest.mark.parametrize(
+    ("licence", "use", "accepted", "expected"),
+    [
+        ("llama3.3", None, (), []),
+        ("apache-2.0", "research", (), ["--use=research"]),
+        ("llama3.3", "commercial", ("llama3.3",), ["--use=commercial", "--accept-licence=llama3.3"]),
+    ],
+)
+def test_the_licence_is_judged_again_for_the_planned_use(
+    licence: str, use: Use | None, accepted: tuple[str, ...], expected: list[str]
+) -> None:
+    verdict = judge(Declared(licence=licence, gate="none"), use=use, accepted=accepted)
+    assert words(plan(licence=verdict)) == expected
+
+
+def images(manifests: Manifests) -> tuple[str, str]:
+    """Images of the server and of the download."""
+    return server(manifests)["image"], job_container(manifests)["image"]
+
+
+def test_the_download_runs_in_an_image_that_can() -> None:
+    """Engines before 0.24 may have a Hub library that a pull cannot use."""
+    assert images(rendered("plain")) == ("vllm/vllm-openai:v0.32.0", "vllm/vllm-openai:v0.32.0")
+    assert images(render(plan(engine="vllm@0.24")))[1] == "vllm/vllm-openai:v0.24.0"
+    for old in ("vllm@0.23", "vllm@0.19.1"):
+        assert images(render(plan(engine=old)))[1] == "vllm/vllm-openai:v0.32.0"
+    assert "may be too old" in texts(rendered("old-engine"))["40-job-download.yaml"]
+    assert images(render(plan(engine="vllm@0.20", gpu="mi300x-192gb", tensor=1))) == (
+        "vllm/vllm-openai-rocm:v0.20.0",
+        "vllm/vllm-openai-rocm:v0.32.0",
+    )
+
+
+def test_an_older_engine_from_a_mirror_downloads_from_that_mirror() -> None:
+    mirror = RenderOptions(image="registry.example/cache/vllm/vllm-openai:v0.20.0")
+    _, image = images(render(plan(engine="vllm@0.20"), options=mirror))
+    assert image == "registry.example/cache/vllm/vllm-openai:v0.32.0"
+    own = RenderOptions(image="registry.example/engine:v0.20.0-patched")
+    assert images(render(plan(engine="vllm@0.20"), options=own))[1] == "vllm/vllm-openai:v0.32.0"
+
+
+def test_selfhost_comes_in_an_archive_unless_the_image_has_it() -> None:
+    manifests = rendered("plain")
+    assert job_container(manifests)["command"] == ["python3", "/opt/selfhost/selfhost.pyz"]
+    (generated,) = yaml.safe_load(texts(manifests)["kustomization.yaml"])["configMapGenerator"]
+    job = kind(manifests, "Job")
+    assert generated["name"] == job["metadata"]["name"]
+    assert generated["files"] == ["selfhost.pyz"]
+    assert generated["options"]["disableNameSuffixHash"] is True
+    assert generated["options"]["labels"] == job["metadata"]["labels"]
+    volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["selfhost"]["configMap"]["name"] == generated["name"]
+    mounts = {mount["name"]: mount for mount in job_container(manifests)["volumeMounts"]}
+    assert mounts["selfhost"] == {"name": "selfhost", "mountPath": "/opt/selfhost", "readOnly": True}
+    assert manifests.documents[-1].content == pull_archive()
+
+    installed = rendered("mirror")
+    assert job_container(installed)["command"] == ["selfhost"]
+    assert "configMapGenerator" not in texts(installed)["kustomization.yaml"]
+    assert "configMap" not in texts(installed)["40-job-download.yaml"]
+    assert all(document.data is None for document in installed.documents)
+    assert all(document.data is None for document in rendered("directory").documents)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "ports"),
+    [
+        (None, [443]),
+        ("https://hub.example", [443]),
+        ("https://hub.example:8443/hub", [443, 8443]),
+        ("http://hub.example", [80, 443]),
+        ("http://10.0.0.7:8765", [443, 8765]),
+        ("http://[fd00::7]:8765", [443, 8765]),
+    ],
+)
+def test_the_port_of_the_hub_is_open(endpoint: str | None, ports: list[int]) -> None:
+    manifests = render(plan(), options=RenderOptions(hub_endpoint=endpoint))
+    policies = [document for document in objects(manifests) if document["kind"] == "NetworkPolicy"]
+    names, hub = policies[1]["spec"]["egress"]
+    assert [port["port"] for port in names["ports"]] == [53, 53]
+    assert [port["port"] for port in hub["ports"]] == ports
+    assert hub["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
 
 
 def test_another_download_is_another_job() -> None:
@@ -369,28 +497,6 @@ def test_another_download_is_another_job() -> None:
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
     assert kind(render(replace(made, replicas=2)), "Job")["metadata"]["name"] in names
-
-
-def test_the_download_script_asks_for_the_revision(tmp_path: Path) -> None:
-    """Run the rendered script against a stand-in for the library's one function."""
-    import subprocess
-    import sys
-
-    (container,) = kind(rendered("plain"), "Job")["spec"]["template"]["spec"]["containers"]
-    library = tmp_path / "huggingface_hub"
-    library.mkdir()
-    (library / "__init__.py").write_text(
-        "def snapshot_download(*args, **kwargs):\n    print(args, kwargs)\n    return 'snapshot'\n",
-        encoding="utf-8",
-    )
-    script, _, *words = container["args"]
-    marker = tmp_path / "done" / "marker"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(marker), *words],
-        env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert f"'revision': '{CASES['plain'][0].model.revision}'" in done.stdout
-    assert marker.read_text(encoding="utf-8") == "snapshot"
 
 
 def test_waiting_for_weights_ends(tmp_path: Path) -> None:
@@ -411,9 +517,9 @@ def test_waiting_for_weights_ends(tmp_path: Path) -> None:
 
 
 def test_what_is_not_pinned_is_said() -> None:
-    texts = {document.name: document.text for document in rendered("unpinned").documents}
-    assert "NOT PINNED" in texts["40-job-download.yaml"]
-    assert "NOT PINNED" in texts["README.md"]
+    unpinned = texts(rendered("unpinned"))
+    assert "NOT PINNED" in unpinned["40-job-download.yaml"]
+    assert "NOT PINNED" in unpinned["README.md"]
     assert not any("NOT PINNED" in document.text for document in rendered("plain").documents)
 
 
@@ -433,8 +539,10 @@ def test_gpus_that_no_node_has() -> None:
     [
         {"namespace": "Prod"}, {"namespace": "a\nb"}, {"namespace": ""}, {"namespace": "x" * 64},
         {"storage_class": "a b"}, {"token_secret": "../x"}, {"hub_endpoint": "ftp://x"},
-        {"hub_endpoint": 'https://x"y'}, {"gateway_namespace": "*"}, {"monitoring_namespace": "a_b"},
-        {"access_mode": "ReadOnlyMany"},
+        {"hub_endpoint": 'https://x"y'}, {"hub_endpoint": "https://"}, {"hub_endpoint": "https://:8"},
+        {"hub_endpoint": "https://x:0"}, {"hub_endpoint": "https://x:99999"}, {"hub_endpoint": "http://[x"},
+        {"pull_image": "selfhost"}, {"pull_image": "selfhost:latest"}, {"access_mode": "ReadOnlyMany"},
+        {"gateway_namespace": "*"}, {"monitoring_namespace": "a_b"},
     ],
 )  # fmt: skip
 def test_options_that_are_no_names(options: dict[str, Any]) -> None:
@@ -499,6 +607,12 @@ anything = st.one_of(
 EXAMPLE = CASES["plain"][0]
 
 
+def server_marker(manifests: Manifests) -> str:
+    (wait,) = pod(manifests)["initContainers"]
+    marker: str = wait["args"][1]
+    return unescaped(marker)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything, anything, anything, anything)
 def test_any_text_in_a_plan_is_data(model_id: str, because: str, value: str, source: str) -> None:
@@ -528,8 +642,9 @@ def test_any_text_in_a_plan_is_data(model_id: str, because: str, value: str, sou
     assert {k: v for k, v in container.items() if k not in ("args", "env")} == {
         k: v for k, v in plain.items() if k not in ("args", "env")
     }
-    (download,) = kind(manifests, "Job")["spec"]["template"]["spec"]["containers"]
-    assert [unescaped(word) for word in download["args"][2:]] == [model_id, "", value]
+    marker = server_marker(manifests)
+    found = [unescaped(word) for word in job_container(manifests)["args"]]
+    assert found == ["pull", model_id, f"--ready-file={marker}", "--allow-pickle", f"--exclude={value}"]
     assert from_json(kind(manifests, "Deployment")["metadata"]["annotations"]["selfhost/plan"]) == nasty
 
 
@@ -556,13 +671,20 @@ def test_writes_over_its_own_files_and_takes_away_what_is_not_needed(tmp_path: P
     assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))["replicas"] == 1
 
 
+def test_an_archive_of_an_earlier_rendering_is_its_own(tmp_path: Path) -> None:
+    write_manifests(rendered("plain"), tmp_path)
+    assert (tmp_path / "selfhost.pyz").read_bytes() == pull_archive()
+    write_manifests(rendered("mirror"), tmp_path)
+    assert "selfhost.pyz" not in names(tmp_path)
+
+
 def test_renders_beside_the_plan_it_was_given(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(to_json(EXAMPLE), encoding="utf-8")
     write_manifests(rendered("plain"), tmp_path)
     assert names(tmp_path) == sorted(document.name for document in rendered("plain").documents)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "50-deployment.yaml", ".git", "values.json"])
+@pytest.mark.parametrize("name", ["notes.txt", "50-deployment.yaml", ".git", "values.json", "selfhost.pyz"])
 def test_leaves_a_folder_of_somebody_else_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("kind: Deployment\n", encoding="utf-8")
     with pytest.raises(OutputError, match=name.replace(".", r"\.")):

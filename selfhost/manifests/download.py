@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from selfhost.engines import Argument, Image, get_engine, parse_engine, parse_image
+from selfhost.licence import accept_id
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import Plan
@@ -73,9 +74,10 @@ def _words(plan: Plan, marker: str) -> tuple[Argument, ...]:
         Argument(value=reference, because=because),
         Argument(flag="--ready-file", value=marker, because="written last: the server waits for it"),
     ]
+    words += _licence(plan)
     if not set(SKIP_BESIDE_SAFETENSORS) <= set(skip):
         words.append(
-            Argument(flag="--allow-pickle", because="planned from pickled weights; they are scanned")
+            Argument(flag="--allow-pickle", because="no safetensors were seen in planning; pickles are scanned")
         )
     if any(argument.flag == _TRUST for argument in plan.engine.args):
         words.append(Argument(flag=_TRUST, because="the server runs the code that comes with the model"))
@@ -86,6 +88,20 @@ def _words(plan: Plan, marker: str) -> tuple[Argument, ...]:
         if pattern not in by_itself
     ]
     return tuple(words)
+
+
+def _licence(plan: Plan) -> list[Argument]:
+    """What the plan was made for, so that the licence is judged again where the weights are fetched."""
+    verdict, words = plan.licence, []
+    if verdict is not None and verdict.use is not None:
+        words.append(
+            Argument(flag="--use", value=verdict.use, because="as planned; the licence has to permit it")
+        )
+        if verdict.accepted:
+            words.append(
+                Argument(flag="--accept-licence", value=accept_id(verdict), because="accepted in planning")
+            )
+    return words
 
 
 def _image(plan: Plan, options: RenderOptions) -> tuple[Image, str]:
