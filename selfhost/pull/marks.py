@@ -7,10 +7,10 @@ counts for nothing.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from selfhost.pull.lockfile import beside
 from selfhost.pull.types import RemoteFile
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"  # Linux, proc(5)
@@ -29,7 +29,7 @@ def mark(work: Path, file: RemoteFile, path: Path, sha256: str) -> None:
     """Note that a file was hashed and is right. A mark that cannot be written costs a hash later, nothing else."""
     with suppress(OSError):
         target = work / "ok" / file.etag
-        temporary = target.with_name(f"{target.name}.{os.getpid()}")
+        temporary = beside(target)
         temporary.write_text(f"{_state(path)} {sha256}", encoding="ascii")
         temporary.replace(target)
 

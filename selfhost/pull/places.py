@@ -14,7 +14,7 @@ from typing import Protocol
 
 from selfhost.errors import OutputError
 from selfhost.hub.directory import snapshot_path
-from selfhost.pull.lockfile import sync_directory
+from selfhost.pull.lockfile import beside, sync_directory
 from selfhost.pull.types import LOCK_NAME, WORK_NAME, Listing, RemoteFile
 
 _HINT = "choose another --dir, or remove the link."
@@ -179,9 +179,7 @@ class HubCache:
         target = os.path.relpath(blob, folder)
         if os.path.islink(name) and os.readlink(name) == target:
             return
-        temporary = name.with_name(f".{name.name}.{os.getpid()}.link"[-255:])
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary = beside(name)
         try:
             temporary.symlink_to(target)
         except OSError:  # a file system without links: a second name, or a copy as the library makes one
@@ -206,7 +204,7 @@ class HubCache:
         if self.revision != self.commit:
             path = Path("refs") / self.revision
             enter(self.folder, path.parent)
-            temporary = self.folder / "refs" / f".{os.getpid()}.tmp"
+            temporary = beside(self.folder / path)
             temporary.write_text(self.commit, encoding="ascii")
             temporary.replace(self.folder / path)
 

@@ -160,7 +160,7 @@ def settle(place: Place, lock: Lock) -> Snapshot:
 
 
 def check_directory(place: Place, files: Sequence[RemoteFile]) -> None:
-    """Look for what is in the way: links at any time, and files of the user's own where no pull has filled the directory.
+    """Look for what is in the way: links, and files of the user's own in a directory that no pull has filled.
 
     Raises:
         OutputError: something is in the way.
