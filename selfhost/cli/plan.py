@@ -130,7 +130,7 @@ def _judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdic
     Raises:
         LicenceError: a use was named that it does not permit, or whose terms are not accepted.
     """
-    from selfhost.hub.lineage import base_of
+    from selfhost.hub.bases import base_of
     from selfhost.licence import judge, require
 
     base = base_of(raw, use=use)

@@ -13,7 +13,7 @@ LOCK = "selfhost.lock.json"
 
 _LONGEST = 300
 _LICENCE = re.compile(r"[\w.+ -]{1,80}")
-_REPOSITORY = re.compile(r"[\w.-]{1,96}(?:/[\w.-]{1,96})?", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]{0,95}(?:/\w[\w.-]{0,95})?", re.ASCII)
 _FIELD = re.compile(r"([A-Za-z_]{1,60}):(?=[ \t]|$)")
 _HUB_PAGE = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?", re.ASCII)
 _MOST_BASES = 16

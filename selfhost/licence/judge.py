@@ -44,7 +44,7 @@ def judge(
         use: the intended use; `internal` is a company's own use, which non-commercial licences do not permit.
         accepted: ids of licences whose terms the user has read and meets, as given with `--accept-licence`.
         repo: the repository, which decides where makers share a licence's name, and on the openness.
-        base: what the base model whose licence binds most says, where somebody looked (`hub.lineage`).
+        base: what the base model whose licence binds most says, where somebody looked (`selfhost.hub.lineage`).
         base_repo: its repository; the first of `declared.base_models` where it is not named.
 
     Raises:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfhost.errors import GatedModelError, ModelReferenceError, SelfhostError
+from selfhost.hub.lineage import binding_base
 from selfhost.hub.references import FORMS, Reference, check_repository, parse_reference
 from selfhost.hub.remote import Hub, connect
 from selfhost.hub.repository import ask_about
@@ -28,7 +29,6 @@ from selfhost.pull.types import Choice, Listing, RemoteFile
 
 MEASURE_SECONDS = 1.5
 MEASURE_BYTES = 32 << 20
-_LONGEST_CHAIN = 5  # models made from models made from models …
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,9 @@ def prepare(
         indexes = read_indexes(listing, hub, notice=notice)
     except GatedModelError:
         indexes = {}  # the list is public, the files are not: what is gated can still be planned and judged
+    base_repo, base = _base(listing.declared, hub, use) or (None, None)
     verdict = judge(
-        listing.declared, use=use, accepted=accepted, repo=listing.repo, base=_base(listing.declared, hub)
+        listing.declared, use=use, accepted=accepted, repo=listing.repo, base=base, base_repo=base_repo
     )
     return Prepared(
         listing=listing,
@@ -180,21 +181,14 @@ def weights_bytes(files: Sequence[RemoteFile]) -> int:
     return sum(file.size_bytes for file in files if is_weight(file.path))
 
 
-def _base(declared: Declared, hub: Hub) -> Declared | None:
-    """What the model that this one was made from declares, and that one's in turn where it is silent."""
-    seen: set[str] = set()
-    bases = declared.base_models
-    for _ in range(_LONGEST_CHAIN):
-        name = next((name for name in bases if name not in seen), None)
-        if name is None:
-            return None
-        seen.add(name)
+def _base(declared: Declared, hub: Hub, use: Use | None) -> tuple[str, Declared] | None:
+    """The model that this one was made from whose licence binds most."""
+
+    def ask(name: str) -> Declared | None:
         try:
             check_repository(name)
-            found = ask_about(Reference(text=name, kind="hub", name=name), fresh(hub)).declared
+            return ask_about(Reference(text=name, kind="hub", name=name), fresh(hub)).declared
         except SelfhostError:
             return None
-        if found.licence is not None:
-            return found
-        bases = found.base_models
-    return None
+
+    return binding_base(declared, ask=ask, use=use)

@@ -1,0 +1,72 @@
+"""Who answers what a base model declares: the bundled models, and the Hub for a model that came from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from selfhost.catalog import models
+from selfhost.errors import SelfhostError
+from selfhost.hub.lineage import Ask, binding_base
+from selfhost.licence import Declared, Use
+from selfhost.model.raw import RawModel
+
+SECONDS = 15.0
+
+
+def ask_bundled(name: str) -> Declared | None:
+    """What the bundled models know of a repository."""
+    bundled = models.find(name) if "/" in name else None
+    return None if bundled is None or bundled.licence is None else Declared(licence=bundled.licence)
+
+
+def base_of(
+    raw: RawModel,
+    *,
+    use: Use | None = None,
+    environ: Mapping[str, str] = os.environ,
+    timeout_seconds: float = SECONDS,
+) -> tuple[str, Declared] | None:
+    """The base model of a loaded model whose licence binds most.
+
+    The bundled models answer first, so that a known base costs no wait. The Hub is asked only for a model that
+    came from it, and what it does not answer counts as not known.
+
+    Args:
+        raw: the model.
+        use: what it is meant for.
+        environ: as for `load_model`.
+        timeout_seconds: longest wait for the Hub, all requests together.
+    """
+    from selfhost.hub.load import is_offline
+
+    if not raw.declared.base_models:
+        return None
+    ask: Ask = ask_bundled
+    if raw.origin == "hub" and not is_offline(environ):
+        ask = _online(environ, timeout_seconds)
+    return binding_base(raw.declared, ask=ask, use=use)
+
+
+def _online(environ: Mapping[str, str], timeout_seconds: float) -> Ask:
+    from selfhost.hub.references import Reference, check_repository
+    from selfhost.hub.remote import connect, within
+    from selfhost.hub.repository import ask_about
+
+    deadline = time.monotonic() + timeout_seconds
+    hub = connect(environ, deadline=deadline)
+
+    def ask(name: str) -> Declared | None:
+        known = ask_bundled(name)
+        if known is not None:
+            return known
+        try:
+            check_repository(name)
+            reference = Reference(text=name, kind="hub", name=name)
+            left = max(0.1, deadline - time.monotonic())
+            return within(left, lambda: ask_about(reference, hub).declared, what=name)
+        except SelfhostError:
+            return None
+
+    return ask
