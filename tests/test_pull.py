@@ -329,7 +329,7 @@ class TestRefusals:
 
     def test_an_index_that_names_a_tensor_that_is_not_there(self, hub: FakeHub, tmp_path: Path) -> None:
         files = hub.repos[NAME].files
-        index = json.loads(str(files["model.safetensors.index.json"], "utf-8"))  # type: ignore[arg-type]
+        index = json.loads(str(files["model.safetensors.index.json"], "utf-8"))
         index["weight_map"]["ghost"] = WEIGHTS
         files["model.safetensors.index.json"] = json.dumps(index).encode()
         with pytest.raises(VerifyError, match="names the tensor 'ghost'"):
