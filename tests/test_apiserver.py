@@ -6,6 +6,7 @@ loopback. KUBECONFIG: a cluster on which namespaces may be made; everything but 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ from uuid import uuid4
 
 import pytest
 import yaml
+
+from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 
 CASES = sorted(path for path in (Path(__file__).parent / "golden" / "kubernetes").iterdir() if path.is_dir())
 ASSETS, CONFIG = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
@@ -155,6 +158,17 @@ def test_their_pods_are_admitted(case: Path, cluster: Cluster, namespace: str) -
             metadata = template["metadata"] | {"name": "pod"}
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
             assert cluster.objection(pod, namespace) == ""
+
+
+def test_the_archive_is_taken_with_its_copy_in_an_annotation(cluster: Cluster, namespace: str) -> None:
+    """The ConfigMap as `kubectl apply` sends it."""
+    config: dict[str, Any] = {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "archive", "namespace": namespace},
+        "binaryData": {ARCHIVE_FILE: base64.b64encode(pull_archive()).decode()},
+    }  # fmt: skip
+    copy = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(config)}
+    config["metadata"]["annotations"] = copy
+    assert cluster.objection(config, namespace) == ""
 
 
 def test_the_server_does_refuse_a_privileged_pod(cluster: Cluster, namespace: str) -> None:

@@ -162,6 +162,13 @@ class TestCommand:
         assert done.returncode == 2
         assert "No such command 'size'" in done.stderr
 
+    def test_an_image_without_the_hub_library_is_told_so(self, archive: Path) -> None:
+        done = python("-I", "-S", archive, "pull", "x")  # -S: without site-packages
+        assert done.returncode == 1
+        error, hint = done.stderr.splitlines()
+        assert error == "Error: This image has no huggingface_hub; selfhost pull needs 1.0 or newer."
+        assert "--pull-image" in hint
+
 
 class TestJob:
     """The rendered command, run as it stands with the volumes in other places."""
@@ -186,6 +193,12 @@ class TestJob:
         assert done.stderr.count("Error:") == 1
         assert "Traceback" not in done.stderr
         assert job.wait().returncode == 1
+
+    def test_a_repository_that_is_not_there_is_told_so(self, tmp_path: Path) -> None:
+        with serve(repos={}) as hub:
+            done = rendered_job(tmp_path, hub.url).run(sys.executable)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: example/tiny")
 
     def test_keeps_its_hands_off_everything_but_the_volume_and_its_home(self, tmp_path: Path) -> None:
         with serve(repos={MODEL: Repo(files=model_files())}) as hub:

@@ -177,6 +177,8 @@ def _read(path: str) -> dict[str, object]:
 
 @cache
 def _index() -> tuple[ModelEntry, ...]:
+    if not os.path.isdir(DIRECTORY):
+        return ()  # selfhost.pyz carries no bundled models
     rows = _read(os.path.join(DIRECTORY, "index.json"))["models"]
     assert isinstance(rows, list)
     return tuple(_entry(row) for row in rows)

@@ -77,7 +77,9 @@ def _words(plan: Plan, marker: str) -> tuple[Argument, ...]:
     words += _licence(plan)
     if not set(SKIP_BESIDE_SAFETENSORS) <= set(skip):
         words.append(
-            Argument(flag="--allow-pickle", because="no safetensors were seen in planning; pickles are scanned")
+            Argument(
+                flag="--allow-pickle", because="no safetensors were seen in planning; pickles are scanned"
+            )
         )
     if any(argument.flag == _TRUST for argument in plan.engine.args):
         words.append(Argument(flag=_TRUST, because="the server runs the code that comes with the model"))

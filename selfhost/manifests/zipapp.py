@@ -31,6 +31,17 @@ _MODE = 0o100644 << 16
 # The command line without its listing of commands, which reads a folder.
 _MAIN = """\
 import sys
+from importlib.metadata import PackageNotFoundError, version
+
+for name, least in {needed!r}.items():
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = "0"
+    if int(found.partition(".")[0]) < least:
+        has = f"{{name}} {{found}}" if found != "0" else f"no {{name}}"
+        print(f"Error: This image has {{has}}; selfhost pull needs {{least}}.0 or newer.", file=sys.stderr)
+        sys.exit("Hint: Render again with --pull-image, an image that has selfhost installed.")
 
 import click
 
@@ -43,6 +54,7 @@ app = click.version_option(__version__, prog_name="selfhost", message="%(prog)s 
 {commands}
 sys.exit(run(app, sys.argv[1:]))
 """
+_NEEDED = {"huggingface_hub": 1, "click": 8, "filelock": 3}  # distribution -> least major version
 
 
 @cache
@@ -135,4 +147,4 @@ def _inside(path: Path) -> str:
 def _main() -> str:
     imports = "\n".join(f"from selfhost.cli import {name}" for name in COMMANDS)
     commands = "\n".join(f'app.add_command({name}.command, "{name}")' for name in COMMANDS)
-    return _MAIN.format(imports=imports, commands=commands)
+    return _MAIN.format(needed=_NEEDED, imports=imports, commands=commands)
