@@ -97,7 +97,7 @@ class TestFaults:
         start = time.monotonic()
         with pytest.raises(TimeoutError):
             ask(hub.url + SMALL, timeout=0.3)
-        assert (0.25 < time.monotonic() - start < 3, fault.hits) == (True, 1)
+        assert (0.25 < time.monotonic() - start < 20, fault.hits) == (True, 1)
         assert ask(hub.url + SMALL).body == CONFIG
 
     def test_slow_peers(self, hub: FakeHub) -> None:
@@ -108,7 +108,7 @@ class TestFaults:
         hub.fail(Throttle(bytes_per_second=6_000_000), path="model.safetensors")
         link, start = stored(hub), time.monotonic()
         assert len(ask(link).body) == 3_000_000
-        assert 0.4 < time.monotonic() - start < 3
+        assert 0.4 < time.monotonic() - start < 20
 
     def test_rate_limits_errors_and_expired_links(self, hub: FakeHub) -> None:
         hub.fail(too_many(7), path="/resolve/", times=2)
@@ -171,9 +171,7 @@ class TestAccounting:
         answer.read(1 << 20)
         answer.close()
         connection.close()
-        until = time.monotonic() + 5
-        while hub.open["storage"] and time.monotonic() < until:
-            time.sleep(0.01)
+        assert hub.settle()
         assert 1 << 20 <= hub.sent[f"{NAME}/big.safetensors"] < 1 << 25
 
     def test_a_fault_of_the_fake_itself_is_not_lost(self) -> None:

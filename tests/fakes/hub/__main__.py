@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fakes.hub import Content, Random, Repo, serve
@@ -29,8 +30,8 @@ def main(words: list[str] | None = None) -> None:
     )
     options = parser.parse_args(words)
     repo = Repo(files=_files(options.directory, options.random))
-    for name, content in repo.files.items():
-        repo.blob(name, content)  # hash now, not while a client waits
+    with ThreadPoolExecutor() as pool:  # hashes are made now, not while a client waits
+        list(pool.map(lambda name: repo.blob(name, repo.files[name]), repo.files))
     if options.xet:
         put_in_xet(repo, options.xet)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

@@ -232,6 +232,8 @@ class Gzip:
             return plan
         plain = b"".join(read(part.content, part.begin, part.end) for part in plan.parts)
         headers = {**plan.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        if "ETag" in headers:
+            headers["ETag"] = f"W/{headers['ETag']}"  # other bytes than the file's own
         return replace(plan, headers=headers, parts=whole(gzip.compress(plain, mtime=0)), declared=None)
 
 

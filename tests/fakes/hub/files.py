@@ -73,7 +73,8 @@ def find(asked: Asked) -> Found | Answer | None:
         place = f"/api/resolve-cache/models/{quote(name)}/{commit}/{quote(file)}?etag=%22{blob.oid}%22"
         headers |= {"X-Linked-Size": str(blob.size), "X-Linked-Etag": f'"{blob.oid}"'}
         return Answer(status=307, headers={**headers, "Location": place})
-    headers |= {"ETag": f'"{blob.etag}"', "Content-Disposition": f'inline; filename="{_plain(file)}"'}
+    headers |= {"Content-Type": "text/plain; charset=utf-8", "ETag": f'"{blob.etag}"'}
+    headers |= {"Content-Disposition": f'inline; filename="{_plain(file)}"'}
     return Found(file=f"{name}/{file}", content=content, headers=headers)
 
 

@@ -267,6 +267,13 @@ class FakeHub:
                 if fault.early == early and fault.take(origin=origin, method=method, path=path)
             ]
 
+    def settle(self, seconds: float = 5.0) -> bool:
+        """Wait until every connection has ended and is counted, as after a client that was killed."""
+        until = time.monotonic() + seconds
+        while any(self.open.values()) and time.monotonic() < until:
+            time.sleep(0.005)
+        return not any(self.open.values())
+
     def asked(self, *, method: str | None = None, origin: Origin | None = None, part: str = "") -> list[Seen]:
         """The requests so far that match."""
         with self.lock:
