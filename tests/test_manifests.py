@@ -366,7 +366,7 @@ def test_replicas_share_a_volume_that_can_be_shared() -> None:
 def test_the_download_is_pinned_and_its_token_is_a_file() -> None:
     made, _ = CASES["plain"]
     container = job_container(rendered("plain"))
-    pull, reference, ready = container["args"]
+    pull, reference, ready, *_ = container["args"]
     assert (pull, reference) == ("pull", f"{made.weights.location}@{made.model.revision}")
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["HF_TOKEN_PATH"] == "/var/run/secrets/selfhost/token"
@@ -383,7 +383,7 @@ def words(made: Plan) -> list[str]:
 
 
 def test_a_pull_chooses_files_by_itself() -> None:
-    made = plan()
+    made = plan(licence=None)
     assert made.weights.skip
     assert words(made) == []
     more = replace(made.weights, skip=(*made.weights.skip, "figures $/*"))
@@ -391,11 +391,11 @@ def test_a_pull_chooses_files_by_itself() -> None:
 
 
 def test_weights_that_are_pickles_are_asked_for() -> None:
-    assert words(plan(safetensors=False)) == ["--allow-pickle"]
+    assert words(plan(safetensors=False, licence=None)) == ["--allow-pickle"]
 
 
 def test_code_of_the_model_comes_along_where_the_server_runs_it() -> None:
-    made = plan()
+    made = plan(licence=None)
     flag = Argument(flag="--trust-remote-code", because="by hand")
     trusting = replace(made, engine=replace(made.engine, args=(*made.engine.args, flag)))
     assert words(trusting) == ["--trust-remote-code"]
@@ -627,6 +627,7 @@ def test_any_text_in_a_plan_is_data(model_id: str, because: str, value: str, sou
     nasty = replace(
         EXAMPLE,
         model=replace(EXAMPLE.model, id=model_id, source=source, revision=None),
+        licence=None,
         weights=replace(EXAMPLE.weights, location=model_id, skip=(value,)),
         engine=engine,
         gpu=replace(EXAMPLE.gpu, name=value),

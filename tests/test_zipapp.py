@@ -198,10 +198,12 @@ class TestJob:
         with serve(repos={}) as hub:
             done = rendered_job(tmp_path, hub.url).run(sys.executable)
         assert done.returncode == 1
-        assert done.stderr.startswith("Error: example/tiny")
+        assert done.stderr.startswith("Error: ")
+        assert "example/tiny" in done.stderr
+        assert "Traceback" not in done.stderr
 
     def test_keeps_its_hands_off_everything_but_the_volume_and_its_home(self, tmp_path: Path) -> None:
-        with serve(repos={MODEL: Repo(files=model_files())}) as hub:
+        with serve(repos={MODEL: Repo(files=model_files(), card={"license": "apache-2.0"})}) as hub:
             job = rendered_job(tmp_path, hub.url)
             before = {path for path in tmp_path.rglob("*") if job.volume not in path.parents}
             assert job.run(sys.executable).returncode == 0
