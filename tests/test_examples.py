@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from selfhost.manifests import render
+from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import read_plan
 from tests.conftest import Cli
 
@@ -19,11 +20,11 @@ COMMAND = re.compile(r"^\$ selfhost (.+)$", re.MULTILINE)
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Every file but the README, by its path in the folder."""
+    """Every file but the README and the archive, by its path in the folder."""
     return {
         str(path.relative_to(folder)): path.read_text(encoding="utf-8")
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / "README.md"
+        if path.is_file() and path != folder / "README.md" and path.name != ARCHIVE_FILE
     }
 
 
@@ -40,7 +41,11 @@ def test_commands_make_the_files(
         assert ran.code == 0, ran.err
     if request.config.getoption("--update-golden"):
         shutil.rmtree(FOLDER / case / "rendered", ignore_errors=True)
-        shutil.copytree(tmp_path, FOLDER / case, dirs_exist_ok=True)
+        shutil.copytree(
+            tmp_path, FOLDER / case, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ARCHIVE_FILE)
+        )
+    assert (tmp_path / "rendered" / ARCHIVE_FILE).is_file()
+    assert not (FOLDER / case / "rendered" / ARCHIVE_FILE).exists()  # changes with every change of a pull
     assert files(tmp_path) == files(FOLDER / case)
 
 
