@@ -142,6 +142,45 @@ def models() -> str:
     return table(("id", "parameters", "takes", "status", "licence", "source"), rows)
 
 
+def licences() -> str:
+    """The licence catalogue."""
+    from selfhost.catalog.licences import licences as every
+    from selfhost.cli.licences import KNOWN_BY
+
+    rows = [
+        (
+            f"`{row.id}`", row.name, row.commercial, row.internal, row.research, ", ".join(row.terms) or "–",
+            " ".join(row.obligations) or "–", KNOWN_BY[row.verification], f"[{row.checked}]({row.source})",
+        )
+        for row in every()
+    ]  # fmt: skip
+    heads = (
+        "id",
+        "licence",
+        "commercial",
+        "internal",
+        "research",
+        "asks for",
+        "in sentences",
+        "known by",
+        "source",
+    )
+    return table(heads, rows)
+
+
+def openness() -> str:
+    """Models whose training is published."""
+    from selfhost.catalog.openness import open_trainings
+
+    rows = [
+        (
+            one.name, f"`{one.prefix}…`", one.data, "published" if one.code else "–", f"[{one.checked}]({one.source})",
+        )
+        for one in open_trainings()
+    ]  # fmt: skip
+    return table(("models", "repositories", "training data", "training code", "source"), rows)
+
+
 def allocations() -> str:
     """How selfhost's sizes compare with vLLM's own allocations, per architecture."""
     import bench_allocations as bench
@@ -235,6 +274,8 @@ PARTS: dict[str, Callable[[], str]] = {
         schemas,
         gpus,
         models,
+        licences,
+        openness,
         allocations,
         start_ups,
         peers,

@@ -9,6 +9,7 @@ from typing import Any
 from selfhost.catalog.gpus import Gpu, find_gpu
 from selfhost.catalog.models import load
 from selfhost.engines import parse_engine
+from selfhost.licence import Declared, judge
 from selfhost.memory import MemoryBudget, Term
 from selfhost.model.parse import parse_model
 from selfhost.model.raw import RawModel
@@ -100,6 +101,7 @@ def plan(*, gpu: str = "h100-sxm-80gb", tensor: int = 2, engine: str = "vllm", *
         "workload": workload,
         "budget": budget(card, split),
         "created": CREATED,
+        "licence": judge(Declared(licence="apache-2.0", gate="none"), repo="Qwen/Qwen3-32B"),
         "refused": (
             Refusal(
                 gpu_id="l4-24gb", split=Split(tensor=2), because="weights: no room", short_bytes=11 * GIB

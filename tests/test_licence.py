@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,10 @@ from selfhost.licence import (
     sentence,
     strictness,
 )
+from selfhost.manifests import render
+from selfhost.manifests.licence import licence_annotations
 from tests.conftest import Cli
+from tests.plans import plan
 
 APACHE = Declared(licence="apache-2.0")
 LLAMA = Declared(licence="llama3.3")
@@ -222,6 +227,9 @@ class TestRequire:
     def test_a_list_of_accepted_licences_may_name_others_too(self) -> None:
         require(judge(LLAMA, use="commercial", accepted=("gemma", "llama3.3")))
 
+    def test_what_was_read_while_it_was_unknown_may_turn_out_to_ask_for_nothing(self) -> None:
+        require(judge(APACHE, use="commercial", accepted=("unknown",)))
+
     def test_a_contract_lifts_what_is_proprietary(self) -> None:
         own = Declared(licence="other", name="proprietary")
         assert judge(own).openness == "closed"
@@ -405,9 +413,9 @@ class TestPlan:
         path = tmp_path / "plan.json"
         words = ("--use", "internal", "--accept-licence", "llama3.3")
         ran = cli(*self.MODEL, *words, "-o", path, "--json")
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        assert plan["licence"] == ran.json()["licence"] == ran.json()["plan"]["licence"]
-        assert (plan["licence"]["use"], plan["licence"]["accepted"]) == ("internal", True)
+        written = json.loads(path.read_text(encoding="utf-8"))
+        assert written["licence"] == ran.json()["licence"] == ran.json()["plan"]["licence"]
+        assert (written["licence"]["use"], written["licence"]["accepted"]) == ("internal", True)
         rendered = cli("render", path, "-o", tmp_path / "out")
         assert rendered.code == 0, rendered.err
 
@@ -423,6 +431,68 @@ class TestPlan:
             "h200-sxm",
         )
         assert "Licence: unknown: read it." in ran.out
+
+
+class TestAnnotations:
+    """The verdict on the Deployment and on the Job that fetches the weights."""
+
+    @pytest.mark.parametrize(
+        ("verdict", "expected"),
+        [
+            (
+                judge(LLAMA, use="commercial", accepted=("llama3.3",)),
+                {
+                    "selfhost/licence": "llama3.3",
+                    "selfhost/licence-permission": "conditional",
+                    "selfhost/licence-use": "commercial",
+                    "selfhost/licence-accepted": "true",
+                    "selfhost/licence-obligations": "attribution, 700 M users, acceptable use, output use",
+                    "selfhost/openness": "open-weight",
+                },
+            ),
+            (
+                judge(NOTHING),
+                {
+                    "selfhost/licence": "unknown",
+                    "selfhost/licence-permission": "unknown",
+                    "selfhost/licence-use": "unspecified",
+                    "selfhost/licence-accepted": "false",
+                    "selfhost/licence-obligations": "read it",
+                    "selfhost/openness": "unknown",
+                },
+            ),
+            (
+                judge(APACHE, use="internal", repo="allenai/OLMo-2-0325-32B-Instruct"),
+                {
+                    "selfhost/licence": "apache-2.0",
+                    "selfhost/licence-permission": "yes",
+                    "selfhost/licence-use": "internal",
+                    "selfhost/licence-accepted": "false",
+                    "selfhost/licence-obligations": "none",
+                    "selfhost/openness": "open-source",
+                },
+            ),
+            (None, {}),
+        ],
+    )
+    def test_on_deployment_and_job(self, verdict: Verdict | None, expected: dict[str, str]) -> None:
+        found = 0
+        for document in render(plan(licence=verdict)).documents:
+            for item in yaml.safe_load_all(document.text) if document.name.endswith(".yaml") else ():
+                if isinstance(item, dict) and item.get("kind") in ("Deployment", "Job"):
+                    annotations = item["metadata"]["annotations"]
+                    words = ("selfhost/licence", "selfhost/openness")
+                    assert {k: v for k, v in annotations.items() if k.startswith(words)} == expected
+                    found += 1
+        assert found == 2
+
+    @pytest.mark.parametrize("said", ["a'\"\\$(X){{7*7}}", "x" * 300, "ü" * 50, "a: b # c"])
+    def test_whatever_is_declared_values_are_short_and_plain(self, said: str) -> None:
+        declared = Declared(licence="other", name=said)
+        for key, value in licence_annotations(plan(licence=judge(declared))):
+            assert key.startswith("selfhost/")
+            assert len(value) <= 240
+            assert re.fullmatch(r"[A-Za-z0-9 ._+,:;()/@-]*", value)
 
 
 class TestCommand:

@@ -207,6 +207,8 @@ def _is_accepted(verdict: Verdict, found: _Found, accepted: Collection[str], rep
     named |= {row.id for one in named if (row := find_licence(one)) is not None}
     if own & named:
         return True
+    if verdict.permission == "yes" and "unknown" in named:
+        return True  # read when it was not known, and now it asks for nothing
     if verdict.permission == "yes":
         hint = "leave --accept-licence out; nothing has to be accepted."
     elif verdict.permission == "no":
