@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from selfhost.manifests import RenderOptions, render, write_manifests
+from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import Plan
 from tests.fakes.hub import COMMIT, safetensors
 from tests.plans import plan
@@ -37,6 +38,7 @@ class Job:
         folder: the rendering.
         volume: the weights volume.
         home: the writable home.
+        token: the folder in which the Secret's file would be.
         places: path in the pod -> path here.
         container: the Job's container.
         waiting: the init container that waits for the weights.
@@ -45,6 +47,7 @@ class Job:
     folder: Path
     volume: Path
     home: Path
+    token: Path
     places: dict[str, Path]
     container: Any
     waiting: Any
@@ -105,15 +108,27 @@ def rendered_job(tmp_path: Path, endpoint: str) -> Job:
     (job,) = _specs(folder, "40-*.yaml")
     (deployment,) = _specs(folder, "50-*.yaml")
     mounts = {mount["name"]: mount["mountPath"] for mount in job["containers"][0]["volumeMounts"]}
-    places = {"weights": volume, "home": home, "token": token, "selfhost": folder}
+    archive = _mounted(folder / ARCHIVE_FILE, tmp_path / "archive")
+    places = {"weights": volume, "home": home, "token": token, "selfhost": archive}
     return Job(
         folder=folder,
         volume=volume,
         home=home,
+        token=token,
         places={mounts[name]: path for name, path in places.items()},
         container=job["containers"][0],
         waiting=deployment["initContainers"][0],
     )
+
+
+def _mounted(file: Path, volume: Path) -> Path:
+    """A file of a ConfigMap as the kubelet shows it: behind two links (pkg/volume/util/atomic_writer.go)."""
+    version = volume / "..2026_11_26_12_00_00.1"
+    version.mkdir(parents=True)
+    file.replace(version / file.name)
+    (volume / "..data").symlink_to(version.name)
+    (volume / file.name).symlink_to(f"..data/{file.name}")
+    return volume
 
 
 def _specs(folder: Path, pattern: str) -> list[Any]:

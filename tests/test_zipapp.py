@@ -194,6 +194,20 @@ class TestJob:
         assert "Traceback" not in done.stderr
         assert job.wait().returncode == 1
 
+    def test_the_secret_opens_a_gated_repository(self, tmp_path: Path) -> None:
+        repo = Repo(
+            files=model_files(),
+            card={"license": "apache-2.0"},
+            gated="auto",
+            granted=frozenset(["hf_secret"]),
+        )
+        with serve(repos={MODEL: repo}) as hub:
+            job = rendered_job(tmp_path, hub.url)
+            (job.token / "token").write_text("hf_secret\n", encoding="utf-8")
+            done = job.run(sys.executable)
+        assert done.returncode == 0, done.stderr
+        assert "hf_secret" not in done.stdout + done.stderr
+
     def test_a_repository_that_is_not_there_is_told_so(self, tmp_path: Path) -> None:
         with serve(repos={}) as hub:
             done = rendered_job(tmp_path, hub.url).run(sys.executable)
