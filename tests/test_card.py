@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selfhost import strict
 from selfhost.errors import MalformedAnswerError
 from selfhost.hub import load_model
-from selfhost.hub.bases import ask_bundled, base_of
+from selfhost.hub.bases import ask_bundled, base_of, declared_of
 from selfhost.hub.card import declared_by, declared_by_card, declared_by_gguf, declared_by_lock, licence_id
 from selfhost.hub.lineage import DEPTH, MOST, binding_base
 from selfhost.licence import Declared, judge
@@ -197,7 +197,7 @@ class TestBundled:
     )
     def test_an_alias_has_the_licence_of_its_own(self, name: str, licence: str) -> None:
         raw = load_model(name)
-        assert (raw.licence, raw.declared.licence, raw.repository) == (licence, licence, name)
+        assert (raw.licence, declared_of(raw).licence, raw.repository) == (licence, licence, name)
         known = ask_bundled(name)
         assert known is not None
         assert known.licence == licence

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -493,6 +496,20 @@ class TestAnnotations:
             assert key.startswith("selfhost/")
             assert len(value) <= 240
             assert re.fullmatch(r"[A-Za-z0-9 ._+,:;()/@-]*", value)
+
+
+def test_sizing_and_help_load_nothing_of_it() -> None:
+    for words in (("size", "meta-llama/Llama-3.3-70B-Instruct", "--gpu", "h200-sxm-141gb"), ("--help",)):
+        ran = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "selfhost", *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        assert "selfhost.cli" in ran.stderr
+        assert "licence" not in ran.stderr
+        assert "openness" not in ran.stderr
 
 
 class TestCommand:

@@ -130,12 +130,12 @@ def _judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdic
     Raises:
         LicenceError: a use was named that it does not permit, or whose terms are not accepted.
     """
-    from selfhost.hub.bases import base_of
+    from selfhost.hub.bases import base_of, declared_of
     from selfhost.licence import judge, require
 
     base = base_of(raw, use=use)
     verdict = judge(
-        raw.declared,
+        declared_of(raw),
         use=use,
         accepted=accepted,
         repo=raw.repository,

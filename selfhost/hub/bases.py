@@ -15,6 +15,11 @@ from selfhost.model.raw import RawModel
 SECONDS = 15.0
 
 
+def declared_of(raw: RawModel) -> Declared:
+    """What a loaded model declares."""
+    return Declared(licence=raw.licence) if raw.declared is None else raw.declared
+
+
 def ask_bundled(name: str) -> Declared | None:
     """What the bundled models know of a repository."""
     bundled = models.find(name) if "/" in name else None
@@ -41,12 +46,13 @@ def base_of(
     """
     from selfhost.hub.load import is_offline
 
-    if not raw.declared.base_models:
+    declared = declared_of(raw)
+    if not declared.base_models:
         return None
     ask: Ask = ask_bundled
     if raw.origin == "hub" and not is_offline(environ):
         ask = _online(environ, timeout_seconds)
-    return binding_base(raw.declared, ask=ask, use=use)
+    return binding_base(declared, ask=ask, use=use)
 
 
 def _online(environ: Mapping[str, str], timeout_seconds: float) -> Ask:

@@ -15,7 +15,6 @@ from selfhost.catalog import models
 from selfhost.catalog.models import BundledModel
 from selfhost.errors import ModelNotFoundError, OfflineError
 from selfhost.hub.references import Reference, parse_reference, shown
-from selfhost.licence.types import Declared
 from selfhost.model.raw import RawModel
 
 if TYPE_CHECKING:
@@ -92,7 +91,6 @@ def _bundled(found: Reference, bundled: BundledModel) -> RawModel:
         quantization=bundled.quantization,
         pooling=bundled.pooling,
         licence=bundled.licence,
-        declared=Declared(licence=bundled.licence),
         repository=bundled.id,
     )
 

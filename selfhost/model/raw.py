@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from selfhost.licence.types import Declared
+if TYPE_CHECKING:
+    from selfhost.licence import Declared  # sizing does without
 
 Origin = Literal["hub", "directory", "gguf", "catalogue"]
 
@@ -36,7 +37,7 @@ class RawModel:
         tensors: headers of the weights that would be loaded, None when only a configuration is known.
         pooling: the repository declares sentence-transformers modules.
         licence: licence id as the origin states it.
-        declared: everything that the origin states of licence and access.
+        declared: everything that the origin states of licence and access, None where `licence` is all of it.
         repository: where the files are from, None where nothing says it.
     """
 
@@ -50,5 +51,5 @@ class RawModel:
     tensors: tuple[TensorHeader, ...] | None = None
     pooling: bool = False
     licence: str | None = None
-    declared: Declared = field(default_factory=Declared)
+    declared: Declared | None = None
     repository: str | None = None
