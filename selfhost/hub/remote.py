@@ -6,6 +6,7 @@ is done here, because its own readers trust an answer's length, retry for minute
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -152,6 +153,7 @@ def connect(environ: Mapping[str, str], *, deadline: float) -> Hub:
 
     from selfhost import __version__
 
+    _name_certificates(environ)
     endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     if not endpoint.startswith(("https://", "http://")) or not endpoint.isprintable() or " " in endpoint:
         raise OfflineError(
@@ -171,6 +173,20 @@ def connect(environ: Mapping[str, str], *, deadline: float) -> Hub:
         deadline=deadline,
         session=get_session(),
     )
+
+
+def _name_certificates(environ: Mapping[str, str]) -> None:
+    """Let the Hub library's client know certificates that are named in the way of other programs.
+
+    The client reads SSL_CERT_FILE and SSL_CERT_DIR only; requests and curl have made REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE
+    usual in companies.
+    """
+    if environ.get("SSL_CERT_FILE") or environ.get("SSL_CERT_DIR"):
+        return
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if environ.get(name):
+            os.environ["SSL_CERT_FILE"] = environ[name]
+            return
 
 
 def within(seconds: float, work: Callable[[], T], *, what: str) -> T:
@@ -266,6 +282,11 @@ def translate(error: Exception, *, what: str, endpoint: str) -> SelfhostError | 
 
     The client is httpx under huggingface_hub 1.x and httpx2 under 2.x, with the same names.
     """
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return OfflineError(
+            f"{what}: the certificate that {endpoint} shows is not trusted here.",
+            hint="set SSL_CERT_FILE to a file with your network's own certificates.",
+        )
     for parent in type(error).__mro__:
         known = _FAILURES.get(parent.__name__)
         if known is not None:
