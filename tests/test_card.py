@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfhost import strict
-from selfhost.errors import MalformedAnswerError
+from selfhost.errors import LicenceError, MalformedAnswerError
 from selfhost.hub import load_model
-from selfhost.hub.bases import ask_bundled, base_of, declared_of
+from selfhost.hub.bases import ask_bundled, base_of, declared_of, read_licence
 from selfhost.hub.card import declared_by, declared_by_card, declared_by_gguf, declared_by_lock, licence_id
+from selfhost.hub.licence_text import clauses
 from selfhost.hub.lineage import DEPTH, MOST, binding_base
-from selfhost.licence import Declared, judge
+from selfhost.licence import Declared, judge, require
 from tests.conftest import Cli
 from tests.fakes.hub import FakeHub, Repo, safetensors, serve
 
@@ -255,6 +256,47 @@ class TestLineage:
         assert len(set(self.asked)) == MOST
 
 
+TEXT = b"""ACME RESEARCH LICENSE. This agreement is for non-commercial
+use only. More than 50 million
+monthly active users, or a yearly revenue above US$ 10 million, need a licence. It does not apply in the
+European Union. Whoever offers Model-as-a-Service shall prominently display the name."""
+CLAUSES = (
+    "Its text speaks of 50 million monthly active users.",
+    "Its text speaks of non-commercial use.",
+    "Its text speaks of a revenue of 10 million USD.",
+    "Its text excludes the European Union.",
+    "Its text speaks of offering the model as a service.",
+    "Its text asks to display a name prominently.",
+)
+
+
+class TestText:
+    """A LICENSE file gives hints to who has to read it, and permits nothing."""
+
+    def test_clauses(self) -> None:
+        assert clauses(TEXT) == CLAUSES
+        assert clauses(b"Permission is hereby granted, free of charge, to any person") == ()
+
+    @pytest.mark.parametrize(
+        "text", [b"", b"\xff" * 1000, b"revenue " * 9000, b"not apply" * 9000, b"9" * 70_000]
+    )
+    def test_no_text_takes_long(self, text: bytes) -> None:
+        start = time.perf_counter()
+        assert clauses(text) == ()
+        assert time.perf_counter() - start < 1
+
+    def test_of_a_directory(self, tmp_path: Path, cli: Cli) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+        (tmp_path / "LICENSE").write_bytes(TEXT)
+        verdict = judge(declared_of(load_model(str(tmp_path))), use="research")
+        assert verdict.permission == "unknown"
+        assert verdict.obligations[1:] == CLAUSES
+        with pytest.raises(LicenceError, match="research; its text speaks of 50 million"):
+            require(verdict)
+        (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+        assert declared_of(load_model(str(tmp_path))) == Declared(licence="mit")
+
+
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
     files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors(WEIGHTS)}
@@ -280,6 +322,16 @@ class TestOnline:
         assert base_of(raw, environ=hub.environ(HF_HUB_OFFLINE="1")) is None
         del hub.repos["acme/middle"]
         assert base_of(raw, environ=hub.environ()) is None
+
+    def test_the_text_is_read_where_the_card_names_no_licence(self, hub: FakeHub) -> None:
+        repo = hub.repos["acme/tune"]
+        repo.card = {"license": "other"}
+        repo.files = {**repo.files, "LICENSE.md": TEXT}
+        raw = load_model("acme/tune", environ=hub.environ())
+        assert read_licence(raw, environ=hub.environ()).clauses == CLAUSES
+        assert read_licence(raw, environ=hub.environ(HF_HUB_OFFLINE="1")).clauses == ()
+        repo.gated = True
+        assert read_licence(raw, environ=hub.environ()).clauses == ()
 
     def test_plan_takes_the_base_s_terms(
         self, hub: FakeHub, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -499,7 +499,7 @@ class TestAnnotations:
 
 
 def test_sizing_and_help_load_nothing_of_it() -> None:
-    for words in (("size", "meta-llama/Llama-3.3-70B-Instruct", "--gpu", "h200-sxm-141gb"), ("--help",)):
+    for words in (("size", "Qwen/Qwen3-32B", "--gpu", "h200-sxm-141gb"), ("--help",)):
         ran = subprocess.run(
             [sys.executable, "-X", "importtime", "-m", "selfhost", *words],
             capture_output=True,

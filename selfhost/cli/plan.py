@@ -130,18 +130,16 @@ def _judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdic
     Raises:
         LicenceError: a use was named that it does not permit, or whose terms are not accepted.
     """
-    from selfhost.hub.bases import base_of, declared_of
+    from functools import partial
+
+    from selfhost.hub.bases import base_of, declared_of, read_licence
     from selfhost.licence import judge, require
 
-    base = base_of(raw, use=use)
-    verdict = judge(
-        declared_of(raw),
-        use=use,
-        accepted=accepted,
-        repo=raw.repository,
-        base=None if base is None else base[1],
-        base_repo=None if base is None else base[0],
-    )
+    base_repo, base = base_of(raw, use=use) or (None, None)
+    judged = partial(judge, use=use, accepted=accepted, repo=raw.repository, base=base, base_repo=base_repo)
+    verdict = judged(declared_of(raw))
+    if verdict.permission == "unknown":
+        verdict = judged(read_licence(raw))
     require(verdict)
     return verdict
 

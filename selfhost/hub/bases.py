@@ -1,4 +1,4 @@
-"""Who answers what a base model declares: the bundled models, and the Hub for a model that came from it."""
+"""Who is asked about a loaded model's licence and its bases: the bundled models, and the Hub for what came from it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,34 @@ SECONDS = 15.0
 def declared_of(raw: RawModel) -> Declared:
     """What a loaded model declares."""
     return Declared(licence=raw.licence) if raw.declared is None else raw.declared
+
+
+def read_licence(
+    raw: RawModel, *, environ: Mapping[str, str] = os.environ, timeout_seconds: float = SECONDS
+) -> Declared:
+    """What a loaded model declares, and what its LICENSE file speaks of where the Hub can be asked for it.
+
+    Args:
+        raw: a model whose card does not say which licence it has.
+        environ: as for `load_model`.
+        timeout_seconds: longest wait for the Hub, all requests together.
+    """
+    from selfhost.hub.licence_text import TEXT_BYTES, with_clauses
+    from selfhost.hub.load import is_offline
+    from selfhost.hub.remote import connect, file_path, within
+
+    declared, repo, commit = declared_of(raw), raw.repository, raw.revision
+    if raw.origin != "hub" or repo is None or commit is None or is_offline(environ):
+        return declared
+    deadline = time.monotonic() + timeout_seconds
+    hub = connect(environ, deadline=deadline)
+
+    def read(name: str) -> bytes:
+        left = max(0.1, deadline - time.monotonic())
+        path = file_path(repo, commit, name)
+        return within(left, lambda: hub.start(path, TEXT_BYTES, what=name).data, what=name)
+
+    return with_clauses(declared, read)
 
 
 def ask_bundled(name: str) -> Declared | None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from selfhost.errors import MalformedAnswerError, ModelNotFoundError, UnsupportedError
 from selfhost.hub import headers
 from selfhost.hub.card import CARD, CARD_BYTES, LOCK, declared_by_card, declared_by_lock
+from selfhost.hub.licence_text import TEXT_BYTES, with_clauses
 from selfhost.hub.references import shown
 from selfhost.hub.safejson import MAXIMUM_BYTES, parse_object
 from selfhost.licence import Declared
@@ -212,7 +213,8 @@ _HINT = "fetch the model again, or name another revision."
 def _declared(files: Files) -> tuple[Declared, str | None]:
     card = declared_by_card(files.start(CARD, CARD_BYTES))
     lock = files.json(LOCK)
-    return (card, None) if lock is None else declared_by_lock(lock, card)
+    declared, repository = (card, None) if lock is None else declared_by_lock(lock, card)
+    return with_clauses(declared, lambda name: files.start(name, TEXT_BYTES)), repository
 
 
 def _tensors(files: Files, *, complete: bool) -> tuple[TensorHeader, ...] | None:

@@ -155,7 +155,7 @@ def _verdict(found: _Found, declared: Declared, use: Use | None, repo: str | Non
             use=use,
             permission="unknown",
             openness=openness,
-            obligations=("Read the licence: the catalogue does not know it.",),
+            obligations=("Read the licence, as the catalogue does not know it.", *declared.clauses),
             gate=declared.gate,
             accepted=False,
             source=_plain(declared.link) or page,

@@ -24,6 +24,7 @@ class Declared:
         gate: `auto` and `manual` as the Hub calls them; `unknown` where nobody was asked.
         eu_excluded: the gate refuses the European Union.
         base_models: repositories it was made from, the nearest first.
+        clauses: what its LICENSE file was seen to speak of, one sentence each; hints for who has to read it.
     """
 
     licence: str | None = None
@@ -32,6 +33,7 @@ class Declared:
     gate: Gate = "unknown"
     eu_excluded: bool = False
     base_models: tuple[str, ...] = ()
+    clauses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

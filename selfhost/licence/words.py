@@ -41,7 +41,8 @@ def require(verdict: Verdict) -> None:
     way = f"read {verdict.source}; if it permits your use, add --accept-licence {accept_id(verdict)}"
     if verdict.permission == "unknown":
         what = "The model's licence" if verdict.licence is None else f"The licence {verdict.licence}"
-        raise LicenceError(f"{what} is unknown: read it before {_use(verdict.use)}.", hint=way)
+        seen = "".join(f"; {_lower(one.rstrip('.'))}" for one in verdict.obligations[1:])
+        raise LicenceError(f"{what} is unknown: read it before {_use(verdict.use)}{seen}.", hint=way)
     raise LicenceError(
         f"{who} permits {_use(verdict.use)} under conditions: {_joined(verdict.obligations)}.",
         hint=way.replace("if it permits your use,", "if you meet them all,"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from selfhost.errors import GatedModelError, ModelReferenceError, SelfhostError
+from selfhost.hub.licence_text import TEXT_BYTES, with_clauses
 from selfhost.hub.lineage import binding_base
 from selfhost.hub.references import FORMS, Reference, check_repository, parse_reference
-from selfhost.hub.remote import Hub, connect
+from selfhost.hub.remote import Hub, connect, file_path
 from selfhost.hub.repository import ask_about
 from selfhost.licence import Declared, Use, Verdict, judge
 from selfhost.pull.choose import Wish, check_globs, choose, is_weight
@@ -138,9 +140,10 @@ def prepare(
     except GatedModelError:
         indexes = {}  # the list is public, the files are not: what is gated can still be planned and judged
     base_repo, base = _base(listing.declared, hub, use) or (None, None)
-    verdict = judge(
-        listing.declared, use=use, accepted=accepted, repo=listing.repo, base=base, base_repo=base_repo
-    )
+    judged = partial(judge, use=use, accepted=accepted, repo=listing.repo, base=base, base_repo=base_repo)
+    verdict = judged(listing.declared)
+    if verdict.permission == "unknown":
+        verdict = judged(with_clauses(listing.declared, lambda name: _text(name, listing, hub)))
     return Prepared(
         listing=listing,
         choices=choose(listing, wish, indexes=indexes),
@@ -179,6 +182,14 @@ def measured_speed(prepared: Prepared, hub: Hub) -> tuple[float | None, Selfhost
 def weights_bytes(files: Sequence[RemoteFile]) -> int:
     """Bytes of the weight files among these."""
     return sum(file.size_bytes for file in files if is_weight(file.path))
+
+
+def _text(name: str, listing: Listing, hub: Hub) -> bytes:
+    """The start of a file of the repository, empty where there is none."""
+    if all(file.path != name for file in listing.files):
+        return b""
+    path = file_path(listing.repo, listing.commit, name)
+    return fresh(hub).start(path, TEXT_BYTES, what=f"{name} of {listing.repo}").data
 
 
 def _base(declared: Declared, hub: Hub, use: Use | None) -> tuple[str, Declared] | None:
