@@ -107,3 +107,7 @@ class PullError(SelfhostError):
 
 class VerifyError(SelfhostError):
     """Files on disk that are not what their lock file says."""
+
+
+class BundleError(SelfhostError):
+    """A bundle that is cut off, was changed on the way, or is none."""
