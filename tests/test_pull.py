@@ -150,6 +150,12 @@ class TestWhole:
         pulled = pull_tiny(hub, tmp_path)
         assert content_of(pulled.snapshot.root) == wanted(hub)
 
+    def test_files_of_one_content(self, hub: FakeHub, tmp_path: Path) -> None:
+        hub.repos[NAME].files |= {"a.json": b"{}", "b.json": b"{}", "c.json": b"{}"}
+        pulled = pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+        assert content_of(pulled.snapshot.root) == wanted(hub)
+        assert pulled.seconds < 1.0  # nobody waited for a lock of his own
+
     def test_git_links_are_files_that_hold_a_path(self, hub: FakeHub, tmp_path: Path) -> None:
         hub.repos[NAME].files["vocab.txt"] = Symlink(target="/etc/passwd")
         pulled = pull_tiny(hub, tmp_path, directory=tmp_path / "m")

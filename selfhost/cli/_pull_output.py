@@ -11,7 +11,7 @@ import click
 
 from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
 from selfhost.cli._pulling import Asked, Planned, Pulled, notes, plan
-from selfhost.units import gib
+from selfhost.pull.progress import size_text
 
 if TYPE_CHECKING:
     from selfhost.licence import Verdict
@@ -51,11 +51,11 @@ def show_pulled(asked: Asked, pulled: Pulled, destination: str | None) -> None:
         emit_json("pull", _pulled_facts(pulled, destination))
         return
     from selfhost.licence import sentence
-    from selfhost.pull.progress import size_text, time_text
+    from selfhost.pull.progress import time_text
     from selfhost.pull.types import LOCK_NAME
 
     headline(
-        f"{lock.repo} at {lock.revision[:12]}: {len(lock.files)} files, {gib(lock.total_bytes)} GiB, all verified.",
+        f"{lock.repo} at {lock.revision[:12]}: {len(lock.files)} files, {size_text(lock.total_bytes)}, all verified.",
         good=True,
     )
     click.echo()
@@ -82,16 +82,15 @@ def _show_choice(prepared: Prepared) -> None:
     listing = prepared.listing
     headline(
         f"{listing.repo} at {listing.commit[:12]}: {len(kept)} of {len(prepared.choices)} files, "
-        f"{gib(prepared.total_bytes)} GiB, into {prepared.place.root}."
+        f"{size_text(prepared.total_bytes)}."
     )
     click.echo()
-    columns = (("pulled", "left"), ("GiB", "right"), ("because", "left"))
-    table(columns, _grouped(kept))  # type: ignore[arg-type]
+    table((("pulled", "left"), ("size", "right"), ("because", "left")), _grouped(kept))
     if left:
         click.echo()
         rows = _grouped(left)
         more = len(rows) - _SHOWN
-        table((("left out", "left"), ("GiB", "right"), ("because", "left")), rows[:_SHOWN])
+        table((("left out", "left"), ("size", "right"), ("because", "left")), rows[:_SHOWN])
         if more > 0:
             click.echo(f"  and {more} more (--json lists every file)")
     click.echo()
@@ -108,17 +107,18 @@ def _grouped(choices: Sequence[Choice]) -> list[tuple[str, str, str]]:
         name = members[0].file.path if len(members) == 1 else f"{pattern} ({len(members)} files)"
         rows.append((size, name, because))
     rows.sort(key=lambda row: (-row[0], row[1]))
-    return [(_plain(name), gib(size), because) for size, name, because in rows]
+    return [(_plain(name), size_text(size), because) for size, name, because in rows]
 
 
 def _show_facts(planned: Planned) -> None:
     from selfhost.licence import openness_sentence, sentence
-    from selfhost.pull.progress import size_text, time_text
+    from selfhost.pull.progress import time_text
 
     prepared = planned.prepared
     missing, free = prepared.missing_bytes, prepared.free_bytes
     rows = {
-        "to come": f"{gib(missing)} GiB" + (f"; {gib(free)} GiB are free" if free is not None else ""),
+        "where": str(prepared.place.root),
+        "to come": size_text(missing) + (f"; {size_text(free)} are free" if free is not None else ""),
     }
     if planned.speed and missing:
         rows["time"] = (

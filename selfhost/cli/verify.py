@@ -11,7 +11,6 @@ import click
 
 from selfhost.cli._options import AT_LEAST, json_option
 from selfhost.cli._output import emit_json, facts, headline, next_step, table
-from selfhost.units import gib
 
 if TYPE_CHECKING:
     from selfhost.pull.types import Lock
@@ -51,6 +50,7 @@ def command(directory: Path, processes: int | None, as_json: bool) -> int:
 def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, ...]) -> None:
     from selfhost.hub.directory import cache_root
     from selfhost.licence import sentence
+    from selfhost.pull.progress import size_text
 
     if faults:
         headline(f"{root}: {len(faults)} of {len(lock.files)} files are not as the lock file says.", good=False)
@@ -59,7 +59,7 @@ def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, .
         where = "" if cache_root(root) else f" --dir {shlex.quote(str(root))}"
         next_step(f"selfhost pull {lock.repo}@{lock.revision}{where}", "brings what is missing or wrong")
         return
-    headline(f"{root}: all {len(lock.files)} files are right, {gib(lock.total_bytes)} GiB.", good=True)
+    headline(f"{root}: all {len(lock.files)} files are right, {size_text(lock.total_bytes)}.", good=True)
     click.echo()
     rows = {"model": f"{lock.repo} at {lock.revision}", "pulled": lock.created, "licence": sentence(lock.licence)}
     if extra:

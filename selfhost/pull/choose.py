@@ -259,7 +259,7 @@ def _left_out(
     folder, _, base = lower.rpartition("/")
     top = lower.partition("/")[0] if folder else ""
     if top in DUPLICATE_FOLDERS or _CHECKPOINT.fullmatch(top):
-        return f"in {top}/: another copy, a training run or illustrations"
+        return f"in {top}/, which is not served from"
     if _TRAINING.fullmatch(base):
         return "left from training"
     if base.startswith("consolidated") or (base == "params.json" and CONFIG in names):

@@ -117,7 +117,7 @@ def size_text(size_bytes: int) -> str:
         return f"{size_bytes / GIB:.2f} GiB"
     if size_bytes >= MIB:
         return f"{size_bytes / MIB:.0f} MiB"
-    return f"{size_bytes / 1024:.0f} KiB"
+    return f"{size_bytes / 1024:.0f} KiB" if size_bytes >= 1024 else f"{size_bytes} B"
 
 
 def time_text(seconds: float) -> str:

@@ -107,14 +107,14 @@ def run(job: Job, line: Line, progress: Progress) -> tuple[LockedFile, ...]:
 
     def work() -> None:
         try:
-            while (file := queue.take()) is not None and not line.stop.is_set():
+            while (file := queue.take(line.stop)) is not None:
                 locked = _one(job.place, file, line, progress)
                 if locked is None:
-                    queue.later(file, progress)
                     line.stop.wait(WAIT_SECONDS)
+                    queue.later(file, progress)
                 else:
                     done[file.path] = locked
-                    queue.done()
+                    queue.done(file)
         except Stopped:
             pass
         except BaseException as error:
@@ -228,22 +228,29 @@ def _clear(place: Directory, lock: Lock) -> None:
 
 
 class _Queue:
-    """Files that nobody has taken yet; one that another process is writing goes to the end."""
+    """Files that nobody has taken yet; one that another process is writing goes to the end.
+
+    Files of one content are taken one after the other, as they grow in the same place.
+    """
 
     def __init__(self, files: Sequence[RemoteFile]) -> None:
         # Small files first: with the configuration there, a directory can already be sized.
         self._files = deque(sorted(files, key=lambda file: (file.size_bytes >= 1 << 20, file.path)))
-        self._left = len(self._files)
+        self._in_hand: set[str] = set()
         self._told: set[str] = set()
         self._changed = threading.Condition()
 
-    def take(self) -> RemoteFile | None:
-        """The next file; None when all are done."""
+    def take(self, stop: threading.Event) -> RemoteFile | None:
+        """The next file; None when all are done, or the pull ends."""
         with self._changed:
-            while not self._files and self._left:
-                if not self._changed.wait(0.2):
-                    return None  # what is left is in other threads' hands; they put back what they cannot do
-            return self._files.popleft() if self._files else None
+            while (self._files or self._in_hand) and not stop.is_set():
+                for file in self._files:
+                    if file.etag not in self._in_hand:
+                        self._files.remove(file)
+                        self._in_hand.add(file.etag)
+                        return file
+                self._changed.wait(WAIT_SECONDS)
+            return None
 
     def later(self, file: RemoteFile, progress: Progress) -> None:
         """Put a file back."""
@@ -252,12 +259,13 @@ class _Queue:
                 self._told.add(file.path)
                 progress.notice(f"{file.path}: another pull is writing it; waiting for it")
             self._files.append(file)
-            self._changed.notify()
+            self._in_hand.discard(file.etag)
+            self._changed.notify_all()
 
-    def done(self) -> None:
+    def done(self, file: RemoteFile) -> None:
         """One file less."""
         with self._changed:
-            self._left -= 1
+            self._in_hand.discard(file.etag)
             self._changed.notify_all()
 
 
