@@ -32,13 +32,13 @@ def command(directory: Path, processes: int | None, as_json: bool) -> int:
     from selfhost.pull.lockfile import read_lock
     from selfhost.pull.progress import Progress
     from selfhost.pull.types import LOCK_NAME
-    from selfhost.pull.verify import extra_files, verify
+    from selfhost.pull.verify import extra_files, hashers, verify
 
     root = directory.parent if directory.name == LOCK_NAME else directory
     lock = read_lock(root / LOCK_NAME)
     out = None if sys.stderr is None or (as_json and not sys.stderr.isatty()) else sys.stderr
-    with Progress(lock.total_bytes, out, verb="checked") as progress:
-        faults = verify(root, lock, processes=processes, report=lambda _, size: progress.got(size))
+    with hashers(lock, processes) as pool, Progress(lock.total_bytes, out, verb="checked") as progress:
+        faults = verify(root, lock, pool=pool, report=lambda _, size: progress.got(size))
     extra = extra_files(root, lock)
     if as_json:
         emit_json("verify", _facts(root, lock, faults, extra))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfhost.errors import SelfhostError
 from selfhost.hub.directory import INDEX, Files
 from selfhost.pull.hashing import hash_file
 from selfhost.pull.types import LOCK_NAME, WORK_NAME, Lock, LockedFile
 
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool as Hashers
+
 Report = Callable[[str, int], None]
+
+MOST_PROCESSES = 8  # a disk rarely feeds more
+WORTH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +31,42 @@ class Fault:
     message: str
 
 
+@contextmanager
+def hashers(lock: Lock, processes: int | None = None) -> Iterator[Hashers | None]:
+    """Processes that hash the files of a lock; to be begun before any thread is, as they are forks of this process.
+
+    Args:
+        lock: what there is to hash.
+        processes: how many at once; None takes one for each processor, at most eight.
+
+    Yields:
+        None where one process is as quick: a single file, or so little that starting others takes longer.
+    """
+    workers = min(processes or os.cpu_count() or 1, MOST_PROCESSES, len(lock.files))
+    if workers <= 1 or lock.total_bytes < WORTH_BYTES:
+        yield None
+        return
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield pool
+
+
 def verify(
-    root: Path, lock: Lock, *, processes: int | None = None, report: Report | None = None
+    root: Path, lock: Lock, *, pool: Hashers | None = None, report: Report | None = None
 ) -> tuple[Fault, ...]:
     """Check every file of a lock on disk; nothing is asked from anybody.
 
     Args:
         root: the directory below which the files stand; links in it are followed, as the Hub's cache is made of them.
         lock: what they have to be.
-        processes: how many hash at once; None takes one for each processor, at most eight.
+        pool: processes that hash, of `hashers`; None hashes here.
         report: told the path and bytes of each file that is done.
 
     Returns:
         Faults, hashes first; empty where everything is right.
     """
-    faults = [*_hash_faults(root, lock, processes, report)]
+    faults = [*_hash_faults(root, lock, pool, report)]
     wrong = {fault.path for fault in faults}
     faults += check_tensors(root, lock, skip=wrong)
     return tuple(faults)
@@ -102,19 +131,11 @@ def _index_faults(files: Files, paths: set[str], tensors: dict[str, str]) -> Ite
             return
 
 
-def _hash_faults(root: Path, lock: Lock, processes: int | None, report: Report | None) -> Iterator[Fault]:
+def _hash_faults(root: Path, lock: Lock, pool: Hashers | None, report: Report | None) -> Iterator[Fault]:
     jobs = [(str(root / file.path), file) for file in sorted(lock.files, key=lambda f: -f.size_bytes)]
-    workers = min(processes or os.cpu_count() or 1, 8, len(jobs))
-    if workers <= 1 or lock.total_bytes < 64 << 20:  # starting processes takes longer than hashing this
-        for job in jobs:
-            yield from _reported(*_check(job), report)
-        return
-    import multiprocessing
-
-    # forkserver and spawn would import the command line again; nothing here holds threads or locks yet.
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for file, message in pool.imap_unordered(_check, jobs):
-            yield from _reported(file, message, report)
+    results = map(_check, jobs) if pool is None else pool.imap_unordered(_check, jobs)
+    for file, message in results:
+        yield from _reported(file, message, report)
 
 
 def _reported(file: LockedFile, message: str | None, report: Report | None) -> Iterator[Fault]:
