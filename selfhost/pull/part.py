@@ -10,8 +10,8 @@ from typing import Self
 
 from selfhost.errors import OutputError, SelfhostError
 from selfhost.pull.hashing import Count, Digest, Hashes, feed
+from selfhost.pull.progress import size_text
 from selfhost.pull.types import RemoteFile
-from selfhost.units import gib
 
 # Full: the disk, the quota, the largest file; what is there stays and the next pull goes on from it.
 _FULL = {
@@ -124,7 +124,7 @@ def disk_error(error: OSError, path: Path, *, missing_bytes: int | None = None) 
         more = (
             ""
             if missing_bytes is None
-            else f" with {gib(missing_bytes)} GiB of {path.name[:12]} still to come"
+            else f", with {size_text(missing_bytes)} of {path.name[:12]} still to come"
         )
         return OutputError(
             f"{full}{more}.", hint="make room, then run the same command: it goes on from here."

@@ -16,11 +16,10 @@ from selfhost.pull.hashing import hash_file
 from selfhost.pull.lockfile import read_lock, write_lock
 from selfhost.pull.part import Part, disk_error
 from selfhost.pull.places import Directory, Place, refuse_links
-from selfhost.pull.progress import Progress
+from selfhost.pull.progress import Progress, size_text
 from selfhost.pull.transfer import Line, Stopped, fetch
 from selfhost.pull.types import LOCK_NAME, Lock, LockedFile, RemoteFile, Snapshot
 from selfhost.pull.verify import check_tensors
-from selfhost.units import gib
 
 JOBS = 4  # files at once: enough to fill a line, few enough for one disk
 WAIT_SECONDS = 0.5  # between looks at a file that another process is writing
@@ -77,7 +76,7 @@ def check_space(place: Place, files: Sequence[RemoteFile]) -> None:
     missing, free = missing_bytes(place, files), free_bytes(place.root)
     if free is not None and missing > free:
         raise OutputError(
-            f"{place.root} has {gib(free)} GiB free, and {gib(missing)} GiB are still to come.",
+            f"{place.root} has {size_text(free)} free, and {size_text(missing)} are still to come.",
             hint="make room, or choose another --dir.",
         )
 

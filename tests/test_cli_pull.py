@@ -1,0 +1,247 @@
+"""`selfhost pull` and `selfhost verify` on the command line: what they print, what they refuse, and with which code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.conftest import Ran
+from tests.fakes.hub import COMMIT, FakeHub, serve
+from tests.pulls import NAME, repo, shards
+from tests.test_cli_json import schema
+
+Pull = Callable[..., Ran]
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with serve(repos={NAME: repo()}) as running:
+        yield running
+
+
+@pytest.fixture
+def selfhost(hub: FakeHub, tmp_path: Path) -> Pull:
+    """Run `selfhost WORDS...` in a process of its own, in an empty directory, without a terminal."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "SELFHOST_"))}
+    env = {**clean, **hub.environ(HF_HOME=str(tmp_path / "hf"), NO_PROXY="127.0.0.1"), "COLUMNS": "80"}
+
+    def run(*words: str | Path, **more: str) -> Ran:
+        (tmp_path / "here").mkdir(exist_ok=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", "selfhost", *map(str, words)],
+            env={**env, **more}, cwd=tmp_path / "here", capture_output=True, text=True, timeout=50, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in ran.stderr
+        return Ran(code=ran.returncode, out=ran.stdout, err=ran.stderr)
+
+    return run
+
+
+def test_a_dry_run_says_what_and_why_and_writes_nothing(selfhost: Pull, tmp_path: Path) -> None:
+    ran = selfhost("pull", NAME, "--dry-run")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith(f"{NAME} at {COMMIT[:12]}: 7 of 8 files")
+    for words in (
+        "weights, named by the index",
+        "not read when serving",
+        "measured just now",
+        "apache-2.0",
+        "Open weight",
+    ):
+        assert words in ran.out
+    assert f"Next: selfhost pull {NAME}@{COMMIT}" in ran.out
+    assert all(len(line) <= 80 for line in ran.out.splitlines() if COMMIT not in line and "/" not in line)
+    assert not (tmp_path / "hf" / "hub").exists()
+
+
+def test_a_pull_without_a_terminal_is_plain(selfhost: Pull, tmp_path: Path) -> None:
+    ran = selfhost("pull", NAME, "--dir", "m")
+    assert (ran.code, ran.err) == (0, "")
+    assert "all verified" in ran.out
+    assert "\x1b" not in ran.out + ran.err
+    assert "Next: selfhost plan ./m" in ran.out
+    checked = selfhost("verify", "m")
+    assert (checked.code, "are right" in checked.out) == (0, True)
+
+
+def test_json_follows_its_schema(selfhost: Pull, tmp_path: Path) -> None:
+    for words in (("--dry-run",), (), ("--dir", "m")):
+        ran = selfhost("pull", NAME, *words, "--json")
+        assert (ran.code, ran.err) == (0, "")
+        jsonschema.validate(ran.json(), schema("pull"))
+        assert ran.json()["revision"] == COMMIT
+    ran = selfhost("verify", "m", "--json")
+    jsonschema.validate(ran.json(), schema("verify"))
+    assert ran.json()["ok"]
+    (tmp_path / "here" / "m" / "config.json").write_text("{}")
+    (tmp_path / "here" / "m" / "mine.txt").write_text("")
+    ran = selfhost("verify", "m", "--json")
+    jsonschema.validate(ran.json(), schema("verify"))
+    assert (ran.code, ran.json()["ok"], ran.json()["extra"]) == (5, False, ["mine.txt"])
+    assert ran.json()["faults"] == [{"path": "config.json", "message": "has 2 bytes, not 81"}]
+
+
+def test_verify_tells_the_command_that_mends(selfhost: Pull, tmp_path: Path) -> None:
+    selfhost("pull", NAME, "--dir", "m")
+    weights = tmp_path / "here" / "m" / "model-00001-of-00003.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    ran = selfhost("verify", "m")
+    assert ran.code == 5
+    assert "holds other bytes than its SHA-256 says" in ran.out
+    assert f"Next: selfhost pull {NAME}@{COMMIT} --dir m" in ran.out
+    assert selfhost("pull", NAME, "--dir", "m").code == 0
+    assert selfhost("verify", "m").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("pull",), 2, "Name a MODEL"),
+        (("pull", "./here"), 1, "on this machine already"),
+        (("pull", "acme/none"), 1, "No model acme/none"),
+        (("pull", f"{NAME}@v9"), 1, "no revision v9"),
+        (("pull", NAME, "--include", "*.zip"), 1, "left to pull"),
+        (("pull", NAME, "--include", ""), 2, "matches no file"),
+        (("pull", NAME, "--use", "fun"), 2, "Invalid value for '--use'"),
+        (("pull", NAME, "--to", "elsewhere"), 2, "is no destination"),
+        (("pull", NAME, "--jobs", "0"), 2, "at least 1"),
+        (("pull", NAME, "--limit-rate", "fast"), 2, "is not a size"),
+        (("pull", NAME, "--serve", "nowhere"), 2, "is no address"),
+        (("pull", NAME, "--token-file", "none"), 2, "cannot be read"),
+        (("pull", NAME, "--accept-licence", "mit"), 1, "apache-2.0"),
+        (("verify", "."), 1, "selfhost.lock.json"),
+        (("verify", "none"), 1, "Cannot read"),
+        (("verify",), 2, "Missing argument"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_sentence_and_one_way_out(
+    words: tuple[str, ...], code: int, said: str, selfhost: Pull, tmp_path: Path
+) -> None:
+    ran = selfhost(*words)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith("Error: ")
+    assert said in ran.err.splitlines()[0]
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_errors_as_json(selfhost: Pull) -> None:
+    ran = selfhost("pull", "acme/none", "--json")
+    assert (ran.code, ran.out) == (1, "")
+    jsonschema.validate(json.loads(ran.err), schema("error"))
+
+
+def test_an_unreachable_hub_is_said_after_a_few_tries(selfhost: Pull) -> None:
+    ran = selfhost("pull", NAME, HF_ENDPOINT="http://127.0.0.1:9")
+    assert ran.code == 1
+    assert "cannot be reached" in ran.err
+
+
+def test_a_use_that_the_licence_does_not_permit(selfhost: Pull, hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos[NAME].card = {"license": "cc-by-nc-4.0"}
+    ran = selfhost("pull", NAME, "--use", "internal", "--dir", "m")
+    assert ran.code == 1
+    assert "does not permit internal use" in ran.err
+    assert not (tmp_path / "here" / "m").exists()
+    assert selfhost("pull", NAME, "--use", "research", "--dir", "m").code == 0
+
+
+def test_terms_have_to_be_accepted_where_a_use_is_named(selfhost: Pull, hub: FakeHub) -> None:
+    hub.repos[NAME].card = {"license": "llama3.3"}
+    ran = selfhost("pull", NAME, "--use", "commercial")
+    assert ran.code == 1
+    assert "--accept-licence llama3.3" in ran.err
+    ran = selfhost("pull", NAME, "--use", "commercial", "--accept-licence", "llama3.3", "--json")
+    assert ran.code == 0
+    assert ran.json()["licence"]["accepted"]
+
+
+def test_unknown_is_never_fine(selfhost: Pull, hub: FakeHub) -> None:
+    hub.repos[NAME].card = {}
+    ran = selfhost("pull", NAME, "--use", "commercial")
+    assert ran.code == 1
+    assert "unknown: read it" in ran.err
+
+
+def test_a_token_from_a_file_opens_a_gate_and_is_never_shown(
+    selfhost: Pull, hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.repos[NAME].gated = "manual"
+    hub.repos[NAME].granted = frozenset(("hf_sesame",))
+    (tmp_path / "token").write_text("hf_sesame\n")
+    closed = selfhost("pull", NAME, "--dry-run")
+    assert closed.code == 1
+    assert "its owner has to approve each account; refused now" in closed.out
+    open_ = selfhost("pull", NAME, "--token-file", tmp_path / "token", "--dir", "m")
+    assert open_.code == 0, open_.err
+    assert "hf_sesame" not in closed.out + closed.err + open_.out + open_.err
+    by_path = selfhost("pull", NAME, "--dir", "n", HF_TOKEN_PATH=str(tmp_path / "token"))
+    assert by_path.code == 0, by_path.err
+
+
+def test_the_ready_file_comes_last(selfhost: Pull, hub: FakeHub, tmp_path: Path) -> None:
+    from tests.fakes.hub.faults import Flip
+
+    ready = tmp_path / "deep" / "ready"
+    fault = hub.fail(Flip(at=5000), path="model-00002", times=None)
+    assert selfhost("pull", NAME, "--ready-file", ready).code == 1
+    assert not ready.exists()
+    hub.faults.remove(fault)
+    assert selfhost("pull", NAME, "--ready-file", ready).code == 0
+    assert (Path(ready.read_text().strip()) / "selfhost.lock.json").is_file()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB, where this user may mount one; elsewhere tests/test_pull.py limits the file size."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", path]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_too_little_room_is_said_first(selfhost: Pull, hub: FakeHub, small: Path) -> None:
+    hub.repos[NAME] = repo(shards(3, 800_000))
+    (small / "filler").write_bytes(b"x" * 1_500_000)
+    ran = selfhost("pull", NAME, "--dir", small / "m")
+    assert (ran.code, "still to come" in ran.err) == (1, True)
+    assert sum(size for name, size in hub.sent.items() if name.endswith(".safetensors")) == 0
+
+
+def test_a_disk_that_fills_up_leaves_what_is_there(selfhost: Pull, hub: FakeHub, small: Path) -> None:
+    from tests.fakes.hub.faults import Throttle
+
+    hub.repos[NAME] = repo(shards(3, 800_000))
+    slow = hub.fail(Throttle(bytes_per_second=400_000), path=".safetensors", times=None)
+    filling = threading.Timer(1.2, lambda: (small / "filler").write_bytes(b"x" * 1_600_000))
+    filling.start()
+    ran = selfhost("pull", NAME, "--dir", small / "m")
+    filling.join()
+    assert (ran.code, ran.err.count("\n")) == (1, 2), ran.err
+    assert "The disk is full" in ran.err
+    assert "goes on from here" in ran.err
+    (small / "filler").unlink()
+    hub.faults.remove(slow)
+    assert selfhost("pull", NAME, "--dir", small / "m").code == 0
+    hub.settle(1.0)
+    sent = sum(size for name, size in hub.sent.items() if name.endswith(".safetensors"))
+    assert sent < 1.2 * 3 * 800_000
+
+
+def test_a_read_only_directory(selfhost: Pull, small: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    ran = selfhost("pull", NAME, "--dir", small / "n")
+    assert (ran.code, ran.err.count("\n")) == (1, 2)
+    assert "Read-only file system" in ran.err
