@@ -1,7 +1,7 @@
 """Pulling and verifying as ratios: against `hf download` and `sha256sum` on the same files; exits with 1 past a limit.
 
-A Hub on loopback serves random shards to both clients in turns. Memory is the proportional set size of the whole process
-tree, sampled. `--kills` ends a pull of 1 GiB with SIGKILL at random moments and counts what was sent twice.
+A Hub on loopback serves random shards to both clients in turns. Memory is the proportional set size of the whole
+process tree, sampled. `--kills` ends a pull of 1 GiB with SIGKILL at random moments and counts what was sent twice.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def shards(directory: Path, total_bytes: int, count: int) -> None:
 
 
 @contextmanager
-def hub(directory: Path) -> Iterator[str]:
-    """The Hub in a process of its own."""
+def hub(directory: Path, xet: Path | None) -> Iterator[str]:
+    """The Hub in a process of its own; with `xet` both clients read a local Xet storage in that directory."""
     words = [sys.executable, "-m", "tests.fakes.hub", str(directory), "--repo", REPO]
+    words += [] if xet is None else ["--xet", str(xet)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
@@ -123,12 +124,15 @@ def _memory(pid: int) -> int:
     return 0
 
 
-def compare(work: Path, total_bytes: int, rounds: int) -> list[str]:
+def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool) -> list[str]:
     """Pull with both clients in turns, then verify; returns what is past its limit."""
     source = work / "source"
     shards(source, total_bytes, 8)
-    ours, theirs, check, sums = [], [], [], []
-    with hub(source) as url:
+    ours: list[Ran] = []
+    theirs: list[Ran] = []
+    check: list[Ran] = []
+    sums: list[Ran] = []
+    with hub(source, work / "xet" if xet else None) as url:
         for number in range(rounds):
             for name, results in (("hf", theirs), ("selfhost", ours)):
                 target = work / name
@@ -150,8 +154,9 @@ def compare(work: Path, total_bytes: int, rounds: int) -> list[str]:
         f"pull      {pull:.2f} × hf download   (limit {PULL_RATIO}; {gib:.1f} GiB, {rounds} rounds in turns)"
     )
     print(f"verify    {verify:.2f} × sha256sum     (limit {VERIFY_RATIO}; {os.cpu_count()} processors)")
+    others = max(result.peak_bytes for result in theirs)
     print(
-        f"memory    {peak / 1e6:.0f} MB            (limit {PEAK_BYTES / 1e6:.0f}; hf {max(r.peak_bytes for r in theirs) / 1e6:.0f} MB)"
+        f"memory    {peak / 1e6:.0f} MB             (limit {PEAK_BYTES / 1e6:.0f}; hf {others / 1e6:.0f} MB)"
     )
     return [
         name
@@ -209,6 +214,7 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=8.0, help="size of the model")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--xet", action="store_true", help="out of a local Xet storage instead of over HTTP")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slack", type=float, default=1.0, help="divides the limits of speed")
     parser.add_argument("--work", type=Path, help="where the files go; a temporary directory if absent")
@@ -216,7 +222,7 @@ def main() -> None:
     global PULL_RATIO, VERIFY_RATIO
     PULL_RATIO, VERIFY_RATIO = PULL_RATIO / options.slack, VERIFY_RATIO / options.slack
     with tempfile.TemporaryDirectory(dir=options.work, prefix="selfhost-bench-") as work:
-        past = compare(Path(work), int(options.gib * 2**30), options.rounds)
+        past = compare(Path(work), int(options.gib * 2**30), options.rounds, xet=options.xet)
         if options.kills:
             past += kill(Path(work), 1 << 30, options.kills, options.seed)
     if past:

@@ -12,7 +12,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import cache
 from typing import Any
 
 from selfhost.errors import MalformedAnswerError, OfflineError, SelfhostError
@@ -23,6 +24,20 @@ SILENCE_SECONDS = 15.0  # a peer that sends nothing for so long is left; hugging
 SLOW_WINDOW_SECONDS = 20.0
 SLOW_BYTES_PER_SECOND = 1024  # below this a peer holds the connection rather than serves; a modem gave 7,000
 XET_PIECE_BYTES = 1 << 20
+# hf_xet would buffer 1.5 GB and more, 0.4 GB of it for each file; with these, 16 ranges of at most 4 MB are on their
+# way at once and a pull stays below 200 MB (`scripts/bench_pull.py --xet`). Names as in XetConfig of hf_xet 1.8.
+XET_LIMITS = {
+    "reconstruction.download_buffer_size": 24_000_000,
+    "reconstruction.download_buffer_limit": 24_000_000,
+    "reconstruction.download_buffer_perfile_size": 4_000_000,
+    "reconstruction.min_prefetch_buffer": 1_000_000,
+    "reconstruction.min_reconstruction_fetch_size": 1_000_000,
+    "reconstruction.max_reconstruction_fetch_size": 4_000_000,
+    "client.ac_max_download_concurrency": 16,
+    "client.read_timeout": "30s",
+    "client.connect_timeout": "20s",
+    "client.retry_max_duration": "60s",
+}
 
 # On a local network a megabyte in flight is more than the delay asks for (1 ms x 4 Gbit/s = 0.5 MB); what a killed pull
 # had in flight has to be sent again, so there the kernel is kept from buffering more.
@@ -235,7 +250,7 @@ def _xet_group(hub: Hub, listing: Listing, file: RemoteFile) -> tuple[Any, str] 
     if os.environ.get("HF_HUB_DISABLE_XET", "").upper() in ("1", "ON", "YES", "TRUE"):
         return None
     try:
-        from hf_xet import XetConfig, XetSession
+        from hf_xet import XetConfig  # noqa: F401 -- came with streams and their limits
         from huggingface_hub.utils import parse_xet_file_data_from_response  # type: ignore[attr-defined]
     except ImportError:  # an older library, or a machine without a build of hf_xet
         return None
@@ -251,24 +266,20 @@ def _xet_group(hub: Hub, listing: Listing, file: RemoteFile) -> tuple[Any, str] 
     data = parse_xet_file_data_from_response(answer, endpoint=hub.endpoint)
     if data is None or not answer.status_code < 400:
         return None
-    config = XetConfig().with_config(XET_LIMITS)
     plain = {key: value for key, value in hub.headers.items() if key.lower() != "authorization"}
-    group = XetSession(config).new_download_stream_group(
+    group = _xet_session().new_download_stream_group(
         token_refresh_url=data.refresh_route, token_refresh_headers=dict(hub.headers), custom_headers=plain
     )
     return group, data.file_hash
 
 
-# hf_xet would buffer up to 1.5 GB and more; these keep a pull of several files at once below 200 MB. Names: XetConfig
-# of hf_xet 1.8.
-XET_LIMITS = {
-    "reconstruction.download_buffer_size": 48_000_000,
-    "reconstruction.download_buffer_perfile_size": 8_000_000,
-    "reconstruction.download_buffer_limit": 64_000_000,
-    "reconstruction.min_prefetch_buffer": 16_000_000,
-    "reconstruction.min_reconstruction_fetch_size": 16_000_000,
-    "reconstruction.max_reconstruction_fetch_size": 64_000_000,
-    "client.read_timeout": "30s",
-    "client.connect_timeout": "20s",
-    "client.retry_max_duration": "60s",
-}
+@cache
+def _xet_session() -> Any:
+    """The one session of this process: its buffers are then shared by all files."""
+    from hf_xet import XetConfig, XetSession
+
+    config = XetConfig()
+    for name, value in XET_LIMITS.items():
+        with suppress(ValueError, KeyError, AttributeError, TypeError):  # a release that names it otherwise
+            config = config.with_config(name, value)
+    return XetSession(config)
