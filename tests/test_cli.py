@@ -135,7 +135,7 @@ def test_values_complete(words: str, found: list[str]) -> None:
 
 
 def test_commands_complete() -> None:
-    assert complete("selfhost ver", 1) == ["version"]
+    assert complete("selfhost vers", 1) == ["version"]
 
 
 def failing(error: BaseException) -> click.Command:

@@ -26,7 +26,7 @@ from selfhost.pull.listing import (
 )
 from selfhost.pull.places import Place, place_for
 from selfhost.pull.run import free_bytes, missing_bytes
-from selfhost.pull.stream import http_pieces
+from selfhost.pull.stream import RetryLaterError, http_pieces
 from selfhost.pull.types import Choice, Listing, RemoteFile
 
 MEASURE_SECONDS = 1.5
@@ -171,6 +171,8 @@ def measured_speed(prepared: Prepared, hub: Hub) -> tuple[float | None, Selfhost
             got += len(piece)
             if got >= MEASURE_BYTES or time.monotonic() - began >= MEASURE_SECONDS:
                 break
+    except RetryLaterError:
+        return None, None  # the pull itself will try again
     except SelfhostError as error:
         return None, error
     finally:

@@ -48,11 +48,17 @@ _TCP_INFO_RTT_OFFSET = 68  # tcpi_rtt in microseconds, struct tcp_info of linux/
 Pieces = Generator[bytes, None, None]
 
 
-class RetryLaterError(SelfhostError):
-    """A failure that a further try may not meet. `after_seconds` is what the peer asked for, None where it did not."""
+class RetryLaterError(Exception):
+    """A failure that a further try may not meet; it never reaches a user.
+
+    Args:
+        message: one sentence.
+        after_seconds: what the peer asked to wait, None where it did not.
+    """
 
     def __init__(self, message: str, *, after_seconds: float | None = None) -> None:
         super().__init__(message)
+        self.message = message
         self.after_seconds = after_seconds
 
 
@@ -86,7 +92,7 @@ def http_pieces(hub: Hub, listing: Listing, file: RemoteFile, begin: int) -> Pie
             skip = _check_span(answer, begin, file.size_bytes, what)
             _keep_buffers_small(answer)
             yield from _cut(_watched(_body(answer), what), skip, file.size_bytes - begin, what)
-    except SelfhostError:
+    except (SelfhostError, RetryLaterError):
         raise
     except Exception as error:
         translated = translate(error, what=what, endpoint=hub.endpoint)
