@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,20 @@ LICENCE = Verdict(
     source="https://www.apache.org/licenses/LICENSE-2.0",
     checked="2026-11-20",
 )
+
+
+def _tensor(name: str, data: bytes) -> bytes:
+    """A safetensors file of one tensor."""
+    table = {name: {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
+    header = json.dumps(table).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
 FILES: Mapping[str, bytes] = {
     "README.md": b"---\nlicense: apache-2.0\n---\n",
     "config.json": b'{"model_type": "qwen3"}\n',
-    "model-00001-of-00002.safetensors": bytes(range(256)) * 40,
-    "model-00002-of-00002.safetensors": b"\1" * 7001,
+    "model-00001-of-00002.safetensors": _tensor("a", bytes(range(256)) * 40),
+    "model-00002-of-00002.safetensors": _tensor("b", b"\1" * 7001),
     "onnx/empty.txt": b"",
     "tokenizer/überlang.json": b"{}",
 }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -234,11 +235,7 @@ def test_only_the_weights_make_a_directory_that_verifies(tmp_path: Path) -> None
     done = unpack(open_bundle(make(tmp_path).path), tmp_path / "out", only="weights")
     assert done.model == tmp_path / "out"
     assert set(tree(tmp_path / "out")) == {*FILES, LOCK_NAME}
-    assert [
-        f
-        for f in verify_directory(tmp_path / "out", read_lock(tmp_path / "out"), processes=1)
-        if "hash" in f.message
-    ] == []
+    assert verify_directory(tmp_path / "out", read_lock(tmp_path / "out")) == ()
 
 
 def test_only_the_manifests_leave_the_weights_unread(tmp_path: Path) -> None:
@@ -324,3 +321,58 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out/.config.json.selfhost-part").write_text("half")
     unpack(bundle, tmp_path / "out", only="weights")
     assert set(tree(tmp_path / "out")) == {*FILES, LOCK_NAME}
+
+
+SLOWLY = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from selfhost.bundle import open_bundle, unpack
+from tests.bundles import make
+def slow(size):
+    os.write(1, b"going\\n")  # in one piece, as several threads do it
+    time.sleep(0.05)
+{work}
+"""
+
+
+def killed(work: str, after: int) -> None:
+    """Start some work in a process of its own and kill it when it has told so many pieces."""
+    code = SLOWLY.format(root=str(Path(__file__).parents[1]), work=work)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(after)]
+        process.kill()
+    assert told == ["going\n"] * after
+
+
+def test_a_killed_unpacking_leaves_only_whole_files_and_goes_on(tmp_path: Path) -> None:
+    files = {f"part-{number}.bin": bytes([number]) * 3_000_000 for number in range(6)}
+    path = make(tmp_path, snapshot=snapshot(tmp_path / "model", files)).path
+    work = f"unpack(open_bundle(Path({str(path)!r})), Path({str(tmp_path / 'out')!r}), only='weights', report=slow)"
+    for after in (1, 4, 9):
+        killed(work, after)
+        there = {name: data for name, data in tree(tmp_path / "out").items() if not name.startswith(".")}
+        assert LOCK_NAME not in there
+        assert there == {name: files[name] for name in there}
+    done = unpack(open_bundle(path), tmp_path / "out", only="weights")
+    assert done.kept
+    assert tree(tmp_path / "out") == {**files, LOCK_NAME: lock_text(lock_of(files)).encode()}
+
+
+def test_a_killed_creation_leaves_no_bundle(tmp_path: Path) -> None:
+    earlier = make(tmp_path).path.read_bytes()
+    killed(f"make(Path({str(tmp_path)!r}), report=slow)", 2)
+    assert (tmp_path / "bundle.tar").read_bytes() == earlier
+    (left,) = tmp_path.glob(".bundle.tar.selfhost-*")
+    os.utime(left, (1, 1))
+    make(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.tar", "model"]
+
+
+def test_a_pull_without_a_network_finds_the_cache_and_says_ready(tmp_path: Path) -> None:
+    unpack(open_bundle(make(tmp_path).path), tmp_path / "hub", only="weights", layout="cache")
+    environ = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    words = ["pull", f"Qwen/Qwen3-32B@{COMMIT}", "--ready-file", str(tmp_path / "ready")]
+    subprocess.run([sys.executable, "-m", "selfhost", *words], env=environ, check=True, capture_output=True)
+    assert (tmp_path / "ready").is_file()

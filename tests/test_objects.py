@@ -14,7 +14,7 @@ import pytest
 from selfhost.errors import OfflineError, OutputError, SelfhostError, UsageError, VerifyError
 from selfhost.pull import objects
 from selfhost.pull.lockfile import lock_text
-from selfhost.pull.objects import upload
+from selfhost.pull.objects import check_url, upload
 from selfhost.pull.types import LOCK_NAME
 from tests.fakes import s3
 from tests.fakes.s3 import FakeS3
@@ -181,6 +181,8 @@ def test_a_store_that_is_away_is_said_so(
 def test_addresses_are_checked(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError):
         upload(snapshot(tmp_path / "model"), url)
+    with pytest.raises(UsageError):
+        check_url(url)
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +190,7 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(OutputError, match="needs s3fs") as caught:
-        upload(snapshot(tmp_path / "model"), URL)
+        check_url(URL)
     assert caught.value.hint == "pip install 'selfhost[s3]'"
 
 

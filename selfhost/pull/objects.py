@@ -113,6 +113,16 @@ def upload(
     )
 
 
+def check_url(url: str) -> None:
+    """Refuse an address that nothing could be uploaded to; nobody is asked.
+
+    Raises:
+        UsageError: it is of no known kind or names no folder.
+        OutputError: the library for it is not installed.
+    """
+    _open(url, {})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Store:
     """A folder in some file system.
