@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-pull bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -73,6 +73,9 @@ bench: $(VENV)/.dev ## start-up, size and sweep speed as ratios; fails past its 
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
+
+bench-pull: $(VENV)/.dev ## pull against hf download, verify against sha256sum, memory, kill -9; fails past its limits
+	$(BIN)/python scripts/bench_pull.py $(BENCH_PULL)
 
 bench-peers: $(VENV)/.dev ## six models by selfhost and by other tools, which it installs beside; writes bench/peers.json
 	$(BIN)/python scripts/bench_peers.py

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -55,15 +56,63 @@ def transcript(line: str, folder: Path) -> str:
 def commands() -> str:
     """Every command with its help."""
     parts = [f"```text\n{_help([])}```\n"]
-    parts += [
-        f"## selfhost {name}\n\n{summary(name)}\n\n```text\n{_help([name])}```\n" for name in command_names()
-    ]
+    for name in command_names():
+        parts.append(f"## selfhost {name}\n\n{summary(name)}\n\n```text\n{_help([name])}```\n")
+        command = app.get_command(click.Context(app), name)
+        if isinstance(command, click.Group):
+            parts += [f"```text\n{_help([name, below])}```\n" for below in command.commands]
     return "\n".join(parts)
 
 
 def help_() -> str:
     """The help of selfhost itself."""
     return f"```text\n{_help([])}```\n"
+
+
+def pull_example() -> str:
+    """A dry run, a pull and a check against a Hub on loopback; what differs from machine to machine is put still."""
+    sys.path.insert(0, str(ROOT))
+    from tests.fakes.hub import Random, serve
+    from tests.pulls import repo, shards
+
+    more = {
+        "chat_template.jinja": b"{{ messages }}", "generation_config.json": b"{}", "LICENSE": b"Apache License",
+        "pytorch_model.bin": Random(size=36_000_000), "original/consolidated.00.pth": Random(size=36_000_000),
+        "onnx/model.onnx": Random(size=20_000_000), "modeling_tiny.py": b"import os",
+    }  # fmt: skip
+    lines = (
+        "selfhost pull acme/tiny --dry-run",
+        "selfhost pull acme/tiny --dir tiny",
+        "selfhost verify tiny",
+    )
+    shown = []
+    with (
+        serve(repos={"acme/tiny": repo({**shards(4, 9_000_000), **more})}) as hub,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        dropped = ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "FORCE_COLOR")
+        env = {key: value for key, value in os.environ.items() if key not in dropped}
+        env |= hub.environ(HF_HOME=f"{folder}/.cache/huggingface", NO_PROXY="127.0.0.1")
+        for line in lines:
+            words = [sys.executable, "-m", "selfhost", *shlex.split(line)[1:]]
+            env["PYTHONPATH"] = str(ROOT)
+            ran = subprocess.run(words, env=env, cwd=folder, capture_output=True, text=True, check=True)
+            text = ran.stdout.replace(os.path.realpath(folder), "~").replace(folder, "~")
+            for pattern, still in _STILL:
+                text = re.sub(pattern, still, text)
+            shown.append(f"$ {line}\n{text.rstrip()}\n")
+    return "```console\n" + "\n".join(shown) + "```\n"
+
+
+_STILL = (
+    (r"; [0-9.]+ [KMG]iB are free", "; 812.40 GiB are free"),
+    (r"(time +).*, measured just now", r"\g<1>1 s at 412 MiB/s, measured just now"),
+    (
+        r"(took +).*: (.*) over the network, .*/s in all",
+        r"\g<1>1 s: \g<2> over the network, 301 MiB/s in all",
+    ),
+    (r"(pulled +)[0-9TZ:-]{20}", r"\g<1>2026-11-26T12:00:00Z"),
+)
 
 
 def _help(words: list[str]) -> str:
@@ -281,6 +330,7 @@ PARTS: dict[str, Callable[[], str]] = {
         peers,
         exit_codes,
         errors,
+        pull_example,
         tree,
     )
 }
