@@ -35,7 +35,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Write the bundle of a plan.")
 @click.argument("plan", type=click.Path(path_type=Path, allow_dash=True), metavar="PLAN")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The bundle."
@@ -106,7 +106,7 @@ def create(
     next_step(f"selfhost bundle verify {shlex.quote(str(output))}", "where it was carried to")
 
 
-@command.command()
+@command.command(short_help="Check every byte of a bundle.")
 @click.argument("file", type=_FILE, metavar="FILE")
 @click.option(
     "--digest", metavar="sha256:HEX", help="What `bundle create` printed; another bundle is refused."
@@ -135,7 +135,7 @@ def verify(file: Path, digest: str | None, as_json: bool) -> None:
     next_step(f"selfhost bundle unpack {shlex.quote(str(file))} --dir bundle", "bundle/README.md goes on")
 
 
-@command.command()
+@command.command(short_help="Unpack a bundle, verifying while writing.")
 @click.argument("file", type=_FILE, metavar="FILE")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",

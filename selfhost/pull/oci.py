@@ -210,13 +210,8 @@ def _write_image(
         }
         about = {"architecture": platform, "os": "linux"}
         manifests.append(blobs.put(_json(manifest), MANIFEST_TYPE, platform=about))
-    index = {
-        "schemaVersion": 2,
-        "mediaType": INDEX_TYPE,
-        "manifests": manifests,
-        "annotations": _annotations(lock),
-    }
-    return layers, blobs.put(_json(index), INDEX_TYPE)
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+    return layers, blobs.put(_json({**index, "annotations": _annotations(lock)}), INDEX_TYPE)
 
 
 def _groups(lock: Lock, large_bytes: int) -> tuple[tuple[LockedFile, ...], ...]:
