@@ -1,7 +1,7 @@
 """An object store on loopback: the part of S3's REST protocol that an upload and its checks use, and its faults.
 
 Requests are believed only when their signature (SigV4), body hash, MD5 and CRC-32 are right, so that a client which
-sends other bytes than it signed is refused as the real service refuses it. docs.aws.amazon.com/AmazonS3/latest/API, 2026-11.
+sends other bytes than it signed is refused as by the real service (docs.aws.amazon.com/AmazonS3/latest/API, 2026-11).
 """
 
 from __future__ import annotations
