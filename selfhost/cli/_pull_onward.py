@@ -37,8 +37,12 @@ def check_destination(destination: str) -> None:
     check_url(destination)
 
 
-def bring_on(snapshot: Snapshot, destination: str, *, limit_rate: int | None, quiet: bool) -> None:
-    """Write a pulled model into an OCI layout or object storage."""
+def bring_on(snapshot: Snapshot, destination: str, *, limit_rate: int | None, quiet: bool) -> str | None:
+    """Write a pulled model into an OCI layout or object storage.
+
+    Returns:
+        The command that brings a layout to a registry, None for object storage.
+    """
     from selfhost.pull.progress import Progress
 
     out = None if quiet or sys.stderr is None else sys.stderr
@@ -47,17 +51,17 @@ def bring_on(snapshot: Snapshot, destination: str, *, limit_rate: int | None, qu
         if match is not None:
             from selfhost.pull.oci import write_layout
 
-            write_layout(
+            return write_layout(
                 snapshot,
                 Path(match[2]),
                 tag=match[3] or snapshot.lock.revision[:12],
                 artifact=match[1] == "oci-artifact",
                 report=progress.got,
-            )
-            return
+            ).push
         from selfhost.pull.objects import upload
 
         upload(snapshot, destination, bandwidth=limit_rate, report=progress.got)
+        return None
 
 
 def serve_all(address: str, directory: Path | None, *, allow_gated: bool) -> int:

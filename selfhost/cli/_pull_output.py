@@ -44,8 +44,15 @@ def show_plan(asked: Asked) -> int:
     return 0
 
 
-def show_pulled(asked: Asked, pulled: Pulled, destination: str | None) -> None:
-    """Print what was pulled and where it is."""
+def show_pulled(asked: Asked, pulled: Pulled, destination: str | None, push: str | None) -> None:
+    """Print what was pulled and where it is.
+
+    Args:
+        asked: the command line.
+        pulled: what came of it.
+        destination: where it was brought on to.
+        push: the command that brings an OCI layout to a registry.
+    """
     lock, root = pulled.snapshot.lock, pulled.snapshot.root
     if asked.as_json:
         emit_json("pull", _pulled_facts(pulled, destination))
@@ -73,7 +80,11 @@ def show_pulled(asked: Asked, pulled: Pulled, destination: str | None) -> None:
     facts(rows)
     for note in pulled.notes:
         say(f"Note: {note}")
-    next_step(f"selfhost plan {shlex.quote(_planned_reference(asked, pulled))}", "which GPUs carry it")
+    if push is not None:
+        next_step(push, "brings it to a registry")
+    else:
+        reference = shlex.quote(_planned_reference(asked, pulled))
+        next_step(f"selfhost plan {reference}", "which GPUs carry it")
 
 
 def _show_choice(prepared: Prepared) -> None:

@@ -116,13 +116,14 @@ def command(
     if dry_run:
         return _pull_output.show_plan(asked)
     pulled = _pulling.pull(asked)
+    push = None
     if destination is not None:
-        _pull_onward.bring_on(pulled.snapshot, destination, limit_rate=limit_rate, quiet=as_json)
+        push = _pull_onward.bring_on(pulled.snapshot, destination, limit_rate=limit_rate, quiet=as_json)
     if ready_file is not None:
         from selfhost.pull.lockfile import write_whole
 
         write_whole(ready_file, f"{pulled.snapshot.root}\n".encode())
-    _pull_output.show_pulled(asked, pulled, destination)
+    _pull_output.show_pulled(asked, pulled, destination, push)
     if serve is not None:
         return _pull_onward.serve_these(serve, (pulled.snapshot,), allow_gated=allow_gated)
     return 0

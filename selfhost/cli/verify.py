@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option(
-    "--processes", type=AT_LEAST[1], metavar="N", help="How many hash at once.  [default: one a processor, at most 8]"
+    "--processes",
+    type=AT_LEAST[1],
+    metavar="N",
+    help="How many hash at once.  [default: one a processor, at most 8]",
 )
 @json_option
 def command(directory: Path, processes: int | None, as_json: bool) -> int:
@@ -53,15 +56,24 @@ def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, .
     from selfhost.pull.progress import size_text
 
     if faults:
-        headline(f"{root}: {len(faults)} of {len(lock.files)} files are not as the lock file says.", good=False)
+        headline(
+            f"{root}: {len(faults)} of {len(lock.files)} files are not as the lock file says.", good=False
+        )
         click.echo()
-        table((("file", "left"), ("what is wrong", "left")), [(fault.path, fault.message) for fault in faults[:40]])
+        table(
+            (("file", "left"), ("what is wrong", "left")),
+            [(fault.path, fault.message) for fault in faults[:40]],
+        )
         where = "" if cache_root(root) else f" --dir {shlex.quote(str(root))}"
         next_step(f"selfhost pull {lock.repo}@{lock.revision}{where}", "brings what is missing or wrong")
         return
     headline(f"{root}: all {len(lock.files)} files are right, {size_text(lock.total_bytes)}.", good=True)
     click.echo()
-    rows = {"model": f"{lock.repo} at {lock.revision}", "pulled": lock.created, "licence": sentence(lock.licence)}
+    rows = {
+        "model": f"{lock.repo} at {lock.revision}",
+        "pulled": lock.created,
+        "licence": sentence(lock.licence),
+    }
     if extra:
         rows["not checked"] = f"{len(extra)} files that the lock file does not name, such as {extra[0]}"
     facts(rows)

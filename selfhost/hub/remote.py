@@ -178,8 +178,8 @@ def connect(environ: Mapping[str, str], *, deadline: float) -> Hub:
 def _name_certificates(environ: Mapping[str, str]) -> None:
     """Let the Hub library's client know certificates that are named in the way of other programs.
 
-    The client reads SSL_CERT_FILE and SSL_CERT_DIR only; requests and curl have made REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE
-    usual in companies.
+    The client reads SSL_CERT_FILE and SSL_CERT_DIR only; requests and curl have made REQUESTS_CA_BUNDLE and
+    CURL_CA_BUNDLE usual in companies.
     """
     if environ.get("SSL_CERT_FILE") or environ.get("SSL_CERT_DIR"):
         return
