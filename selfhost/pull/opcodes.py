@@ -20,7 +20,7 @@ MAXIMUM_NAMES = 200
 MAXIMUM_FAULTS = 20
 
 _KEEP_BYTES = 512  # longer text is no name
-_LINE_BYTES = 1 << 16
+_LINE_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 20
 
 _OPCODES = {ord(info.code): info for info in pickletools.opcodes}

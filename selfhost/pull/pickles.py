@@ -141,7 +141,7 @@ class _Scan:
         for number in range(MAXIMUM_PICKLES):
             if legacy and number == _LEGACY_PICKLES:
                 return
-            if number and not stream.peek(1):
+            if number and not legacy and not stream.peek(1):
                 return
             try:
                 follow(stream, self.seen)
@@ -197,33 +197,13 @@ class _Scan:
         return program
 
     def program(self, packed: IO[bytes]) -> None:
-        with io.BufferedReader(_Unpacked(packed)) as stream:
+        with io.BufferedReader(packed) as stream:  # type: ignore[type-var]
             try:
                 follow(stream, self.seen)
             except BrokenError as error:
                 raise BrokenError(f"has a data.pkl that cannot be read: it {error}") from None
             if stream.read(1):
                 self.seen.fault("has bytes behind the end of its data.pkl")
-
-
-class _Unpacked(io.RawIOBase):
-    """A member of an archive, unpacked piece by piece; more than `MAXIMUM_PROGRAM_BYTES` is refused as it comes."""
-
-    def __init__(self, packed: IO[bytes]) -> None:
-        self._packed = packed
-        self._left = MAXIMUM_PROGRAM_BYTES
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        data = self._packed.read(len(view))
-        self._left -= len(data)
-        if self._left < 0:
-            raise BrokenError("unpacks to far more than a data.pkl has")
-        view[: len(data)] = data
-        return len(data)
 
 
 class _Bounded:
