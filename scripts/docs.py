@@ -81,7 +81,7 @@ def pull_example() -> str:
         "onnx/model.onnx": Random(size=20_000_000), "modeling_tiny.py": b"import os",
     }  # fmt: skip
     lines = (
-        "selfhost pull acme/tiny --dry-run",
+        "selfhost pull acme/tiny --dir tiny --dry-run",
         "selfhost pull acme/tiny --dir tiny",
         "selfhost verify tiny",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -107,6 +108,56 @@ class TestKilled:
         assert out == ""
         assert "Traceback" not in err
         assert "Interrupted" in err
+
+
+class TestTogether:
+    def test_several_processes_share_the_work(self, large: FakeHub, tmp_path: Path) -> None:
+        large.fail(Throttle(bytes_per_second=8_000_000), path=".safetensors", times=None)
+        env = environment(large, tmp_path / "hf", NO_PROXY="127.0.0.1")
+        processes = [
+            subprocess.Popen(
+                [*COMMAND, "--dir", str(tmp_path / "m"), "--jobs", "2"],
+                env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for _ in range(3)
+        ]  # fmt: skip
+        for process in processes:
+            _, err = process.communicate(timeout=50)
+            assert process.returncode == 0, err
+        weights = safetensors_of(large.repos[NAME])
+        assert {name: (tmp_path / "m" / name).read_bytes() for name in weights} == weights
+        assert {name: large.sent[f"{NAME}/{name}"] for name in weights} == {
+            name: len(data) for name, data in weights.items()
+        }
+
+
+class TestTerminal:
+    def test_one_living_line_on_a_terminal(self, large: FakeHub, tmp_path: Path) -> None:
+        import pty
+
+        large.fail(Throttle(bytes_per_second=4_000_000), path=".safetensors", times=None)
+        leader, follower = pty.openpty()
+        env = environment(large, tmp_path / "hf", NO_PROXY="127.0.0.1", TERM="xterm", COLUMNS="80")
+        process = subprocess.Popen(
+            [*COMMAND, "--dir", str(tmp_path / "m")],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=follower,
+            text=True,
+        )
+        os.close(follower)
+        out, _ = process.communicate(timeout=50)
+        seen = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(leader, 65536):
+                seen += piece
+        os.close(leader)
+        lines = seen.decode().split("\r")
+        told = [line for line in lines if "MiB/s" in line and "left" in line]
+        assert process.returncode == 0
+        assert told
+        assert all(len(line.replace("\x1b[2K", "")) <= 80 for line in lines)
+        assert "all verified" in out
 
 
 class TestXet:
