@@ -23,7 +23,7 @@ from selfhost.errors import (
     RenamedModelError,
     VerifyError,
 )
-from selfhost.pull import stream, transfer
+from selfhost.pull import run, stream, transfer
 from selfhost.pull.lockfile import read_lock
 from selfhost.pull.types import LOCK_NAME
 from selfhost.pull.verify import verify
@@ -144,6 +144,13 @@ class TestWhole:
         assert not {name for name in names if "of-00003" in name}
         assert {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"} <= names
         assert read_lock(directory).revision == OTHER_COMMIT
+
+    def test_what_another_revision_left_unfinished_goes_away(self, hub: FakeHub, tmp_path: Path) -> None:
+        parts = tmp_path / "m" / ".selfhost" / "parts"
+        parts.mkdir(parents=True)
+        (parts / ("f" * 64)).write_bytes(b"half")
+        pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+        assert not parts.exists()
 
     def test_files_in_folders_and_of_no_length(self, hub: FakeHub, tmp_path: Path) -> None:
         hub.repos[NAME].files |= {"additional_chat_templates/x.jinja": b"{{ x }}", "empty.txt": b""}
@@ -417,6 +424,21 @@ class TestTogether:
         for name, data in wanted(hub).items():
             if name.endswith(".safetensors"):
                 assert hub.sent[f"{NAME}/{name}"] == len(data)
+
+    def test_a_lock_whose_holder_does_nothing_is_passed_over(
+        self, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from filelock import FileLock
+
+        monkeypatch.setattr(run, "STALE_SECONDS", 0.6)
+        monkeypatch.setattr(run, "WAIT_SECONDS", 0.1)
+        locks = tmp_path / "m" / ".selfhost" / "locks"
+        locks.mkdir(parents=True)
+        etag = hashlib.sha256(wanted(hub)[WEIGHTS]).hexdigest()
+        with FileLock(locks / etag):
+            pulled = pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+        assert content_of(tmp_path / "m") == wanted(hub)
+        assert pulled.seconds >= 0.6
 
     def test_a_bandwidth_limit_holds_over_all_connections(self, hub: FakeHub, tmp_path: Path) -> None:
         pulled = pull_tiny(hub, tmp_path, limit_rate=600_000)

@@ -107,8 +107,10 @@ class Directory:
             enter(self.root, Path(WORK_NAME) / name)
 
     def finish(self) -> None:
-        """See `Place`."""
+        """Unfinished files of another revision are of no use to this one."""
         with suppress(OSError):
+            for path in (self.work / "parts").iterdir():
+                path.unlink()
             (self.work / "parts").rmdir()
 
     def is_ours(self) -> bool:

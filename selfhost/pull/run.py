@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,9 @@ from selfhost.pull.verify import check_tensors
 
 JOBS = 4  # files at once: enough to fill a line, few enough for one disk
 WAIT_SECONDS = 0.5  # between looks at a file that another process is writing
+# A lock whose file has not grown for so long is passed over: its holder is stopped, or died where the file system keeps
+# no locks. Longer than a pull waits for a peer before it tries again.
+STALE_SECONDS = 120.0
 _PREVIOUS = "previous.lock.json"
 
 
@@ -107,7 +111,7 @@ def run(job: Job, line: Line, progress: Progress) -> tuple[LockedFile, ...]:
     def work() -> None:
         try:
             while (file := queue.take(line.stop)) is not None:
-                locked = _one(job.place, file, line, progress)
+                locked = _one(job.place, file, line, progress, regardless=queue.is_stale(file, job.place))
                 if locked is None:
                     line.stop.wait(WAIT_SECONDS)
                     queue.later(file, progress)
@@ -237,6 +241,7 @@ class _Queue:
         self._files = deque(sorted(files, key=lambda file: (file.size_bytes >= 1 << 20, file.path)))
         self._in_hand: set[str] = set()
         self._told: set[str] = set()
+        self._grown: dict[str, tuple[int, float]] = {}
         self._changed = threading.Condition()
 
     def take(self, stop: threading.Event) -> RemoteFile | None:
@@ -250,6 +255,19 @@ class _Queue:
                         return file
                 self._changed.wait(WAIT_SECONDS)
             return None
+
+    def is_stale(self, file: RemoteFile, place: Place) -> bool:
+        """Whether a file that another process has in hand has not grown for `STALE_SECONDS`."""
+        try:
+            size = place.part(file).stat().st_size
+        except OSError:
+            size = -1
+        now = time.monotonic()
+        before, since = self._grown.setdefault(file.etag, (size, now))
+        if size != before:
+            self._grown[file.etag] = (size, now)
+            return False
+        return now - since >= STALE_SECONDS
 
     def later(self, file: RemoteFile, progress: Progress) -> None:
         """Put a file back."""
@@ -268,11 +286,15 @@ class _Queue:
             self._changed.notify_all()
 
 
-def _one(place: Place, file: RemoteFile, line: Line, progress: Progress) -> LockedFile | None:
-    """One file in its place; None where another process has it in hand."""
+def _one(
+    place: Place, file: RemoteFile, line: Line, progress: Progress, *, regardless: bool
+) -> LockedFile | None:
+    """One file in its place; None where another process has it in hand, unless it is to be taken regardless."""
     with _held(place.guard(file)) as mine:
-        if not mine:
+        if not mine and not regardless:
             return None
+        if not mine:
+            progress.notice(f"{file.path}: whoever was writing it has stopped; taken over")
         sha256 = _already(place, file, progress)
         if sha256 is None:
             sha256 = _bring(place, file, line, progress)
