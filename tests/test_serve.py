@@ -38,6 +38,7 @@ from tests.snapshots import COMMIT, FILES, LICENCE, snapshot
 
 REPO = "Qwen/Qwen3-32B"
 SHARD = "model-00001-of-00002.safetensors"
+LENGTH = len(FILES[SHARD])
 OTHER = "1111111111111111111111111111111111111111"
 SECRET = "hf_sEcReTsEcReTsEcReT"
 
@@ -214,9 +215,9 @@ def test_selfhost_pulls_from_it_and_its_lock_says_the_same(tmp_path: Path) -> No
         ("bytes=0-99", 206, slice(0, 100)),
         ("bytes=10000-", 206, slice(10_000, None)),
         ("bytes=-7", 206, slice(-7, None)),
-        ("bytes=10239-999999", 206, slice(10_239, None)),
+        (f"bytes={LENGTH - 1}-999999", 206, slice(LENGTH - 1, None)),
         ("bytes=-99999999", 206, slice(None)),
-        ("bytes=10240-", 416, slice(0, 0)),
+        (f"bytes={LENGTH}-", 416, slice(0, 0)),
         ("bytes=-0", 416, slice(0, 0)),
         ("bytes=5-3", 200, slice(None)),
         ("bytes=0-1,3-4", 200, slice(None)),
