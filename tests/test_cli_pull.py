@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from tests.conftest import Ran
-from tests.fakes.hub import COMMIT, FakeHub, serve
+from tests.fakes.hub import COMMIT, FakeHub, Repo, serve
 from tests.pulls import NAME, repo, shards
 from tests.test_cli_json import schema
 
@@ -188,6 +188,43 @@ def test_a_token_from_a_file_opens_a_gate_and_is_never_shown(
     assert by_path.code == 0, by_path.err
 
 
+def quantized(of: str, *, downloads: int) -> Repo:
+    return repo(shards(1, 1000), tags=(f"base_model:quantized:{of}", "awq"), facts={"downloads": downloads})
+
+
+def test_the_publishers_own_quantized_version_is_pulled_and_others_are_told(
+    selfhost: Pull, hub: FakeHub
+) -> None:
+    hub.repos |= {
+        "acme/tiny-AWQ": quantized(NAME, downloads=5),
+        "them/tiny-awq": quantized(NAME, downloads=9),
+    }
+    ran = selfhost("pull", NAME, "--quant", "awq", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("acme/tiny-AWQ at")
+    assert "the publisher's own version" in ran.out
+    assert "them/tiny-awq" in ran.out
+    pulled = selfhost("pull", NAME, "--quant", "awq", "--json").json()
+    assert pulled["repo"] == "acme/tiny-AWQ"
+
+
+def test_several_strangers_versions_are_offered_not_pulled(selfhost: Pull, hub: FakeHub) -> None:
+    hub.repos |= {"you/tiny-AWQ": quantized(NAME, downloads=5), "them/tiny-awq": quantized(NAME, downloads=9)}
+    ran = selfhost("pull", NAME, "--quant", "awq", "--dry-run")
+    assert (ran.code, ran.out.splitlines()[0]) == (
+        0,
+        f"2 repositories hold {NAME} so; choose the one you trust.",
+    )
+    assert ran.out.index("them/tiny-awq") < ran.out.index("you/tiny-AWQ")
+    as_json = selfhost("pull", NAME, "--quant", "awq", "--dry-run", "--json").json()
+    jsonschema.validate(as_json, schema("pull"))
+    assert [twin["repo"] for twin in as_json["twins"]] == ["them/tiny-awq", "you/tiny-AWQ"]
+    ran = selfhost("pull", NAME, "--quant", "awq")
+    assert (ran.code, ran.out) == (1, "")
+    assert "them/tiny-awq, you/tiny-AWQ" in ran.err
+    assert selfhost("pull", NAME, "--quant", "gptq").code == 1
+
+
 def test_the_ready_file_comes_last(selfhost: Pull, hub: FakeHub, tmp_path: Path) -> None:
     from tests.fakes.hub.faults import Flip
 
@@ -205,7 +242,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB, where this user may mount one; elsewhere tests/test_pull.py limits the file size."""
     path = tmp_path / "small"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", path]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     yield path

@@ -16,6 +16,7 @@ from selfhost.pull.progress import size_text
 if TYPE_CHECKING:
     from selfhost.licence import Verdict
     from selfhost.pull.prepare import Prepared
+    from selfhost.pull.twins import Twin
     from selfhost.pull.types import Choice
 
 _DIGITS = re.compile(r"\d{3,}")
@@ -34,9 +35,12 @@ def show_plan(asked: Asked) -> int:
     planned = plan(asked)
     if asked.as_json:
         emit_json("pull", _plan_facts(planned, asked))
+    elif planned.undecided:
+        _show_offer(planned)
+        return 0
     else:
         _show_choice(planned.prepared)
-        _show_facts(planned)
+        _show_facts(planned, asked)
         if planned.problem is None:
             next_step(f"selfhost pull {_words(asked, planned.prepared)}", "pulls them")
     if planned.problem is not None:
@@ -121,7 +125,7 @@ def _grouped(choices: Sequence[Choice]) -> list[tuple[str, str, str]]:
     return [(_plain(name), size_text(size), because) for size, name, because in rows]
 
 
-def _show_facts(planned: Planned) -> None:
+def _show_facts(planned: Planned, asked: Asked) -> None:
     from selfhost.licence import openness_sentence, sentence
     from selfhost.pull.progress import time_text
 
@@ -146,16 +150,46 @@ def _show_facts(planned: Planned) -> None:
     own = [twin for twin in planned.twins if twin.repo == prepared.listing.repo]
     others = [twin for twin in planned.twins if twin.repo != prepared.listing.repo]
     if own:
-        say(f"Note: {own[0].repo} is the publisher's own version ({own[0].because}).")
+        say(
+            f"Note: {own[0].repo} is the publisher's own version, in place of {asked.model} ({own[0].because})."
+        )
     if others:
         click.echo()
-        table(
-            (("others in that format", "left"), ("downloads", "right"), ("because", "left")),
-            [
-                (twin.repo, "–" if twin.downloads is None else f"{twin.downloads:,}", twin.because)
-                for twin in others[:8]
-            ],
-        )
+        _twins_table("others in that format", others)
+
+
+def _show_offer(planned: Planned) -> None:
+    """The quantized versions of which one has to be chosen."""
+    repo = planned.prepared.listing.repo
+    number = len(planned.twins)
+    headline(
+        f"{number} repositor{'y holds' if number == 1 else 'ies hold'} {repo} so; choose the one you trust."
+    )
+    click.echo()
+    _twins_table("repository", planned.twins)
+    next_step(f"selfhost pull {planned.twins[0].repo} --dry-run", "what it would bring")
+
+
+def _twins_table(head: str, twins: Sequence[Twin]) -> None:
+    table(
+        (
+            (head, "left"),
+            ("format", "left"),
+            ("downloads", "right"),
+            ("licence", "left"),
+            ("known by", "left"),
+        ),
+        [
+            (
+                twin.repo,
+                twin.scheme,
+                "–" if twin.downloads is None else f"{twin.downloads:,}",
+                twin.licence or "–",
+                twin.because,
+            )
+            for twin in twins[:_SHOWN]
+        ],
+    )
 
 
 def _access(verdict: Verdict, planned: Planned) -> str:

@@ -74,6 +74,11 @@ class Planned:
     problem: SelfhostError | None
     twins: tuple[Twin, ...] = ()
 
+    @property
+    def undecided(self) -> bool:
+        """A quantized version was asked for, and which of several has to be chosen."""
+        return bool(self.twins) and self.prepared.listing.repo not in {twin.repo for twin in self.twins}
+
 
 def plan(asked: Asked) -> Planned:
     """Find out what a pull would do; writes nothing."""
@@ -81,7 +86,7 @@ def plan(asked: Asked) -> Planned:
     from selfhost.pull.prepare import measured_speed
     from selfhost.pull.run import check_directory, check_space
 
-    reference, hub, twins = _reference(asked)
+    reference, hub, twins = _reference(asked, offer=True)
     prepared = _prepare(asked, reference, hub)
     speed, problem = measured_speed(prepared, hub)
     try:
@@ -125,7 +130,7 @@ def _pull_online(asked: Asked, began: float) -> Pulled:
     from selfhost.pull.run import JOBS, Job, begin, check_space, run, settle
     from selfhost.pull.transfer import Line, Throttle
 
-    reference, hub, _ = _reference(asked)
+    reference, hub, _ = _reference(asked, offer=False)
     prepared = _prepare(asked, reference, hub)
     require(prepared.verdict)
     listing, place, files = prepared.listing, prepared.place, prepared.files
@@ -169,7 +174,14 @@ def notes(prepared: Prepared) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _reference(asked: Asked) -> tuple[Reference, Hub, tuple[Twin, ...]]:
+def _reference(asked: Asked, *, offer: bool) -> tuple[Reference, Hub, tuple[Twin, ...]]:
+    """What is pulled, from whom, and the quantized versions there are.
+
+    The publisher's own quantized version takes the model's place where there is just one.
+
+    Raises:
+        UnsupportedError: there is no such version; or a choice has to be made, and it is not just to be offered.
+    """
     from selfhost.pull.prepare import hub_reference, open_hub
 
     reference, hub = hub_reference(asked.model), open_hub(asked.environ)
@@ -178,6 +190,8 @@ def _reference(asked: Asked) -> tuple[Reference, Hub, tuple[Twin, ...]]:
     twins = _twins(reference, hub, asked.quant)
     own = [twin for twin in twins if twin.same_owner]
     if len(own) != 1 or reference.revision is not None:
+        if offer:
+            return reference, hub, twins
         raise UnsupportedError(
             f"{len(twins)} repositories hold {reference.name} in {asked.quant}: "
             f"{', '.join(twin.repo for twin in twins[:5])}{' …' if len(twins) > 5 else ''}.",
