@@ -72,10 +72,10 @@ def help_() -> str:
 def pull_example() -> str:
     """A dry run, a pull and a check against a Hub on loopback; what differs from machine to machine is put still."""
     sys.path.insert(0, str(ROOT))
-    from tests.fakes.hub import Random, serve
+    from tests.fakes.hub import Content, Random, serve
     from tests.pulls import repo, shards
 
-    more = {
+    more: dict[str, Content] = {
         "chat_template.jinja": b"{{ messages }}", "generation_config.json": b"{}", "LICENSE": b"Apache License",
         "pytorch_model.bin": Random(size=36_000_000), "original/consolidated.00.pth": Random(size=36_000_000),
         "onnx/model.onnx": Random(size=20_000_000), "modeling_tiny.py": b"import os",
@@ -87,7 +87,7 @@ def pull_example() -> str:
     )
     shown = []
     with (
-        serve(repos={"acme/tiny": repo({**shards(4, 9_000_000), **more})}) as hub,
+        serve(repos={"acme/tiny": repo(shards(4, 9_000_000) | more)}) as hub,
         tempfile.TemporaryDirectory() as folder,
     ):
         dropped = ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "FORCE_COLOR")

@@ -24,13 +24,15 @@ def listing(*names: str) -> Listing:
     )
 
 
-def picked(*names: str, wish: Wish | None = None, **indexes: Mapping[str, object]) -> dict[str, Choice]:
-    named = {name.replace("__", "."): content for name, content in indexes.items()}
-    return {c.file.path: c for c in choose(listing(*names), wish or Wish(), indexes=named)}
+Indexes = Mapping[str, Mapping[str, object]]
 
 
-def kept(*names: str, wish: Wish | None = None, **indexes: Mapping[str, object]) -> set[str]:
-    return {name for name, choice in picked(*names, wish=wish, **indexes).items() if choice.keep}
+def picked(*names: str, wish: Wish | None = None, indexes: Indexes | None = None) -> dict[str, Choice]:
+    return {c.file.path: c for c in choose(listing(*names), wish or Wish(), indexes=indexes)}
+
+
+def kept(*names: str, wish: Wish | None = None, indexes: Indexes | None = None) -> set[str]:
+    return {name for name, choice in picked(*names, wish=wish, indexes=indexes).items() if choice.keep}
 
 
 TEXT = (
@@ -73,13 +75,13 @@ def test_the_index_decides_which_shards_are_weights() -> None:
     shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
     index = {"weight_map": {"a": shards[0], "b": shards[1]}}
     names = ("config.json", INDEX, *shards, "model-00001-of-00009.safetensors", "consolidated.safetensors")
-    assert kept(*names, **{INDEX.replace(".", "__"): index}) == {"config.json", INDEX, *shards}
+    assert kept(*names, indexes={INDEX: index}) == {"config.json", INDEX, *shards}
 
 
 def test_an_upload_that_lacks_a_shard_is_refused() -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     with pytest.raises(ModelNotFoundError, match="lacks 1 of the 1"):
-        kept("config.json", INDEX, **{INDEX.replace(".", "__"): index})
+        kept("config.json", INDEX, indexes={INDEX: index})
 
 
 def test_pickles_only_where_they_are_asked_for_and_there_is_nothing_safer() -> None:
@@ -107,7 +109,7 @@ def test_folders_of_sentence_transformers_bring_their_weights() -> None:
         "2_Dense/config.json",
     )
     dense = ("2_Dense/model.safetensors", "2_Dense/pytorch_model.bin", "3_Other/model.safetensors")
-    assert kept(*names, *dense, modules__json=modules) == {*names, "2_Dense/model.safetensors"}
+    assert kept(*names, *dense, indexes={"modules.json": modules}) == {*names, "2_Dense/model.safetensors"}
 
 
 def test_a_gguf_file_brings_all_its_parts() -> None:

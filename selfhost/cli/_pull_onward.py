@@ -1,9 +1,10 @@
-"""Where a pulled model goes next: object storage, an OCI layout, other machines."""
+"""What a pull on a workstation does besides: other versions of a model, object storage, OCI layouts, other machines."""
 
 from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.errors import UsageError, VerifyError
+from selfhost.errors import UnsupportedError, UsageError, VerifyError
 
 if TYPE_CHECKING:
+    from selfhost.hub.references import Reference
+    from selfhost.hub.remote import Hub
+    from selfhost.pull.twins import Twin
     from selfhost.pull.types import Snapshot
 
 _OCI = re.compile(r"(oci|oci-artifact):([^:]+)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?")
@@ -103,3 +107,25 @@ def serve_these(address: str, snapshots: Sequence[Snapshot], *, allow_gated: boo
         allow_gated=allow_gated,
     )
     return 0
+
+
+def find_versions(reference: Reference, hub: Hub, quant: str) -> tuple[Twin, ...]:
+    """Quantized versions of a model.
+
+    Raises:
+        UnsupportedError: the Hub knows none.
+    """
+    from selfhost.pull.listing import fresh, patiently
+    from selfhost.pull.twins import find_twins
+
+    twins = patiently(lambda: find_twins(fresh(hub), reference.name, quant), notice=_tell, sleep=time.sleep)
+    if not twins:
+        raise UnsupportedError(
+            f"The Hub knows no version of {reference.name} in {quant}.",
+            hint="an engine may quantize while it loads: `selfhost size` with --quant says what that needs.",
+        )
+    return twins
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

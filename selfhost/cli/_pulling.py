@@ -187,7 +187,9 @@ def _reference(asked: Asked, *, offer: bool) -> tuple[Reference, Hub, tuple[Twin
     reference, hub = hub_reference(asked.model), open_hub(asked.environ)
     if asked.quant is None:
         return reference, hub, ()
-    twins = _twins(reference, hub, asked.quant)
+    from selfhost.cli._pull_onward import find_versions
+
+    twins = find_versions(reference, hub, asked.quant)
     own = [twin for twin in twins if twin.same_owner]
     if len(own) != 1 or reference.revision is not None:
         if offer:
@@ -198,21 +200,6 @@ def _reference(asked: Asked, *, offer: bool) -> tuple[Reference, Hub, tuple[Twin
             hint=f"pull the one you trust: selfhost pull {twins[0].repo}",
         )
     return replace(reference, text=own[0].repo, name=own[0].repo), hub, twins
-
-
-def _twins(reference: Reference, hub: Hub, quant: str) -> tuple[Twin, ...]:
-    from selfhost.pull.listing import fresh, patiently
-    from selfhost.pull.twins import find_twins
-
-    twins = patiently(
-        lambda: find_twins(fresh(hub), reference.name, quant), notice=_notice(sys.stderr), sleep=time.sleep
-    )
-    if not twins:
-        raise UnsupportedError(
-            f"The Hub knows no version of {reference.name} in {quant}.",
-            hint="an engine may quantize while it loads: `selfhost size` with --quant says what that needs.",
-        )
-    return twins
 
 
 def _prepare(asked: Asked, reference: Reference, hub: Hub) -> Prepared:
