@@ -14,7 +14,8 @@ import sys
 import time
 
 HELP_RATIO, SIZE_RATIO = 2.5, 4.0
-SWEEP_SECONDS, PEAK_BYTES = 2.0, 120 * 10**6
+# Two seconds on a machine on which `import click` takes 27 ms of processor time; others are slower or quicker at both.
+SWEEP_RATIO, PEAK_BYTES = 75.0, 120 * 10**6
 TENSOR = (1, 2, 4, 8, 16)
 QUANTIZATIONS = (None, "fp8", "int8", "awq-int4", "nvfp4", "mxfp4")
 MODEL = "Qwen/Qwen3-32B"
@@ -91,11 +92,12 @@ def main() -> int:
     rows = [
         ("selfhost --help / import click", seconds["selfhost --help"] / base, HELP_RATIO, "×"),
         ("selfhost size / import click", seconds["selfhost size"] / base, SIZE_RATIO, "×"),
-        (f"sweep of {best[0]:,} sizings", best[2], SWEEP_SECONDS, "s"),
+        ("sweep / import click", best[2] / base, SWEEP_RATIO, "×"),
         ("peak memory of the sweep", best[3] / 1e6, PEAK_BYTES / 1e6, "MB"),
     ]
     failed = False
     print(f"import click: {base * 1000:.1f} ms of processor time (least of {given.rounds})")
+    print(f"sweep: {best[0]:,} sizings in {best[2]:.2f} s of processor time (least of 3)")
     for name, value, allowed, unit in rows:
         limit = allowed * given.slack
         late = value > limit
