@@ -16,7 +16,7 @@ import pytest
 from selfhost.pull.lockfile import read_lock
 from selfhost.pull.verify import verify
 from tests.fakes.hub import FakeHub, Repo, put_in_xet, serve
-from tests.fakes.hub.faults import Throttle
+from tests.fakes.hub.faults import Refuse, Throttle
 from tests.fakes.proxy import serve_proxy
 from tests.fakes.tls import make_authority
 from tests.pulls import NAME, content_of, pull_tiny, repo, shards, tensors
@@ -195,6 +195,14 @@ class TestXet:
         weights = safetensors_of(repository)
         assert (pulled.snapshot.root / "model.safetensors").read_bytes() == weights["model.safetensors"]
         assert stored.sent[f"{NAME}/model.safetensors"] == len(weights["model.safetensors"])
+
+    def test_a_token_that_the_hub_does_not_give_is_done_without(
+        self, stored: FakeHub, tmp_path: Path
+    ) -> None:
+        stored.fail(Refuse(status=403), path="xet-read-token", times=None)
+        pulled = pull_tiny(stored, tmp_path)
+        weights = safetensors_of(stored.repos[NAME])
+        assert (pulled.snapshot.root / "model.safetensors").read_bytes() == weights["model.safetensors"]
 
     def test_it_can_be_switched_off(
         self, stored: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

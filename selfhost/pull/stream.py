@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from functools import cache
 from typing import Any
 
 from selfhost.errors import MalformedAnswerError, OfflineError, SelfhostError
@@ -237,7 +237,7 @@ def _xet_stream(found: tuple[Any, str], file: RemoteFile, begin: int, what: str)
             for data in stream:
                 for start in range(0, len(data), XET_PIECE_BYTES):
                     yield data[start : start + XET_PIECE_BYTES]
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # the library's classes differ between releases; nothing of ours runs in here
         raise RetryLaterError(f"{what}: Xet storage failed ({type(error).__name__}).") from error
 
 
@@ -273,19 +273,32 @@ def _xet_group(hub: Hub, listing: Listing, file: RemoteFile) -> tuple[Any, str] 
     if data is None or not answer.status_code < 400:
         return None
     plain = {key: value for key, value in hub.headers.items() if key.lower() != "authorization"}
-    group = _xet_session().new_download_stream_group(
-        token_refresh_url=data.refresh_route, token_refresh_headers=dict(hub.headers), custom_headers=plain
-    )
+    try:
+        group = _xet_session().new_download_stream_group(
+            token_refresh_url=data.refresh_route,
+            token_refresh_headers=dict(hub.headers),
+            custom_headers=plain,
+        )
+    except Exception:  # no token, or a storage that is away: the same content comes over plain HTTP
+        return None
     return group, data.file_hash
 
 
-@cache
 def _xet_session() -> Any:
     """The one session of this process: its buffers are then shared by all files."""
     from hf_xet import XetConfig, XetSession
 
-    config = XetConfig()
-    for name, value in XET_LIMITS.items():
-        with suppress(ValueError, KeyError, AttributeError, TypeError):  # a release that names it otherwise
-            config = config.with_config(name, value)
-    return XetSession(config)
+    with _session_lock:
+        if not _sessions:
+            config = XetConfig()
+            for name, value in XET_LIMITS.items():
+                with suppress(
+                    ValueError, KeyError, AttributeError, TypeError
+                ):  # a release that names it otherwise
+                    config = config.with_config(name, value)
+            _sessions.append(XetSession(config))
+        return _sessions[0]
+
+
+_sessions: list[Any] = []
+_session_lock = threading.Lock()
