@@ -195,7 +195,7 @@ def test_an_inserted_member_is_refused(good: bytes, tmp_path: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(good)) as archive:
         place = archive.getmember("images.txt").offset
     extra = tar.file_header("extra", 0)
-    refused(good[:place] + extra + good[place:], tmp_path)
+    assert refused(good[:place] + extra + good[place:], tmp_path).hint
 
 
 def test_a_lock_that_differs_from_the_manifest_is_refused(good: bytes, tmp_path: Path) -> None:

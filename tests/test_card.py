@@ -89,7 +89,8 @@ class TestCard:
 
     @given(st.binary(max_size=2000))
     def test_no_card_breaks_the_reader(self, data: bytes) -> None:
-        declared_by_card(b"---\n" + data)
+        declared = declared_by_card(b"---\n" + data)
+        assert declared.licence is None or declared.licence.isprintable()
 
     @pytest.mark.parametrize(
         "line", [b" " * 60_000 + b"x", b"a" * 60_000, b"license: " + b" " * 60_000 + b"x", b"- \n"]

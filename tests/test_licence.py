@@ -170,7 +170,9 @@ class TestUses:
 class TestRequire:
     def test_nothing_is_refused_where_no_use_is_named(self) -> None:
         for declared in (APACHE, LLAMA, NON_COMMERCIAL, NOTHING):
-            require(judge(declared))
+            verdict = judge(declared)
+            require(verdict)
+            assert verdict.use is None
 
     @pytest.mark.parametrize("use", ["commercial", "internal"])
     def test_a_prohibition_is_refused_and_no_acceptance_lifts_it(self, use: Use) -> None:
@@ -228,10 +230,14 @@ class TestRequire:
             assert "org/model" in caught.value.message
 
     def test_a_list_of_accepted_licences_may_name_others_too(self) -> None:
-        require(judge(LLAMA, use="commercial", accepted=("gemma", "llama3.3")))
+        verdict = judge(LLAMA, use="commercial", accepted=("gemma", "llama3.3"))
+        require(verdict)
+        assert verdict.accepted
 
     def test_what_was_read_while_it_was_unknown_may_turn_out_to_ask_for_nothing(self) -> None:
-        require(judge(APACHE, use="commercial", accepted=("unknown",)))
+        verdict = judge(APACHE, use="commercial", accepted=("unknown",))
+        require(verdict)
+        assert verdict.permission == "yes"
 
     def test_a_contract_lifts_what_is_proprietary(self) -> None:
         own = Declared(licence="other", name="proprietary")
