@@ -157,6 +157,22 @@ class TestWhole:
         pulled = pull_tiny(hub, tmp_path)
         assert content_of(pulled.snapshot.root) == wanted(hub)
 
+    def test_small_files_through_the_hubs_own_redirect_and_its_compression(
+        self, hub: FakeHub, tmp_path: Path
+    ) -> None:
+        hub.resolve_cache = hub.gzip = True
+        pulled = pull_tiny(hub, tmp_path)
+        assert content_of(pulled.snapshot.root) == wanted(hub)
+        hub.fail(Refuse(status=403), path="/api/resolve-cache/", times=None)
+        with pytest.raises(GatedModelError):
+            pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+
+    def test_a_gguf_file_by_its_name(self, hub: FakeHub, tmp_path: Path) -> None:
+        hub.repos[NAME] = repo({"tiny-Q4.gguf": b"GGUF" + bytes(5000), "tiny-Q8.gguf": b"GGUF" + bytes(9000)})
+        pulled = pull_tiny(hub, tmp_path, f"{NAME}:tiny-Q4.gguf")
+        assert "tiny-Q4.gguf" in content_of(pulled.snapshot.root)
+        assert "tiny-Q8.gguf" not in content_of(pulled.snapshot.root)
+
     def test_files_of_one_content(self, hub: FakeHub, tmp_path: Path) -> None:
         hub.repos[NAME].files |= {"a.json": b"{}", "b.json": b"{}", "c.json": b"{}"}
         pulled = pull_tiny(hub, tmp_path, directory=tmp_path / "m")

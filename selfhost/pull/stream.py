@@ -113,7 +113,8 @@ def _check_status(answer: Any, hub: Hub, what: str) -> None:
     status = answer.status_code
     if 200 <= status < 300:
         return
-    moved = bool(answer.history)  # the Hub sent us on to its storage, with a link that is valid for a while
+    # The Hub sends us on to its storage, on another host, with a link that is valid for a while.
+    moved = bool(answer.history) and answer.history[0].url.netloc != answer.url.netloc
     if status in (408, 425, 429) or status >= 500 or (moved and status in (400, 401, 403, 404, 410)):
         again = "its link has expired" if moved and status == 403 else f"the answer was {status}"
         raise RetryLaterError(f"{what}: {again}.", after_seconds=_asked_wait(answer.headers))
