@@ -204,6 +204,15 @@ class TestXet:
         weights = safetensors_of(stored.repos[NAME])
         assert (pulled.snapshot.root / "model.safetensors").read_bytes() == weights["model.safetensors"]
 
+    def test_nothing_is_written_but_the_destination(self, stored: FakeHub, tmp_path: Path) -> None:
+        home = tmp_path / "elsewhere"
+        ran = run(
+            environment(stored, home, NO_PROXY="127.0.0.1", HOME=str(home)), "--dir", str(tmp_path / "m")
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert stored.asked(part="xet-read-token")
+        assert not home.exists()
+
     def test_it_can_be_switched_off(
         self, stored: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -256,6 +256,8 @@ def _xet_group(hub: Hub, listing: Listing, file: RemoteFile) -> tuple[Any, str] 
     """A connection to the storage that holds a file, and the file's address there."""
     if os.environ.get("HF_HUB_DISABLE_XET", "").upper() in ("1", "ON", "YES", "TRUE"):
         return None
+    # A pull writes to its destination alone; hf_xet, from its import on, would keep a log below HF_HOME.
+    os.environ.setdefault("HF_XET_LOG_DEST", os.devnull)
     try:
         from hf_xet import XetConfig  # noqa: F401 -- came with streams and their limits
         from huggingface_hub.utils import parse_xet_file_data_from_response  # type: ignore[attr-defined]
