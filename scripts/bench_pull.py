@@ -151,9 +151,9 @@ def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool) -> list[str
     peak = max(result.peak_bytes for result in (*ours, *check))
     gib = total_bytes / 2**30
     print(
-        f"pull      {pull:.2f} × hf download   (limit {PULL_RATIO}; {gib:.1f} GiB, {rounds} rounds in turns)"
+        f"pull      {pull:.2f} × hf download   (limit {PULL_RATIO:.2g}; {gib:.1f} GiB, {rounds} rounds in turns)"
     )
-    print(f"verify    {verify:.2f} × sha256sum     (limit {VERIFY_RATIO}; {os.cpu_count()} processors)")
+    print(f"verify    {verify:.2f} × sha256sum     (limit {VERIFY_RATIO:.2g}; {os.cpu_count()} processors)")
     others = max(result.peak_bytes for result in theirs)
     print(
         f"memory    {peak / 1e6:.0f} MB             (limit {PEAK_BYTES / 1e6:.0f}; hf {others / 1e6:.0f} MB)"
