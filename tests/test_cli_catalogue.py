@@ -67,4 +67,5 @@ def test_tables_keep_to_the_terminal(width: int, cli: Cli, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", str(width))
     for words in (("gpus",), ("models",), ("gpus", "t4")):
         lines = cli(*words).out.splitlines()
-        assert max(len(line) for line in lines if not line.startswith("Next:")) <= width
+        whole = ("Next:", "://")  # commands and addresses are copied, so they are not cut
+        assert max(len(line) for line in lines if not any(word in line for word in whole)) <= width

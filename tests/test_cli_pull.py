@@ -58,6 +58,7 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(selfhost: Pull, tmp_path
     ):
         assert words in ran.out
     assert f"Next: selfhost pull {NAME}@{COMMIT}" in ran.out
+    assert f"snapshots/{COMMIT}\n" in ran.out  # a path is not cut, however long
     assert all(len(line) <= 80 for line in ran.out.splitlines() if COMMIT not in line and "/" not in line)
     assert not (tmp_path / "hf" / "hub").exists()
 
@@ -103,6 +104,19 @@ def test_verify_tells_the_command_that_mends(selfhost: Pull, tmp_path: Path) -> 
     assert selfhost("verify", "m").code == 0
 
 
+def test_a_gguf_file_that_was_named_is_named_again(selfhost: Pull, hub: FakeHub, tmp_path: Path) -> None:
+    files = {"tiny.Q4.gguf": b"GGUF" + bytes(20), "tiny.Q8.gguf": b"GGUF" + bytes(40)}
+    hub.repos["acme/tiny-gguf"] = repo({**shards(1, 100), **files})
+    words, again = ("pull", "acme/tiny-gguf:tiny.Q4.gguf"), f"acme/tiny-gguf@{COMMIT}:tiny.Q4.gguf"
+    planned = selfhost(*words, "--dry-run")
+    assert f"To pull the same again: {again}" in " ".join(planned.out.split())
+    assert f"Next: selfhost pull {again}\n" in planned.out
+    assert f"Next: selfhost plan {again}\n" in selfhost(*words).out
+    assert "Next: selfhost plan ./m/tiny.Q4.gguf" in selfhost(*words, "--dir", "m").out
+    (tmp_path / "here" / "m" / "tiny.Q4.gguf").write_bytes(b"GGUF")
+    assert f"Next: selfhost pull {again} --dir m\n" in selfhost("verify", "m").out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -114,6 +128,8 @@ def test_verify_tells_the_command_that_mends(selfhost: Pull, tmp_path: Path) -> 
         (("pull", NAME, "--include", ""), 2, "matches no file"),
         (("pull", NAME, "--use", "fun"), 2, "Invalid value for '--use'"),
         (("pull", NAME, "--to", "elsewhere"), 2, "is no destination"),
+        (("pull", NAME, "--to", "gs://bucket/x"), 1, "needs a library that is not installed"),
+        (("pull", NAME, "--dir", "/dev/null/x"), 1, "Cannot write /dev/null/x"),
         (("pull", NAME, "--jobs", "0"), 2, "at least 1"),
         (("pull", NAME, "--limit-rate", "fast"), 2, "is not a size"),
         (("pull", NAME, "--serve", "nowhere"), 2, "is no address"),

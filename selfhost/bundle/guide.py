@@ -172,8 +172,9 @@ selfhost bundle unpack BUNDLE.tar --dir bundle --only manifests
 ```
 
 `verify` prints the SHA-256 of the manifest, which has to be the one that `bundle create` printed. selfhost itself
-comes in as wheels: `pip wheel selfhost` outside, `pip install --no-index --find-links . selfhost` inside. Without it,
-all but the Hub's cache of step 3 can be had with `tar -xf BUNDLE.tar -C bundle` and `sha256sum --check SHA256SUMS`.
+comes in as wheels: `pip wheel .` in its source outside, `pip install --no-index --find-links . selfhost` inside.
+Without it, all but the Hub's cache of step 3 can be had with `tar -xf BUNDLE.tar -C bundle` and
+`sha256sum --check SHA256SUMS`.
 """
 
 

@@ -76,8 +76,8 @@ def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[s
             click.echo((" " * INDENT + (" " * GAP).join(placed)).rstrip())
 
 
-def _folded(text: str, width: int) -> list[str]:
-    """A cell's lines: broken between words, and within a word that is wider than the column."""
+def _folded(text: str, width: int, *, cut: bool = True) -> list[str]:
+    """A cell's lines: broken between words, and, to `cut`, within a word that is wider than the column."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
@@ -86,15 +86,16 @@ def _folded(text: str, width: int) -> list[str]:
             continue
         if not lines[-1]:
             lines.pop()
-        lines += [word[start : start + width] for start in range(0, len(word), width)] or [""]
+        step = width if cut else max(width, len(word))
+        lines += [word[start : start + step] for start in range(0, len(word), step)] or [""]
     return lines
 
 
 def facts(rows: Mapping[str, str]) -> None:
-    """Print names and values in two columns, long values wrapped."""
+    """Print names and values in two columns, long values wrapped between words: a path is copied whole."""
     width = max(map(len, rows)) + 4
     for name, value in rows.items():
-        lines = _folded(value, _width() - width)
+        lines = _folded(value, _width() - width, cut=False)
         click.echo(f"  {name:<{width - 4}}  {lines[0]}")
         for line in lines[1:]:
             click.echo(" " * width + line)

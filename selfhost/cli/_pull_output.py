@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfhost.licence import Verdict
     from selfhost.pull.prepare import Prepared
     from selfhost.pull.twins import Twin
-    from selfhost.pull.types import Choice
+    from selfhost.pull.types import Choice, Lock
 
 _DIGITS = re.compile(r"\d{3,}")
 _SHOWN = 14  # rows of files that are left out
@@ -287,7 +287,7 @@ def _twin_facts(twin: object) -> object:
 
 def _words(asked: Asked, prepared: Prepared) -> str:
     """The command that pulls just what was shown."""
-    words = [shlex.quote(f"{prepared.listing.repo}@{prepared.listing.commit}")]
+    words = [shlex.quote(prepared.reference)]
     if asked.directory is not None:
         words.append(f"--dir {shlex.quote(str(asked.directory))}")
     for flag, values in (
@@ -303,10 +303,26 @@ def _words(asked: Asked, prepared: Prepared) -> str:
 
 
 def _planned_reference(asked: Asked, pulled: Pulled) -> str:
+    lock = pulled.snapshot.lock
     if asked.directory is None:
-        return f"{pulled.snapshot.lock.repo}@{pulled.snapshot.lock.revision}"
+        return reference_of(lock)
     text = str(asked.directory)
-    return text if text.startswith(("/", "./", "../", "~")) else f"./{text}"
+    local = text if text.startswith(("/", "./", "../", "~")) else f"./{text}"
+    gguf = _named_gguf(lock)
+    return local if gguf is None else f"{local}/{gguf}"
+
+
+def reference_of(lock: Lock) -> str:
+    """A pulled model as a command line names it, a GGUF file by its name: a repository may hold several."""
+    gguf = _named_gguf(lock)
+    return f"{lock.repo}@{lock.revision}" + ("" if gguf is None else f":{gguf}")
+
+
+def _named_gguf(lock: Lock) -> str | None:
+    names = sorted(file.path for file in lock.files)
+    if any(name.endswith(".safetensors") for name in names):
+        return None
+    return next((name for name in names if name.lower().endswith(".gguf")), None)
 
 
 def _plain(text: str) -> str:

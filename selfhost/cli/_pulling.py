@@ -170,7 +170,7 @@ def notes(prepared: Prepared) -> tuple[str, ...]:
     if prepared.partial:
         found.append("--include: a part of the model; whether an engine can load it is not checked.")
     if prepared.listing.revision != prepared.listing.commit:
-        found.append(f"To pull the same again: {prepared.listing.repo}@{prepared.listing.commit}")
+        found.append(f"To pull the same again: {prepared.reference}")
     return tuple(found)
 
 

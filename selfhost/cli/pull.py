@@ -94,7 +94,7 @@ def command(
         model, serve = serve, f":{SERVE_PORT}"
     if model is None:
         if serve is None:
-            raise UsageError("Name a MODEL to pull.", hint="selfhost pull Qwen/Qwen3-32B --dry-run")
+            raise UsageError("Name a MODEL to pull.", hint="write selfhost pull Qwen/Qwen3-32B --dry-run")
         return _pull_onward.serve_all(serve, directory, allow_gated=allow_gated)
     wish = Wish(
         include=include, exclude=exclude, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle

@@ -51,13 +51,16 @@ def command(directory: Path, processes: int | None, as_json: bool) -> int:
 
 
 def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, ...]) -> None:
+    from selfhost.cli._pull_output import reference_of
     from selfhost.hub.directory import cache_root
     from selfhost.licence import sentence
     from selfhost.pull.progress import size_text
 
     if faults:
         headline(
-            f"{root}: {len(faults)} of {len(lock.files)} files are not as the lock file says.", good=False
+            f"{root}: {len(faults)} of {len(lock.files)} files {'is' if len(faults) == 1 else 'are'} "
+            "not as the lock file says.",
+            good=False,
         )
         click.echo()
         table(
@@ -65,7 +68,9 @@ def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, .
             [(fault.path, fault.message) for fault in faults[:40]],
         )
         where = "" if cache_root(root) else f" --dir {shlex.quote(str(root))}"
-        next_step(f"selfhost pull {lock.repo}@{lock.revision}{where}", "brings what is missing or wrong")
+        next_step(
+            f"selfhost pull {shlex.quote(reference_of(lock))}{where}", "brings what is missing or wrong"
+        )
         return
     headline(f"{root}: all {len(lock.files)} files are right, {size_text(lock.total_bytes)}.", good=True)
     click.echo()

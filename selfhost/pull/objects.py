@@ -191,11 +191,14 @@ def _open(url: str, storage: Mapping[str, object]) -> _Store:
 
         system, root = url_to_fs(url, **(arguments | dict(storage)))
     except ImportError as error:
-        library = "s3fs" if s3 else str(error)[:100]
-        raise OutputError(f"Writing to {kind}:// needs {library}.", hint=_INSTALL if s3 else None) from None
+        if s3:
+            raise OutputError("Writing to s3:// needs s3fs.", hint=_INSTALL) from None
+        raise OutputError(
+            f"Writing to {kind}:// needs a library that is not installed.", hint=str(error)[:100]
+        ) from None
     except ValueError:
         raise UsageError(
-            f"{kind[:40]!r} is no kind of storage that fsspec knows.", hint="Write s3://."
+            f"{kind[:40]!r} is no kind of storage that fsspec knows.", hint="Write s3://BUCKET/PREFIX."
         ) from None
     return _Store(system=system, root=str(root).rstrip("/"), s3=s3, shown=_shown(url))
 

@@ -119,7 +119,7 @@ class Directory:
             return True
         try:
             return not any(self.root.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # what cannot be made is told by making it
             return True
 
 

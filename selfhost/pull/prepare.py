@@ -44,6 +44,7 @@ class Prepared:
         place: where the files go.
         partial: `--include` asked for a part of the model.
         custom_code: config.json names code of the repository.
+        gguf: the GGUF file that was named.
     """
 
     listing: Listing
@@ -52,6 +53,13 @@ class Prepared:
     place: Place
     partial: bool
     custom_code: bool
+    gguf: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What was asked for at its commit, as a command line names it."""
+        named = "" if self.gguf is None else f":{self.gguf}"
+        return f"{self.listing.repo}@{self.listing.commit}{named}"
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
@@ -151,6 +159,7 @@ def prepare(
         place=place_for(listing, directory=directory, cache=cache),
         partial=bool(wish.include),
         custom_code=names_custom_code(indexes.get("config.json")),
+        gguf=wish.gguf,
     )
 
 
