@@ -13,9 +13,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from selfhost.cli._pull_onward import without_gate
 from tests.conftest import Ran
 from tests.fakes.hub import COMMIT, FakeHub, Repo, serve
-from tests.pulls import NAME, repo, shards
+from tests.pulls import NAME, pull_tiny, repo, shards
 from tests.test_cli_json import schema
 
 Pull = Callable[..., Ran]
@@ -222,6 +223,23 @@ def test_the_publishers_own_quantized_version_is_pulled_and_others_are_told(
     assert "them/tiny-awq" in ran.out
     pulled = selfhost("pull", NAME, "--quant", "awq", "--json").json()
     assert pulled["repo"] == "acme/tiny-AWQ"
+
+
+def test_the_command_after_a_dry_run_keeps_what_was_asked(selfhost: Pull) -> None:
+    words = "--to file:///nowhere/x --limit-rate 5000000 --jobs 2 --ready-file r --serve :8765 --allow-gated"
+    ran = selfhost("pull", NAME, "--dry-run", *words.split())
+    assert f"Next: selfhost pull {NAME}@{COMMIT} {words}\n" in ran.out
+
+
+def test_a_gated_model_in_the_cache_does_not_keep_the_others_from_being_served(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.repos["acme/gated"] = repo(gated="auto", granted=frozenset({"hf_good"}))
+    gated = pull_tiny(hub, tmp_path, "acme/gated", environ={"HF_TOKEN": "hf_good"}).snapshot
+    free = pull_tiny(hub, tmp_path).snapshot
+    assert without_gate((gated, free)) == (free,)
+    assert "acme/gated is gated and left out" in capsys.readouterr().err
+    assert without_gate((gated,)) == (gated,)  # which `serve` refuses
 
 
 def test_several_strangers_versions_are_offered_not_pulled(selfhost: Pull, hub: FakeHub) -> None:

@@ -85,7 +85,19 @@ def serve_all(address: str, directory: Path | None, *, allow_gated: bool) -> int
                 f"{cache} holds no model that `selfhost pull` brought.",
                 hint="name a MODEL, and it is pulled first.",
             )
+        if not allow_gated:
+            found = without_gate(found)
     return serve_these(address, found, allow_gated=allow_gated)
+
+
+def without_gate(snapshots: tuple[Snapshot, ...]) -> tuple[Snapshot, ...]:
+    """The models without a gate, the others told; all of them where every one has a gate: that is the error."""
+    gated = [snapshot for snapshot in snapshots if snapshot.lock.licence.gate in ("auto", "manual")]
+    if len(gated) == len(snapshots):
+        return snapshots
+    for snapshot in gated:
+        _tell(f"{snapshot.lock.repo} is gated and left out; --allow-gated serves it too")
+    return tuple(snapshot for snapshot in snapshots if snapshot not in gated)
 
 
 def serve_these(address: str, snapshots: Sequence[Snapshot], *, allow_gated: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -23,8 +23,12 @@ _DIGITS = re.compile(r"\d{3,}")
 _SHOWN = 14  # rows of files that are left out
 
 
-def show_plan(asked: Asked) -> int:
+def show_plan(asked: Asked, more: Mapping[str, object]) -> int:
     """Print what a pull would do.
+
+    Args:
+        asked: the command line.
+        more: its other options, for the command that pulls: flag -> value, None where it was not given.
 
     Returns:
         The exit code: 0, or that of the problem that would stop it.
@@ -42,7 +46,7 @@ def show_plan(asked: Asked) -> int:
         _show_choice(planned.prepared)
         _show_facts(planned, asked)
         if planned.problem is None:
-            next_step(f"selfhost pull {_words(asked, planned.prepared)}", "pulls them")
+            next_step(f"selfhost pull {_words(asked, planned.prepared, more)}", "pulls them")
     if planned.problem is not None:
         raise planned.problem
     return 0
@@ -285,7 +289,7 @@ def _twin_facts(twin: object) -> object:
     return encode(twin)
 
 
-def _words(asked: Asked, prepared: Prepared) -> str:
+def _words(asked: Asked, prepared: Prepared, more: Mapping[str, object]) -> str:
     """The command that pulls just what was shown."""
     words = [shlex.quote(prepared.reference)]
     if asked.directory is not None:
@@ -299,6 +303,9 @@ def _words(asked: Asked, prepared: Prepared) -> str:
         words += [f"{flag} {shlex.quote(value)}" for value in values]
     words += ["--trust-remote-code"] if asked.wish.trust_remote_code else []
     words += ["--allow-pickle"] if asked.wish.allow_pickle else []
+    for flag, value in more.items():
+        if value is not None:
+            words.append(f"{flag} {shlex.quote(str(value))}" if value != "" else flag)
     return " ".join(words)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._licence import licence_options
-from selfhost.cli._options import AT_LEAST, SIZE, json_option
+from selfhost.cli._options import AT_LEAST, SIZE, NamedPath, json_option
 from selfhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SERVE_PORT = 8765
 @click.argument("model", required=False, metavar="MODEL[@REV]")
 @click.option("--dry-run", is_flag=True, help="Say what would be pulled and why; write nothing.")
 @click.option(
-    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    "--dir", "directory", type=NamedPath(path_type=Path, file_okay=False), metavar="DIR",
     help="Plain directory instead of the Hub's cache.",
 )  # fmt: skip
 @click.option(
@@ -48,7 +48,7 @@ SERVE_PORT = 8765
 )
 @click.option("--jobs", type=AT_LEAST[1], metavar="N", help="Files at once.  [default: 4]")
 @click.option(
-    "--ready-file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    "--ready-file", type=NamedPath(path_type=Path, dir_okay=False), metavar="FILE",
     help="Written last, when everything is there and verified.",
 )  # fmt: skip
 @click.option(
@@ -114,7 +114,11 @@ def command(
     if destination is not None:
         _pull_onward.check_destination(destination)
     if dry_run:
-        return _pull_output.show_plan(asked)
+        more = {
+            "--to": destination, "--token-file": token_file, "--limit-rate": limit_rate, "--jobs": jobs,
+            "--ready-file": ready_file, "--serve": serve, "--allow-gated": "" if allow_gated else None,
+        }  # fmt: skip
+        return _pull_output.show_plan(asked, more)
     pulled = _pulling.pull(asked)
     push = None
     if destination is not None:
@@ -131,7 +135,7 @@ def command(
 
 def _is_address(text: str) -> bool:
     host, colon, port = text.rpartition(":")
-    return port.isdecimal() and "/" not in host and (bool(colon) or not host)
+    return port.isdecimal() and int(port[:6]) < 1 << 16 and "/" not in host and (bool(colon) or not host)
 
 
 def _environ(token_file: Path | None) -> dict[str, str]:
