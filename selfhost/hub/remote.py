@@ -303,13 +303,14 @@ _AGAIN = "try again; if it stays, report it to the repository's owner."
 _OFFLINE_HINT = (
     "check the network, HTTPS_PROXY and HF_ENDPOINT; a bundled model needs no network (`selfhost models`)."
 )
+_FORBIDDEN_HINT = "unset HF_HUB_OFFLINE; a bundled model needs no network (`selfhost models`)."
 _MISSING = {
     "RepoNotFound": "there is no such repository, or it is private",
     "RevisionNotFound": "there is no such revision",
     "EntryNotFound": "there is no such file",
 }
 _FAILURES: Mapping[str, tuple[type[SelfhostError], str, str]] = {
-    "OfflineModeIsEnabled": (OfflineError, "HF_HUB_OFFLINE forbids asking the Hub", _OFFLINE_HINT),
+    "OfflineModeIsEnabled": (OfflineError, "HF_HUB_OFFLINE forbids asking the Hub", _FORBIDDEN_HINT),
     "TimeoutException": (OfflineError, "{endpoint} did not answer in time", _LATER),
     "ProxyError": (OfflineError, "the proxy did not let the request through", _OFFLINE_HINT),
     "RemoteProtocolError": (MalformedAnswerError, "the answer broke off", _AGAIN),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
-from selfhost.catalog.models import suggestion
+from selfhost.catalog.models import find_id, suggestion
 from selfhost.errors import (
     MalformedAnswerError,
     ModelNotFoundError,
@@ -272,6 +272,11 @@ def _not_found(reference: Reference, error: ModelNotFoundError) -> SelfhostError
         return ModelNotFoundError(
             f"{reference.name} has no revision {reference.revision}.",
             hint="write a branch, tag or commit that its page shows, or leave the part after @ out.",
+        )
+    if find_id(reference.name) is not None:
+        return ModelNotFoundError(
+            f"No model {reference.name} on the Hub, or it is private.",
+            hint="a mirror (HF_ENDPOINT) may not have it; a private one needs HF_TOKEN.",
         )
     return ModelNotFoundError(
         f"No model {reference.name} on the Hub, or it is private (nor a bundled model of that name).",
