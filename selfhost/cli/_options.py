@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar, cast
@@ -63,6 +64,15 @@ def _whole(text: str) -> int:
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: what a script's unset variable gives would mean the current directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 SIZE = _Parsed("size", parse_size)

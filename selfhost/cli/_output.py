@@ -95,7 +95,8 @@ def facts(rows: Mapping[str, str]) -> None:
     """Print names and values in two columns, long values wrapped between words: a path is copied whole."""
     width = max(map(len, rows)) + 4
     for name, value in rows.items():
-        lines = _folded(value, _width() - width, cut=False)
+        shown = "".join(char if char.isprintable() else "�" for char in value)
+        lines = _folded(shown, _width() - width, cut=False)
         click.echo(f"  {name:<{width - 4}}  {lines[0]}")
         for line in lines[1:]:
             click.echo(" " * width + line)

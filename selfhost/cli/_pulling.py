@@ -126,16 +126,33 @@ def pull(asked: Asked) -> Pulled:
 
 def _pull_online(asked: Asked, began: float) -> Pulled:
     from selfhost.licence import require
-    from selfhost.pull.progress import Progress
-    from selfhost.pull.run import JOBS, Job, begin, check_space, run, settle
-    from selfhost.pull.transfer import Line, Throttle
+    from selfhost.pull.claim import claimed
+    from selfhost.pull.run import check_directory, check_space
 
     reference, hub, _ = _reference(asked, offer=False)
     prepared = _prepare(asked, reference, hub)
     require(prepared.verdict)
+    check_directory(prepared.place, prepared.files)
+    check_space(prepared.place, prepared.files)
+    with claimed(prepared.place, f"{prepared.listing.repo}@{prepared.listing.commit}") as alone:
+        snapshot, network_bytes = _bring(asked, prepared, hub, alone)
+    return Pulled(
+        snapshot=snapshot,
+        prepared=prepared,
+        network_bytes=network_bytes,
+        seconds=time.monotonic() - began,
+        notes=notes(prepared),
+    )
+
+
+def _bring(asked: Asked, prepared: Prepared, hub: Hub, alone: Callable[[], bool]) -> tuple[Snapshot, int]:
+    """The files in their place with their lock, and how many bytes of them came over the network."""
+    from selfhost.pull.progress import Progress
+    from selfhost.pull.run import JOBS, Job, begin, run, settle
+    from selfhost.pull.transfer import Line, Throttle
+
     listing, place, files = prepared.listing, prepared.place, prepared.files
     begin(place, files, listing.repo, listing.commit)
-    check_space(place, files)
     stop = Event()
     with Progress(prepared.total_bytes, _progress_out(asked)) as progress:
         line = Line(
@@ -146,16 +163,13 @@ def _pull_online(asked: Asked, began: float) -> Pulled:
             got=progress.got,
             notice=progress.notice,
         )
-        locked = run(Job(files=files, place=place, jobs=asked.jobs or JOBS), line, progress)
+        try:
+            locked = run(Job(files=files, place=place, jobs=asked.jobs or JOBS), line, progress)
+        except KeyboardInterrupt:
+            progress.notice("What came so far stays; the same command goes on from there.")
+            raise
     _scan_pickles(place.root, locked)
-    snapshot = settle(place, _lock(prepared, locked))
-    return Pulled(
-        snapshot=snapshot,
-        prepared=prepared,
-        network_bytes=progress.network_bytes,
-        seconds=time.monotonic() - began,
-        notes=notes(prepared),
-    )
+    return settle(place, _lock(prepared, locked), alone=alone), progress.network_bytes
 
 
 def notes(prepared: Prepared) -> tuple[str, ...]:

@@ -66,9 +66,9 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
 
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(name):
-            return Path(os.path.expandvars(environ[name])).expanduser()
+            return Path(os.path.expanduser(os.path.expandvars(environ[name])))
     if environ.get("HF_HOME"):
-        return Path(os.path.expandvars(environ["HF_HOME"])).expanduser() / "hub"
+        return Path(os.path.expanduser(os.path.expandvars(environ["HF_HOME"]))) / "hub"
     base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "huggingface" / "hub"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from selfhost.errors import (
     GatedModelError,
@@ -29,6 +29,7 @@ from selfhost.hub.safejson import MAXIMUM_BYTES
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 CONNECTIONS = 8
+MAXIMUM_MOVES = 5
 CHUNK_BYTES = 1 << 16
 READ_SECONDS = 10.0  # longest silence of a peer; huggingface_hub's own default
 
@@ -81,9 +82,14 @@ class Hub:
         wait = max(0.1, min(READ_SECONDS, self.deadline - time.monotonic()))
         headers = {**self.headers, "Accept-Encoding": "identity"}
         try:
-            answer = self.session.request(
-                "HEAD", self.endpoint + path, headers=headers, timeout=wait, follow_redirects=False
-            )
+            for _ in range(MAXIMUM_MOVES):
+                answer = self.session.request(
+                    "HEAD", self.endpoint + path, headers=headers, timeout=wait, follow_redirects=False
+                )
+                moved = answer.headers.get("Location", "") if 300 <= answer.status_code < 400 else ""
+                if "X-Linked-Etag" in answer.headers or not moved.startswith("/") or moved.startswith("//"):
+                    break
+                path = moved  # a repository that has another name now
         except Exception as error:
             translated = translate(error, what=what, endpoint=self.endpoint)
             if translated is None:
@@ -147,15 +153,13 @@ def connect(environ: Mapping[str, str], *, deadline: float) -> Hub:
 
     Raises:
         OfflineError: HF_ENDPOINT is no web address.
-        GatedModelError: HF_TOKEN cannot be a token.
+        GatedModelError: HF_TOKEN, or what is stored, cannot be a token.
     """
-    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
-
     from selfhost import __version__
 
     _name_certificates(environ)
     endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-    if not endpoint.startswith(("https://", "http://")) or not endpoint.isprintable() or " " in endpoint:
+    if not _is_address(endpoint):
         raise OfflineError(
             f"HF_ENDPOINT is {shown(endpoint)!r}, which is no web address.",
             hint=f"unset it, or set {DEFAULT_ENDPOINT}",
@@ -165,14 +169,50 @@ def connect(environ: Mapping[str, str], *, deadline: float) -> Hub:
         raise GatedModelError(
             "HF_TOKEN holds characters that no token has.", hint="set it again without spaces."
         )
-    headers = build_hf_headers(token=token or None, library_name="selfhost", library_version=__version__)
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    try:
+        headers = build_hf_headers(token=token or None, library_name="selfhost", library_version=__version__)
+        str(headers.get("authorization", "")).encode("ascii")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it holds characters that no token has"
+        raise GatedModelError(
+            f"The Hub token that is stored on this machine cannot be used: {reason}.",
+            hint="set HF_TOKEN, or HF_TOKEN_PATH to another file.",
+        ) from None
     return Hub(
         endpoint=endpoint,
         headers=headers,
         has_token="authorization" in {name.lower() for name in headers},
         deadline=deadline,
-        session=get_session(),
+        session=_session(),
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65,535, half an IPv6 address
+        return False
+    return known and text.isprintable() and " " not in text
+
+
+def _session() -> Any:
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    try:
+        return get_session()
+    except (ImportError, ValueError) as error:  # SOCKS without its library, an address of no known kind
+        raise OfflineError(
+            f"The proxy that the environment names cannot be used: {shown(str(error)).partition('. ')[0]}.",
+            hint="set HTTPS_PROXY to an http:// address, or add the Hub to NO_PROXY.",
+        ) from None
+    except OSError as error:
+        raise OfflineError(
+            f"The certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {error.strerror or error}.",
+            hint="name a file in PEM form, or unset it.",
+        ) from None
 
 
 def _name_certificates(environ: Mapping[str, str]) -> None:

@@ -55,7 +55,11 @@ def list_repository(
             f"{hub.endpoint} states no hashes for {len(unknown):,} files of {facts.id}.",
             hint="ask another HF_ENDPOINT.",
         )
-    asked = each(unknown, lambda name: _ask_file(facts.id, facts.commit, name, hub)) if unknown else ()
+
+    def ask(name: str) -> RemoteFile:
+        return patiently(lambda: _ask_file(facts.id, facts.commit, name, hub), notice=notice, sleep=sleep)
+
+    asked = each(unknown, ask) if unknown else ()
     files |= dict(zip(unknown, asked, strict=True))
     return Listing(
         repo=facts.id,

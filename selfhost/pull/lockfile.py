@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from selfhost import strict
 from selfhost.errors import OutputError, SelfhostError, VerifyError
+from selfhost.hub.references import check_repository
 from selfhost.pull.names import fault_of
 from selfhost.pull.types import LOCK_NAME, LOCK_SCHEMA, Lock
 
@@ -37,9 +39,12 @@ def read_lock(path: Path) -> Lock:
     Raises:
         VerifyError: there is none, or it is not one.
     """
-    file = path / LOCK_NAME if path.is_dir() else path
+    file = path / LOCK_NAME if os.path.isdir(path) else path
     try:
-        with file.open("rb") as stream:
+        # A pipe in its place would keep a reader waiting.
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError("it is no regular file")
             data = stream.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
         raise VerifyError(
@@ -70,15 +75,31 @@ def parse_lock(data: bytes, *, where: str) -> Lock:
         raise refuse(f"it has the schema {table.get('schema')!r:.60}, this selfhost reads {LOCK_SCHEMA!r}")
     lock = strict.decode(Lock, table, "lock", refuse)
     assert isinstance(lock, Lock)
+    # The lock's words go into commands that are shown, and an etag is a file's name below `.selfhost`.
+    for field in ("endpoint", "created", "selfhost_version"):
+        if not getattr(lock, field).isprintable():
+            raise refuse(f"lock.{field} holds control characters")
+    try:
+        check_repository(lock.repo)
+    except SelfhostError:
+        raise refuse("lock.repo is no repository") from None
+    if not _is_hash(lock.revision, 40):
+        raise refuse("lock.revision is no commit")
     seen: set[str] = set()
     for number, file in enumerate(lock.files):
         fault = fault_of(file.path)
         if fault is not None or file.path in seen or file.size_bytes < 0:
             raise refuse(f"lock.files[{number}] {fault or 'stands twice or has no length'}")
-        if len(file.sha256) != 64 or not _HEX.issuperset(file.sha256):
+        if not _is_hash(file.sha256, 64):
             raise refuse(f"lock.files[{number}].sha256 is no SHA-256")
+        if not _is_hash(file.etag, 40, 64):
+            raise refuse(f"lock.files[{number}].etag is no hash")
         seen.add(file.path)
     return lock
+
+
+def _is_hash(text: str, *digits: int) -> bool:
+    return len(text) in digits and _HEX.issuperset(text)
 
 
 def write_whole(path: Path, data: bytes) -> None:

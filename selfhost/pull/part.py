@@ -133,4 +133,8 @@ def disk_error(error: OSError, path: Path, *, missing_bytes: int | None = None) 
         return OutputError(
             f"Cannot write {path}: {error.strerror}.", hint="choose a directory that this user may write."
         )
-    return OutputError(f"Cannot write {path}: {error.strerror or error}.")
+    few = error.errno in (errno.EMFILE, errno.ENFILE)
+    return OutputError(
+        f"Cannot write {path}: {error.strerror or error}.",
+        hint="name fewer --jobs, or raise `ulimit -n`." if few else None,
+    )

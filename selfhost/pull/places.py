@@ -89,7 +89,7 @@ class Directory:
         """See `Place`."""
         path = self.root / file.path
         refuse_links(self.root, Path(file.path))
-        return path if path.is_file() else None
+        return path if os.path.isfile(path) else None
 
     def publish(self, file: RemoteFile) -> None:
         """See `Place`."""
@@ -115,7 +115,7 @@ class Directory:
 
     def is_ours(self) -> bool:
         """Whether a pull has filled this directory, or it is new or empty: then files in it may be replaced."""
-        if (self.root / LOCK_NAME).is_file() or self.work.is_dir():
+        if os.path.isfile(self.root / LOCK_NAME) or os.path.isdir(self.work):
             return True
         try:
             return not any(self.root.iterdir())
@@ -165,7 +165,7 @@ class HubCache:
     def found(self, file: RemoteFile) -> Path | None:
         """See `Place`."""
         blob = self.folder / "blobs" / file.etag
-        return blob if blob.is_file() else None
+        return blob if os.path.isfile(blob) else None
 
     def publish(self, file: RemoteFile) -> None:
         """See `Place`."""
@@ -212,9 +212,19 @@ class HubCache:
 
 
 def place_for(listing: Listing, *, directory: Path | None, cache: Path) -> Directory | HubCache:
-    """The destination that a pull was asked for: the directory if one was named, else the cache."""
+    """The destination that a pull was asked for: the directory if one was named, else the cache.
+
+    Raises:
+        OutputError: the cache would be below the home of a user without one.
+    """
     if directory is not None:
         return Directory(root=Path(os.path.abspath(directory)))
+    # A user without an entry in /etc/passwd, as a pod's often is.
+    if cache.parts[:1] and cache.parts[0].startswith("~"):
+        raise OutputError(
+            f"The Hub's cache has no place: {cache} is below the home of a user who has none.",
+            hint="set HF_HOME, or name a --dir.",
+        )
     return HubCache(
         cache=Path(os.path.abspath(cache)),
         repo=listing.repo,
@@ -232,7 +242,7 @@ def refuse_links(root: Path, name: Path) -> None:
     path = root
     for part in name.parts:
         path = path / part
-        if path.is_symlink():
+        if os.path.islink(path):  # unlike Path.is_symlink, false for what cannot be looked at
             raise OutputError(f"{path} is a link; a pull would write through it.", hint=_HINT)
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +142,13 @@ def run(job: Job, line: Line, progress: Progress) -> tuple[LockedFile, ...]:
     return tuple(done[path] for path in sorted(done))
 
 
-def settle(place: Place, lock: Lock) -> Snapshot:
+def settle(place: Place, lock: Lock, *, alone: Callable[[], bool] = lambda: True) -> Snapshot:
     """Check what belongs together, write the lock file last, and clear away what an earlier revision left.
+
+    Args:
+        place: where the files are.
+        lock: what they are.
+        alone: whether no other pull is working there; what it still needs is left to it.
 
     Raises:
         VerifyError: a tensor header is damaged, or the index names what is not there.
@@ -156,8 +161,10 @@ def settle(place: Place, lock: Lock) -> Snapshot:
             hint="the repository itself is damaged; name another revision.",
         )
     write_lock(lock, place.root / LOCK_NAME)
-    place.finish()
-    if isinstance(place, Directory):
+    if not isinstance(place, Directory):
+        place.finish()
+    elif alone():
+        place.finish()
         _clear(place, lock)
     return Snapshot(root=place.root, lock=lock)
 
@@ -172,7 +179,11 @@ def check_directory(place: Place, files: Sequence[RemoteFile]) -> None:
         return
     for file in files:
         refuse_links(place.root, Path(file.path))
-    if not place.is_ours():
+    try:
+        ours = place.is_ours()
+    except OSError as error:
+        raise disk_error(error, place.root) from None
+    if not ours:
         for file in files:
             _refuse_another(place, file)
 
@@ -189,7 +200,7 @@ def begin(place: Place, files: Sequence[RemoteFile], repo: str, commit: str) -> 
     if not isinstance(place, Directory):
         return
     path = place.root / LOCK_NAME
-    if not path.is_file():
+    if not os.path.isfile(path):
         return
     with suppress(VerifyError):
         lock = read_lock(path)

@@ -131,7 +131,7 @@ def _asked_wait(headers: Any) -> float | None:
 def _check_hash(answer: Any, file: RemoteFile, what: str) -> None:
     """The Hub says in advance which content it sends: the redirect carries the hash of the file behind it."""
     for step in (*answer.history, answer):
-        linked = step.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
+        linked = step.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"').lower()
         if linked and file.sha256 is not None and linked != file.sha256:
             raise MalformedAnswerError(
                 f"{what}: the Hub sends another content than it lists.",

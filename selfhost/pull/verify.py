@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from selfhost.errors import SelfhostError
 from selfhost.hub.directory import INDEX, Files
+from selfhost.hub.references import shown
 from selfhost.pull.hashing import hash_file
 from selfhost.pull.types import LOCK_NAME, WORK_NAME, Lock, LockedFile
 
@@ -123,8 +124,8 @@ def _index_faults(files: Files, paths: set[str], tensors: dict[str, str]) -> Ite
         yield Fault(path=INDEX, message="has no weight_map")
         return
     for name, where in weight_map.items():
-        if where not in paths:
-            yield Fault(path=INDEX, message=f"names {where}, which is not here")
+        if not isinstance(where, str) or where not in paths:
+            yield Fault(path=INDEX, message=f"names {shown(str(where), 80)!r}, which is not here")
             return
         if tensors.get(name) is None:
             yield Fault(path=INDEX, message=f"names the tensor {name!r:.80}, which {where} does not hold")
