@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from selfhost.cli import app
+from selfhost.cli._errors import run
 from selfhost.cli._pulling import plan
 from selfhost.errors import GatedModelError, MalformedAnswerError, OfflineError, OutputError, VerifyError
 from selfhost.hub.remote import connect
@@ -77,6 +81,10 @@ def test_places_that_cannot_be_are_one_error(hub: FakeHub, tmp_path: Path) -> No
         planned = plan(asked(hub, tmp_path, directory=place))
         assert planned.problem is None or isinstance(planned.problem, OutputError)
     assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "m" / ".selfhost").mkdir(parents=True)
+    os.mkfifo(tmp_path / "m" / ".selfhost" / "pulling")
+    with pytest.raises(OutputError, match="Cannot write"):
+        pull_tiny(hub, tmp_path, directory=tmp_path / "m")
 
 
 def test_a_user_without_a_home_is_told(hub: FakeHub, tmp_path: Path) -> None:
@@ -197,3 +205,41 @@ def test_a_hash_in_capitals_is_the_same_hash() -> None:
         answer = SimpleNamespace(history=(), headers={"X-Linked-Etag": sent})
         with nullcontext() if right else pytest.raises(MalformedAnswerError, match="another content"):
             _check_hash(answer, file, "w")
+
+
+def test_a_terminal_that_hangs_up_ends_no_pull(hub: FakeHub, tmp_path: Path) -> None:
+    """Every write to it fails; without a terminal of its own the progress would be quiet."""
+    hub.fail(too_many(1), path="tokenizer.json", method="GET")
+    reader, writer = os.openpty()
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "SELFHOST_"))}
+    with open(writer, "wb", buffering=0) as terminal:
+        os.close(reader)
+        ran = subprocess.run(
+            [sys.executable, "-m", "selfhost", "pull", NAME, "--dir", str(tmp_path / "m")],
+            env={**clean, **hub.environ(HF_HOME=str(tmp_path / "hf"), NO_PROXY="127.0.0.1")},
+            stdout=subprocess.PIPE, stderr=terminal, timeout=50, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, b"all verified" in ran.stdout) == (0, True)
+    assert read_lock(tmp_path / "m").revision == COMMIT
+
+
+def test_a_locale_without_the_letters_of_a_name_is_told_before_the_first_byte(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repos[NAME].files["tokenizer_ü.json"] = b"{}"
+
+    def encode(name: str) -> bytes:
+        return name.encode("ascii")
+
+    monkeypatch.setattr("os.fsencode", encode)
+    with pytest.raises(OutputError, match="letters that file names here cannot hold"):
+        pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_script_s_empty_variable_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for option in ("--dir", "--ready-file"):
+        assert run(app, ["pull", NAME, option, ""]) == 2
+    assert run(app, ["pull", NAME, "--serve", ":99999"]) == 2
+    assert not list(tmp_path.iterdir())

@@ -49,7 +49,10 @@ def claimed(place: Place, model: str) -> Iterator[Alone]:
     except OSError as error:
         raise disk_error(error, place.root) from None
     try:
-        other = _claim(descriptor, model)
+        try:
+            other = _claim(descriptor, model)
+        except OSError as error:
+            raise disk_error(error, path) from None
         if other is not None:
             raise OutputError(
                 f"Another pull is bringing {other} into {place.root}.",

@@ -56,7 +56,13 @@ def snapshot_at(root: Path) -> Snapshot:
 def snapshots_in(cache: Path) -> tuple[Snapshot, ...]:
     """Every pulled model in the Hub's cache, unchecked; downloads of other tools have no lock file and are left out."""
     found: list[Snapshot] = []
-    for path in sorted(cache.glob(f"models--*/snapshots/*/{LOCK_NAME}")):
+    try:
+        paths = sorted(cache.glob(f"models--*/snapshots/*/{LOCK_NAME}"))
+    except OSError as error:
+        raise VerifyError(
+            f"{cache} cannot be read: {error.strerror or error}.", hint="set HF_HUB_CACHE, or name a --dir."
+        ) from None
+    for path in paths:
         with suppress(VerifyError):
             found.append(snapshot_at(path.parent))
     return tuple(found)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from selfhost.units import GIB, MIB
@@ -75,7 +76,7 @@ class Progress:
             return
         with self._lock:
             self._wipe()
-            print(text, file=self._out, flush=True)
+            self._write(f"{text}\n")
 
     def line(self) -> str:
         """The present state in one line."""
@@ -101,14 +102,16 @@ class Progress:
         while not self._ended.wait(LIVE_SECONDS if self._live else PLAIN_SECONDS):
             text = self.line()
             with self._lock:
-                if self._live:
-                    print(f"\r\x1b[2K{text[:78]}", end="", file=self._out, flush=True)
-                else:
-                    print(text, file=self._out, flush=True)
+                self._write(f"\r\x1b[2K{text[:78]}" if self._live else f"{text}\n")
 
     def _wipe(self) -> None:
         if self._live:
-            print("\r\x1b[2K", end="", file=self._out, flush=True)
+            self._write("\r\x1b[2K")
+
+    def _write(self, text: str) -> None:
+        # A terminal that hung up, or a log that nobody reads any more, ends no pull.
+        with suppress(OSError):
+            print(text, end="", file=self._out, flush=True)
 
 
 def size_text(size_bytes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -172,9 +173,19 @@ def settle(place: Place, lock: Lock, *, alone: Callable[[], bool] = lambda: True
 def check_directory(place: Place, files: Sequence[RemoteFile]) -> None:
     """Look for what is in the way: links, and files of the user's own in a directory that no pull has filled.
 
+    Names that the locale cannot write are refused too, in any place.
+
     Raises:
         OutputError: something is in the way.
     """
+    for file in files:
+        try:
+            os.fsencode(file.path)
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"{file.path} has letters that file names here cannot hold ({sys.getfilesystemencoding()}).",
+                hint="set LC_ALL=C.UTF-8.",
+            ) from None
     if not isinstance(place, Directory):
         return
     for file in files:

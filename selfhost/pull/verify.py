@@ -155,8 +155,8 @@ def _check(job: tuple[str, LockedFile]) -> tuple[LockedFile, str | None]:
         if not path.is_file():
             return file, "is not a regular file"
         _, hashes = hash_file(path)
-    except OSError as error:
-        return file, f"cannot be read: {error.strerror or error}"
+    except (OSError, UnicodeEncodeError) as error:  # the latter: a locale without the name's letters
+        return file, f"cannot be read: {getattr(error, 'strerror', None) or error}"
     if hashes.sha256 != file.sha256:
         return file, "holds other bytes than its SHA-256 says"
     return file, None
