@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +23,10 @@ from selfhost.cli._pulling import plan
 from selfhost.errors import GatedModelError, MalformedAnswerError, OfflineError, OutputError, VerifyError
 from selfhost.hub.remote import connect
 from selfhost.pull.claim import claimed
-from selfhost.pull.lockfile import read_lock
+from selfhost.pull.lockfile import read_lock, write_lock
 from selfhost.pull.places import Directory
 from selfhost.pull.stream import _check_hash
-from selfhost.pull.types import LOCK_NAME, RemoteFile
+from selfhost.pull.types import LOCK_NAME, LockedFile, RemoteFile
 from selfhost.pull.verify import check_tensors
 from tests.fakes.hub import COMMIT, OTHER_COMMIT, FakeHub, serve
 from tests.fakes.hub.faults import Refuse, too_many
@@ -243,3 +245,36 @@ def test_a_script_s_empty_variable_is_no_directory(tmp_path: Path, monkeypatch: 
         assert run(app, ["pull", NAME, option, ""]) == 2
     assert run(app, ["pull", NAME, "--serve", ":99999"]) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_a_verify_whose_processes_end_says_so(tmp_path: Path, sign: signal.Signals) -> None:
+    """Ctrl-C reaches all of them, the kernel's want of memory a single one."""
+    size = 64 << 30  # of holes; hashing it takes longer than the test
+    lock = lock_of({})
+    files = tuple(
+        LockedFile(path=f"{name}.bin", size_bytes=size, sha256="0" * 64, etag="0" * 64) for name in "ab"
+    )
+    for file in files:
+        with (tmp_path / file.path).open("wb") as stream:
+            stream.truncate(size)
+    write_lock(replace(lock, files=files), tmp_path / LOCK_NAME)
+    words = [sys.executable, "-m", "selfhost", "verify", str(tmp_path), "--processes", "2"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as ran:
+        children = Path(f"/proc/{ran.pid}/task/{ran.pid}/children")
+        until = time.monotonic() + 20
+        while len(children.read_text().split()) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        if sign == signal.SIGINT:
+            os.killpg(ran.pid, sign)
+        else:
+            os.kill(int(children.read_text().split()[0]), sign)
+        _, told = ran.communicate(timeout=30)
+    assert "Traceback" not in told
+    if sign == signal.SIGINT:
+        assert (ran.returncode, told.endswith("Interrupted.\n")) == (130, True)
+    else:
+        assert (ran.returncode, "was killed" in told) == (1, True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfhost.errors import SelfhostError
+from selfhost.errors import SelfhostError, VerifyError
 from selfhost.hub.directory import INDEX, Files
 from selfhost.hub.references import shown
 from selfhost.pull.hashing import hash_file
@@ -22,6 +23,7 @@ Report = Callable[[str, int], None]
 
 MOST_PROCESSES = 8  # a disk rarely feeds more
 WORTH_BYTES = 64 << 20
+_LOOK_SECONDS = 2.0  # without a result, after which the processes are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,9 @@ def hashers(lock: Lock, processes: int | None = None) -> Iterator[Hashers | None
         return
     import multiprocessing
 
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
+    # Ctrl-C reaches every process of a terminal; this one then ends the others.
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    with multiprocessing.get_context("fork").Pool(workers, signal.signal, quiet) as pool:
         yield pool
 
 
@@ -134,9 +138,33 @@ def _index_faults(files: Files, paths: set[str], tensors: dict[str, str]) -> Ite
 
 def _hash_faults(root: Path, lock: Lock, pool: Hashers | None, report: Report | None) -> Iterator[Fault]:
     jobs = [(str(root / file.path), file) for file in sorted(lock.files, key=lambda f: -f.size_bytes)]
-    results = map(_check, jobs) if pool is None else pool.imap_unordered(_check, jobs)
+    results = map(_check, jobs) if pool is None else _shared(jobs, pool)
     for file, message in results:
         yield from _reported(file, message, report)
+
+
+def _shared(jobs: list[tuple[str, LockedFile]], pool: Hashers) -> Iterator[tuple[LockedFile, str | None]]:
+    """Results of several processes, in any order.
+
+    Raises:
+        VerifyError: one of them was killed; the pool would wait for its file for ever.
+    """
+    import multiprocessing
+
+    began = {child.pid for child in multiprocessing.active_children()}
+    results = pool.imap_unordered(_check, jobs)
+    for _ in jobs:
+        while True:
+            try:
+                found = results.next(timeout=_LOOK_SECONDS)
+                break
+            except multiprocessing.TimeoutError:
+                if began - {child.pid for child in multiprocessing.active_children()}:
+                    raise VerifyError(
+                        "A process that hashed was killed, by hand or for want of memory.",
+                        hint="run it again with --processes 1.",
+                    ) from None
+        yield found
 
 
 def _reported(file: LockedFile, message: str | None, report: Report | None) -> Iterator[Fault]:
