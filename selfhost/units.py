@@ -61,6 +61,15 @@ def gib(size_bytes: int | float) -> str:
     return f"{size_bytes / GIB:,.2f}"
 
 
+def size_text(size_bytes: int) -> str:
+    """Bytes in the unit that suits them, for people: `1.25 GiB`, `412 MiB`, `12 KiB`."""
+    if size_bytes >= GIB:
+        return f"{size_bytes / GIB:.2f} GiB"
+    if size_bytes >= MIB:
+        return f"{size_bytes / MIB:.0f} MiB"
+    return f"{size_bytes / KIB:.0f} KiB" if size_bytes >= KIB else f"{size_bytes} B"
+
+
 def size_words(size_bytes: int) -> str:
     """Bytes as `parse_size` reads them back: `80GiB` where they are whole, else plain bytes."""
     return f"{size_bytes // GIB}GiB" if size_bytes % GIB == 0 else str(size_bytes)

@@ -14,6 +14,7 @@ import pytest
 
 from selfhost.errors import (
     GatedModelError,
+    LicenceError,
     MalformedAnswerError,
     ModelNotFoundError,
     OfflineError,
@@ -196,6 +197,24 @@ class TestWhole:
         blob.write_bytes(b"x" * blob.stat().st_size)
         with pytest.raises(VerifyError, match="not what its lock file says"):
             pull_tiny(hub, tmp_path, environ={"HF_HUB_OFFLINE": "1"})
+
+    def test_offline_a_use_is_judged_too(self, hub: FakeHub, tmp_path: Path) -> None:
+        hub.repos[NAME].card = {"license": "cc-by-nc-4.0"}
+        hub.repos[NAME].files["README.md"] = b"---\nlicense: cc-by-nc-4.0\n---\n"
+        pull_tiny(hub, tmp_path)
+        offline = {"HF_HUB_OFFLINE": "1"}
+        assert pull_tiny(hub, tmp_path, environ=offline, use="research").network_bytes == 0
+        with pytest.raises(LicenceError, match="does not permit commercial use"):
+            pull_tiny(hub, tmp_path, environ=offline, use="commercial")
+
+    def test_what_is_whole_needs_no_writing(self, hub: FakeHub, tmp_path: Path) -> None:
+        first = pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "m").rglob("*")}
+        again = pull_tiny(hub, tmp_path, directory=tmp_path / "m")
+        assert again.snapshot == first.snapshot
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "m").rglob("*")} == before
+        accepted = pull_tiny(hub, tmp_path, directory=tmp_path / "m", use="commercial")
+        assert accepted.snapshot.lock.licence.use == "commercial"  # another verdict is written down
 
     def test_offline_and_not_pulled(self, hub: FakeHub, tmp_path: Path) -> None:
         with pytest.raises(OfflineError):

@@ -10,7 +10,7 @@ from selfhost.licence import Verdict, sentence
 from selfhost.manifests.environment import note, quote
 from selfhost.manifests.kubernetes import View
 from selfhost.plan import Plan
-from selfhost.units import gib
+from selfhost.units import size_text
 
 LOADER = "loader.yaml"
 README = "README.md"
@@ -157,7 +157,8 @@ def _contents(weights: BundledWeights | None) -> str:
         ("`SHA256SUMS`", "the hashes once more, for `sha256sum --check`"),
     ]
     if weights is not None:
-        what = f"{note(weights.repo)} at {note(weights.revision)}: {weights.files} files, {gib(weights.size_bytes)} GiB"
+        what = f"{note(weights.repo)} at {note(weights.revision)}: {weights.files} files, "
+        what += size_text(weights.size_bytes)
         rows.append(("`weights/`", what))
     return "\n".join(["| file | what |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows), ""])
 

@@ -18,7 +18,7 @@ from selfhost.bundle.tree import Put, Tree
 from selfhost.errors import BundleError, OutputError, UsageError
 from selfhost.pull.stage import each
 from selfhost.pull.types import LOCK_NAME, Lock
-from selfhost.units import gib
+from selfhost.units import size_text
 
 Only = Literal["weights", "manifests"]
 Layout = Literal["directory", "cache"]
@@ -199,7 +199,7 @@ def _check_room(directory: Path, goals: list[_Goal]) -> None:
     free = shutil.disk_usage(directory).free
     if need > free:
         raise OutputError(
-            f"{directory} has {gib(free)} GiB free, and {gib(need)} GiB are still to come.",
+            f"{directory} has {size_text(free)} free, and {size_text(need)} are still to come.",
             hint="make room or name another directory.",
         )
 

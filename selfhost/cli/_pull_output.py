@@ -11,7 +11,7 @@ import click
 
 from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
 from selfhost.cli._pulling import Asked, Planned, Pulled, notes, plan
-from selfhost.pull.progress import size_text
+from selfhost.units import size_text
 
 if TYPE_CHECKING:
     from selfhost.licence import Verdict

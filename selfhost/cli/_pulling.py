@@ -115,6 +115,7 @@ def pull(asked: Asked) -> Pulled:
         here = find_pulled(reference, directory=asked.directory, cache=cache_directory(asked.environ))
         if here is None or asked.quant is not None:
             raise
+        _judge_again(here, asked)
         return Pulled(
             snapshot=_assured(here, asked),
             prepared=None,
@@ -132,6 +133,12 @@ def _pull_online(asked: Asked, began: float) -> Pulled:
     reference, hub, _ = _reference(asked, offer=False)
     prepared = _prepare(asked, reference, hub)
     require(prepared.verdict)
+    here = _here_already(asked, prepared)
+    if here is not None:
+        seconds = time.monotonic() - began
+        return Pulled(
+            snapshot=here, prepared=prepared, network_bytes=0, seconds=seconds, notes=notes(prepared)
+        )
     check_directory(prepared.place, prepared.files)
     check_space(prepared.place, prepared.files)
     with claimed(prepared.place, f"{prepared.listing.repo}@{prepared.listing.commit}") as alone:
@@ -143,6 +150,40 @@ def _pull_online(asked: Asked, began: float) -> Pulled:
         seconds=time.monotonic() - began,
         notes=notes(prepared),
     )
+
+
+def _here_already(asked: Asked, prepared: Prepared) -> Snapshot | None:
+    """The model where all of it is there and right: then nothing is written, and the place may be read-only."""
+    from selfhost.pull.local import is_whole, snapshot_at
+    from selfhost.pull.places import HubCache
+
+    try:
+        here = snapshot_at(prepared.place.root)
+        same = (here.lock.repo, here.lock.revision) == (prepared.listing.repo, prepared.listing.commit)
+        if not same or here.lock.licence != prepared.verdict:
+            return None
+        if not is_whole(here, prepared.files, partial=prepared.partial):
+            return None
+        _assured(here, asked)
+    except VerifyError:
+        return None
+    if isinstance(prepared.place, HubCache):
+        with suppress(OSError):  # the branch or tag may have moved here; a read-only cache keeps what it says
+            prepared.place.finish()
+    return here
+
+
+def _judge_again(here: Snapshot, asked: Asked) -> None:
+    """Hold what was pulled before against the use that is named now.
+
+    Raises:
+        LicenceError: the licence does not permit it, or its terms are not accepted.
+    """
+    from selfhost.licence import judge, require
+    from selfhost.pull.local import declared_at
+
+    if asked.use is not None:
+        require(judge(declared_at(here), use=asked.use, accepted=asked.accepted, repo=here.lock.repo))
 
 
 def _bring(asked: Asked, prepared: Prepared, hub: Hub, alone: Callable[[], bool]) -> tuple[Snapshot, int]:

@@ -321,6 +321,6 @@ def _what(manifest: Manifest) -> str:
 
 
 def _size(size_bytes: int) -> str:
-    from selfhost.pull.progress import size_text
+    from selfhost.units import size_text
 
     return size_text(size_bytes)

@@ -54,7 +54,7 @@ def _show(root: Path, lock: Lock, faults: tuple[Fault, ...], extra: tuple[str, .
     from selfhost.cli._pull_output import reference_of
     from selfhost.hub.directory import cache_root
     from selfhost.licence import sentence
-    from selfhost.pull.progress import size_text
+    from selfhost.units import size_text
 
     if faults:
         headline(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from selfhost import strict
 from selfhost.errors import VerifyError
+from selfhost.hub.card import CARD, CARD_BYTES, declared_by_card, declared_by_lock
 from selfhost.hub.directory import cache_root, snapshot_path
 from selfhost.hub.references import Reference
+from selfhost.licence import Declared
 from selfhost.pull import marks
 from selfhost.pull.hashing import hash_file
 from selfhost.pull.lockfile import read_lock
@@ -42,6 +45,22 @@ def assure(snapshot: Snapshot, *, count: Callable[[int], None] | None = None) ->
             raise VerifyError(f"{path} is not what its lock file says.", hint=_HINT)
         marks.mark(work, known, target, file.sha256)
     return snapshot
+
+
+def declared_at(snapshot: Snapshot) -> Declared:
+    """What a pulled model declares of its licence: what the pull wrote down, and its card."""
+    card = b""
+    with suppress(OSError), (snapshot.root / CARD).open("rb") as stream:
+        card = stream.read(CARD_BYTES)
+    declared, _ = declared_by_lock({"licence": strict.encode(snapshot.lock.licence)}, declared_by_card(card))
+    return declared
+
+
+def is_whole(snapshot: Snapshot, files: Sequence[RemoteFile], *, partial: bool) -> bool:
+    """Whether a lock names just the files that a pull would bring."""
+    lock = snapshot.lock
+    named = {(file.path, file.size_bytes, file.etag) for file in lock.files}
+    return lock.partial == partial and named == {(file.path, file.size_bytes, file.etag) for file in files}
 
 
 def snapshot_at(root: Path) -> Snapshot:

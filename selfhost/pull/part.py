@@ -10,8 +10,8 @@ from typing import Self
 
 from selfhost.errors import OutputError, SelfhostError
 from selfhost.pull.hashing import Count, Digest, Hashes, feed
-from selfhost.pull.progress import size_text
 from selfhost.pull.types import RemoteFile
+from selfhost.units import size_text
 
 # Full: the disk, the quota, the largest file; what is there stays and the next pull goes on from it.
 _FULL = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from selfhost.units import GIB, MIB
+from selfhost.units import size_text
 
 WINDOW_SECONDS = 10.0
 LIVE_SECONDS = 0.25
@@ -112,15 +112,6 @@ class Progress:
         # A terminal that hung up, or a log that nobody reads any more, ends no pull.
         with suppress(OSError):
             print(text, end="", file=self._out, flush=True)
-
-
-def size_text(size_bytes: int) -> str:
-    """Bytes for a line of progress: `1.25 GiB`, `412 MiB`, `12 KiB`."""
-    if size_bytes >= GIB:
-        return f"{size_bytes / GIB:.2f} GiB"
-    if size_bytes >= MIB:
-        return f"{size_bytes / MIB:.0f} MiB"
-    return f"{size_bytes / 1024:.0f} KiB" if size_bytes >= 1024 else f"{size_bytes} B"
 
 
 def time_text(seconds: float) -> str:

@@ -18,10 +18,11 @@ from selfhost.pull.hashing import hash_file
 from selfhost.pull.lockfile import read_lock, write_lock
 from selfhost.pull.part import Part, disk_error
 from selfhost.pull.places import Directory, Place, refuse_links
-from selfhost.pull.progress import Progress, size_text
+from selfhost.pull.progress import Progress
 from selfhost.pull.transfer import Line, Stopped, fetch
 from selfhost.pull.types import LOCK_NAME, Lock, LockedFile, RemoteFile, Snapshot
 from selfhost.pull.verify import check_tensors
+from selfhost.units import size_text
 
 JOBS = 4  # files at once: enough to fill a line, few enough for one disk
 WAIT_SECONDS = 0.5  # between looks at a file that another process is writing

@@ -20,7 +20,7 @@ from selfhost.pull.serving.connection import Connection, Limits
 from selfhost.pull.serving.crowd import Crowd
 from selfhost.pull.serving.table import Table, make_table
 from selfhost.pull.types import Snapshot
-from selfhost.units import gib
+from selfhost.units import size_text
 
 _BACKLOG = 128
 _SHORT_SECONDS = 0.05
@@ -181,7 +181,7 @@ def _opening(server: Server) -> tuple[str, ...]:
         size = sum(offer.file.size_bytes for offer in model.files.values())
         gate = f", {model.verdict.gate} gate passed over" if model.verdict.gate in ("auto", "manual") else ""
         lines.append(
-            f"{model.repo}@{model.commit[:12]}: {len(model.files)} files, {gib(size)} GiB, "
+            f"{model.repo}@{model.commit[:12]}: {len(model.files)} files, {size_text(size)}, "
             f"licence {model.verdict.licence or 'unknown'}{gate}"
         )
     return (*lines, f"Serving. On other machines: export HF_ENDPOINT={server.url}")

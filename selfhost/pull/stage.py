@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from selfhost.errors import OutputError, SelfhostError
 from selfhost.pull.lockfile import sync_directory
-from selfhost.units import gib
+from selfhost.units import size_text
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -120,7 +120,7 @@ def _check_room(parent: Path, out: Path, need_bytes: int) -> None:
     free = shutil.disk_usage(parent).free
     if need_bytes > free:
         raise OutputError(
-            f"{out} takes {gib(need_bytes)} GiB, and its disk has {gib(free)} GiB left.",
+            f"{out} takes {size_text(need_bytes)}, and its disk has {size_text(free)} left.",
             hint="make room or name another disk.",
         )
 
