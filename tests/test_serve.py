@@ -740,7 +740,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(
-            f"{REPO}@{COMMIT[:12]}: 6 files, 0.00 GiB, licence apache-2.0"
+            f"{REPO}@{COMMIT[:12]}: 6 files, 17 KiB, licence apache-2.0"
         )
         line = process.stdout.readline()
         assert line.startswith("Serving. On other machines: export HF_ENDPOINT=http://127.0.0.1:")
