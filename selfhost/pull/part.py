@@ -52,7 +52,7 @@ class Part:
             there = 0
         self._digest = Digest(file.size_bytes, with_git=file.sha256 is None)
         self.done_bytes = feed(self._descriptor, self._digest, there, count=count)
-        self.resumed_bytes = self._written_out = self.done_bytes
+        self._written_out = self.done_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +98,7 @@ class Part:
         """Forget everything: what was there was wrong."""
         os.ftruncate(self._descriptor, 0)
         self._digest = Digest(self.file.size_bytes, with_git=self.file.sha256 is None)
-        self.done_bytes = self.resumed_bytes = self._written_out = 0
+        self.done_bytes = self._written_out = 0
 
     def hashes(self) -> Hashes:
         """Hashes of all that is there."""

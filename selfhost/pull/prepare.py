@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from selfhost.hub.references import FORMS, Reference, check_repository, parse_re
 from selfhost.hub.remote import Hub, connect, file_path
 from selfhost.hub.repository import ask_about
 from selfhost.licence import Declared, Use, Verdict, judge
-from selfhost.pull.choose import Wish, check_globs, choose, is_weight
+from selfhost.pull.choose import Wish, check_globs, choose
 from selfhost.pull.listing import (
     ANSWER_SECONDS,
     Notice,
@@ -188,11 +188,6 @@ def measured_speed(prepared: Prepared, hub: Hub) -> tuple[float | None, Selfhost
         pieces.close()
     seconds = time.monotonic() - first
     return (got / seconds if got and seconds > 0 else None), None
-
-
-def weights_bytes(files: Sequence[RemoteFile]) -> int:
-    """Bytes of the weight files among these."""
-    return sum(file.size_bytes for file in files if is_weight(file.path))
 
 
 def _text(name: str, listing: Listing, hub: Hub) -> bytes:

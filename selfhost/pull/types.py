@@ -21,14 +21,12 @@ class RemoteFile:
         size_bytes: its length.
         git_oid: git blob id (SHA-1 of header and content); of the pointer for a file in LFS or Xet storage.
         sha256: of the content, None for a file that git itself stores.
-        xet_hash: address in Xet storage, None where it is not there.
     """
 
     path: str
     size_bytes: int
     git_oid: str
     sha256: str | None = None
-    xet_hash: str | None = None
 
     @property
     def etag(self) -> str:
