@@ -126,8 +126,9 @@ def _memory(pid: int) -> int:
     return 0
 
 
-def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool) -> list[str]:
+def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool, slack: float) -> list[str]:
     """Pull with both clients in turns, then verify; returns what is past its limit."""
+    pull_limit, verify_limit = (XET_PULL_RATIO if xet else PULL_RATIO) / slack, VERIFY_RATIO / slack
     source = work / "source"
     shards(source, total_bytes, 8)
     ours: list[Ran] = []
@@ -153,9 +154,9 @@ def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool) -> list[str
     peak = max(result.peak_bytes for result in (*ours, *check))
     gib = total_bytes / 2**30
     print(
-        f"pull      {pull:.2f} × hf download   (limit {PULL_RATIO:.2g}; {gib:.1f} GiB, {rounds} rounds in turns)"
+        f"pull      {pull:.2f} × hf download   (limit {pull_limit:.2g}; {gib:.1f} GiB, {rounds} rounds in turns)"
     )
-    print(f"verify    {verify:.2f} × sha256sum     (limit {VERIFY_RATIO:.2g}; {os.cpu_count()} processors)")
+    print(f"verify    {verify:.2f} × sha256sum     (limit {verify_limit:.2g}; {os.cpu_count()} processors)")
     others = max(result.peak_bytes for result in theirs)
     print(
         f"memory    {peak / 1e6:.0f} MB             (limit {PEAK_BYTES / 1e6:.0f}; hf {others / 1e6:.0f} MB)"
@@ -163,8 +164,8 @@ def compare(work: Path, total_bytes: int, rounds: int, *, xet: bool) -> list[str
     return [
         name
         for name, bad in (
-            ("pull", pull < PULL_RATIO),
-            ("verify", verify < VERIFY_RATIO),
+            ("pull", pull < pull_limit),
+            ("verify", verify < verify_limit),
             ("memory", peak > PEAK_BYTES),
         )
         if bad
@@ -221,11 +222,10 @@ def main() -> None:
     parser.add_argument("--slack", type=float, default=1.0, help="divides the limits of speed")
     parser.add_argument("--work", type=Path, help="where the files go; a temporary directory if absent")
     options = parser.parse_args()
-    global PULL_RATIO, VERIFY_RATIO
-    PULL_RATIO = (XET_PULL_RATIO if options.xet else PULL_RATIO) / options.slack
-    VERIFY_RATIO = VERIFY_RATIO / options.slack
     with tempfile.TemporaryDirectory(dir=options.work, prefix="selfhost-bench-") as work:
-        past = compare(Path(work), int(options.gib * 2**30), options.rounds, xet=options.xet)
+        past = compare(
+            Path(work), int(options.gib * 2**30), options.rounds, xet=options.xet, slack=options.slack
+        )
         if options.kills:
             past += kill(Path(work), 1 << 30, options.kills, options.seed)
     if past:
