@@ -62,7 +62,7 @@ def decode(kind: object, data: object, path: str, refuse: Refuse) -> object:
         options = [option for option in typing.get_args(kind) if option is not type(None)]
         if data is None and type(None) in typing.get_args(kind):
             return None
-        return decode(options[0], data, path, refuse)
+        return decode(_fitting(options, data), data, path, refuse)
     if origin is typing.Literal:
         allowed = typing.get_args(kind)
         if not isinstance(data, str) or data not in allowed:
@@ -76,6 +76,20 @@ def decode(kind: object, data: object, path: str, refuse: Refuse) -> object:
     if isinstance(kind, type) and is_dataclass(kind):
         return _decode_object(kind, data, path, refuse)
     return _decode_scalar(kind, data, path, refuse)
+
+
+def _fitting(options: list[object], data: object) -> object:
+    """The member of a union to read: the dataclass whose fields the object has, else the first that is not such."""
+    if isinstance(data, dict):
+        for option in options:
+            if (
+                isinstance(option, type)
+                and is_dataclass(option)
+                and set(data) <= {f.name for f in fields(option)}
+            ):
+                return option
+    plain = [option for option in options if not (isinstance(option, type) and is_dataclass(option))]
+    return (plain or options)[0]
 
 
 def _decode_scalar(kind: object, data: object, path: str, refuse: Refuse) -> object:
