@@ -3,7 +3,7 @@
 Everything here is frozen and knows no clock, no library and no network, so that a recording is as good as the machine.
 """
 
-from selfhost.observation.engine import CacheConfig, EngineSnapshot, LatencySum
+from selfhost.observation.engine import CacheConfig, EngineAddress, EngineSnapshot, LatencySum
 from selfhost.observation.gpu import (
     BootTotals,
     EccCounts,
@@ -25,6 +25,7 @@ __all__ = [
     "CacheConfig",
     "DeviceFile",
     "EccCounts",
+    "EngineAddress",
     "EngineSnapshot",
     "FabricState",
     "FastReadings",

@@ -27,6 +27,23 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAddress:
+    """Where an engine is to be found, before it was asked anything.
+
+    Args:
+        url: base address without a path, such as http://127.0.0.1:8000.
+        pids: its processes, server and workers, as numbered where the GPUs' processes are read.
+        engine: `vllm`, `sglang`, `tgi` or `llamacpp`; None where its metrics have to tell.
+        gpus: its GPUs as the user named them: indices, UUIDs or PCI addresses.
+    """
+
+    url: str
+    pids: tuple[int, ...] = ()
+    engine: str | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSnapshot:
     """An engine at one moment; counters are totals since its start, summed over its data-parallel ranks.
 
