@@ -1,0 +1,117 @@
+"""Small pieces of /proc, read with a bound and without ever raising: a process may be gone, or not ours to look at.
+
+`root` stands before every path, so that a tree made by a test, or a host's tree mounted into a container, does as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# More than any of the files below holds; a file that claims more is cut there.
+_LARGEST_BYTES = 1 << 20
+# PROC_PID_INIT_INO in include/linux/proc_ns.h (Linux 3.8 to 6.17, read 2026-11-21): inode of the first PID namespace.
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process as /proc lists it.
+
+    Args:
+        comm: what the kernel calls it, at most 15 bytes.
+        argv: its command line. Holds secrets: nothing of it but the program's name leaves this package.
+    """
+
+    pid: int
+    parent: int
+    comm: str
+    argv: tuple[str, ...]
+
+
+def read_text(path: Path, largest: int = _LARGEST_BYTES) -> str | None:
+    """The beginning of a file as text, None where it cannot be read."""
+    try:
+        # Not a blocking open: a name below /proc or /dev may turn out to be a pipe.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        pieces: list[bytes] = []
+        left = largest
+        while left > 0 and (piece := os.read(handle, min(left, 1 << 16))):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces).decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def read_link(path: Path) -> str | None:
+    """Where a symbolic link points, None where that cannot be read."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - the text of `pid:[…]` is no path
+    except (OSError, ValueError):
+        return None
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Names in a directory, none where it cannot be read."""
+    try:
+        return tuple(os.listdir(path))  # noqa: PTH208 - names are wanted, and as quickly as can be
+    except (OSError, ValueError):
+        return ()
+
+
+def pids(root: Path) -> tuple[int, ...]:
+    """Every process that /proc lists, ascending."""
+    return tuple(sorted(int(name) for name in names_in(root / "proc") if name.isdecimal()))
+
+
+def parent_of(root: Path, pid: int) -> int | None:
+    """The parent's pid; None where the process is gone."""
+    stat = read_text(root / "proc" / str(pid) / "stat", 4096)
+    # The name stands in parentheses and may hold any character, parentheses too: fields are counted from the last one.
+    fields = stat.rpartition(")")[2].split() if stat else []
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else None
+
+
+def process(root: Path, pid: int) -> Process | None:
+    """A process with its command line; None where it is gone."""
+    parent = parent_of(root, pid)
+    if parent is None:
+        return None
+    where = root / "proc" / str(pid)
+    comm = (read_text(where / "comm", 256) or "").rstrip("\n")
+    line = read_text(where / "cmdline", 1 << 16) or ""
+    return Process(pid=pid, parent=parent, comm=comm, argv=tuple(line.rstrip("\0").split("\0")) if line else ())
+
+
+def host_pids(root: Path) -> bool:
+    """Whether /proc numbers processes as the GPU driver does: by the first PID namespace of the machine.
+
+    In a container without `--pid=host` it does not, and a pid from NVML is nobody or somebody else there. Two signs, one
+    is enough: our own namespace is the first, or pid 2 is the kernel's thread starter, which exists there alone.
+    """
+    if read_link(root / "proc/self/ns/pid") == _FIRST_PID_NAMESPACE:
+        return True
+    return (read_text(root / "proc/2/comm", 64) or "").strip() == "kthreadd" and parent_of(root, 2) == 0
+
+
+def holds_gpu(root: Path, pid: int) -> bool:
+    """Whether a process has an NVIDIA device file open, as every process with a GPU context has."""
+    where = root / "proc" / str(pid) / "fd"
+    return any((read_link(where / name) or "").startswith("/dev/nvidia") for name in names_in(where))
+
+
+def ancestors(parents: dict[int, int], pid: int) -> Iterator[int]:
+    """A process, its parent, and so on up to the first; ends in a circle too, which a recycled pid can make."""
+    seen: set[int] = set()
+    while pid > 0 and pid not in seen and pid in parents:
+        seen.add(pid)
+        yield pid
+        pid = parents[pid]
