@@ -1,1 +1,16 @@
 """The machine around the GPUs, read from /proc, cgroups and the kubelet: facts, processes, pods, engines."""
+
+from selfhost.node.containers import ContainerNames
+from selfhost.node.facts import NodeFacts, node_facts
+from selfhost.node.podresources import DeviceOwner, PodResources
+from selfhost.node.processes import attribute, attribute_gpus
+
+__all__ = [
+    "ContainerNames",
+    "DeviceOwner",
+    "NodeFacts",
+    "PodResources",
+    "attribute",
+    "attribute_gpus",
+    "node_facts",
+]

@@ -1,6 +1,6 @@
 """Which container, pod or systemd unit a process belongs to, from the lines of /proc/<pid>/cgroup.
 
-Forms (cgroups(7); the cgroup drivers of docker 29, containerd 2.1, CRI-O 1.34, podman 5.6 and kubelet 1.37, 2026-11-21):
+Forms (cgroups(7), and the cgroup drivers of docker, containerd, CRI-O, podman and the kubelet):
 
     0::/system.slice/docker-<64 hex>.scope                                        docker, systemd driver, v2
     4:memory:/docker/<64 hex>                                                     docker, cgroupfs driver, v1

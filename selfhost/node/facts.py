@@ -17,7 +17,7 @@ from selfhost.observation import DeviceFile, Missing, Reading
 # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …".
 _NVRM = re.compile(r"^NVRM version:.*?\s(\d{3,4}\.\d{2,3}(?:\.\d{2})?)\s", re.MULTILINE)
 _VERSION = re.compile(r"\d{3,4}\.\d{2,3}(?:\.\d{2})?")
-# Mounts that only a container has: its own /etc/hostname, put there by docker, containerd, CRI-O, podman or the kubelet.
+# Only a container has an /etc/hostname or /etc/hosts of its own: mounted by docker, containerd, podman or the kubelet.
 _CONTAINER_MOUNT = re.compile(
     r"/docker/containers/|/var/lib/kubelet/pods/|/containerd/|/overlay-containers/|/containers/storage/"
 )
@@ -113,7 +113,9 @@ def _driver(root: Path) -> Reading[str]:
 
 def _device_files(root: Path) -> tuple[DeviceFile, ...]:
     names = [name for name in names_in(root / "dev") if name.startswith("nvidia")]
-    names.sort(key=lambda name: (not name[6:].isdecimal(), int(name[6:]) if name[6:].isdecimal() else 0, name))
+    names.sort(
+        key=lambda name: (not name[6:].isdecimal(), int(name[6:]) if name[6:].isdecimal() else 0, name)
+    )
     return tuple(
         DeviceFile(path=f"/dev/{name}", usable=os.access(root / "dev" / name, os.R_OK | os.W_OK))
         for name in names

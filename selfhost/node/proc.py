@@ -12,7 +12,7 @@ from pathlib import Path
 
 # More than any of the files below holds; a file that claims more is cut there.
 _LARGEST_BYTES = 1 << 20
-# PROC_PID_INIT_INO in include/linux/proc_ns.h (Linux 3.8 to 6.17, read 2026-11-21): inode of the first PID namespace.
+# PROC_PID_INIT_INO (0xEFFFFFFC) of the kernel's include/linux/proc_ns.h: inode of the machine's first PID namespace.
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
 
@@ -54,7 +54,7 @@ def read_text(path: Path, largest: int = _LARGEST_BYTES) -> str | None:
 def read_link(path: Path) -> str | None:
     """Where a symbolic link points, None where that cannot be read."""
     try:
-        return os.readlink(path)  # noqa: PTH115 - the text of `pid:[…]` is no path
+        return os.readlink(path)
     except (OSError, ValueError):
         return None
 
@@ -62,7 +62,7 @@ def read_link(path: Path) -> str | None:
 def names_in(path: Path) -> tuple[str, ...]:
     """Names in a directory, none where it cannot be read."""
     try:
-        return tuple(os.listdir(path))  # noqa: PTH208 - names are wanted, and as quickly as can be
+        return tuple(os.listdir(path))
     except (OSError, ValueError):
         return ()
 
@@ -88,14 +88,16 @@ def process(root: Path, pid: int) -> Process | None:
     where = root / "proc" / str(pid)
     comm = (read_text(where / "comm", 256) or "").rstrip("\n")
     line = read_text(where / "cmdline", 1 << 16) or ""
-    return Process(pid=pid, parent=parent, comm=comm, argv=tuple(line.rstrip("\0").split("\0")) if line else ())
+    return Process(
+        pid=pid, parent=parent, comm=comm, argv=tuple(line.rstrip("\0").split("\0")) if line else ()
+    )
 
 
 def host_pids(root: Path) -> bool:
     """Whether /proc numbers processes as the GPU driver does: by the first PID namespace of the machine.
 
-    In a container without `--pid=host` it does not, and a pid from NVML is nobody or somebody else there. Two signs, one
-    is enough: our own namespace is the first, or pid 2 is the kernel's thread starter, which exists there alone.
+    In a container without `--pid=host` it does not, and a pid from NVML is nobody or somebody else there. Two signs,
+    one is enough: our own namespace is the first, or pid 2 is the kernel's thread starter, which exists there alone.
     """
     if read_link(root / "proc/self/ns/pid") == _FIRST_PID_NAMESPACE:
         return True
