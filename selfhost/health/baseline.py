@@ -117,7 +117,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o644)  # noqa: S103 - an exporter under another user reads it, and it holds no secret
+        os.chmod(part, 0o644)  # others may read it: it holds no secret
         os.replace(part, path)
     except OSError as error:
         if part is not None:
