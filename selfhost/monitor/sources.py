@@ -1,0 +1,45 @@
+"""What is observed, and how often: the settings of a poller as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfhost.observation import EngineAddress
+
+if TYPE_CHECKING:
+    from selfhost.plan import Plan
+
+# Where the kubelet listens (KubeletPodResources, Kubernetes documentation "Device Plugins", read 2026-11-21).
+KUBELET_SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What is observed. Every default interval here is ours.
+
+    Args:
+        engines: engines that the user named.
+        discover_engines: look for further ones among the processes on the GPUs and those that listen.
+        plan: what the engine was deployed from.
+        kubelet_socket: where pod names come from; no such file is no kubelet, and no fault.
+        proc: root of /proc, that of the host where it is mounted elsewhere in a container.
+        interval_seconds: the fast lane's tick.
+        slow_every: the slow lane runs on every Nth tick.
+        engine_timeout_seconds: how long one engine may take to answer.
+        kernel_log: read the kernel's log for Xids.
+        history_seconds, history_count: what is kept of the past, by whichever is less.
+    """
+
+    engines: tuple[EngineAddress, ...] = ()
+    discover_engines: bool = True
+    plan: Plan | None = None
+    kubelet_socket: Path = KUBELET_SOCKET
+    proc: Path = Path("/proc")
+    interval_seconds: float = 5.0
+    slow_every: int = 3
+    engine_timeout_seconds: float = 2.0
+    kernel_log: bool = True
+    history_seconds: float = 900.0
+    history_count: int = 900
