@@ -17,7 +17,7 @@ import yaml
 
 from selfhost.manifests import render, write_manifests
 from selfhost.manifests.output import MARK
-from selfhost.manifests.zipapp import ARCHIVE_FILE, LARGEST_BYTES, imported, modules, pull_archive
+from selfhost.manifests.zipapp import ARCHIVE_FILE, LARGEST_BYTES, archives, imported, modules, pull_archive
 from tests.fakes.hub import COMMIT, Repo, serve
 from tests.jobs import MODEL, Job, model_files, rendered_job
 from tests.plans import plan
@@ -48,7 +48,7 @@ def python(*words: str | Path) -> subprocess.CompletedProcess[str]:
 class TestContents:
     def test_equal_sources_give_equal_bytes(self) -> None:
         before = pull_archive()
-        pull_archive.cache_clear()
+        archives.cache_clear()
         modules.cache_clear()
         assert pull_archive() == before
         with zipfile.ZipFile(io.BytesIO(before)) as archive:

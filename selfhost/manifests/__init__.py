@@ -13,33 +13,14 @@ from typing import Any, cast
 from selfhost.assets import asset_dir, targets
 from selfhost.engines import parse_image
 from selfhost.errors import UsageError
+from selfhost.manifests.document import Document
 from selfhost.manifests.environment import environment
 from selfhost.manifests.options import AccessMode, RenderOptions
 from selfhost.manifests.output import write_manifests
-from selfhost.manifests.zipapp import pull_archive
 from selfhost.plan import Plan, to_json
 
 PLAN_FILE = "plan.json"
 _SUFFIX = ".j2"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """One file of the output: text, or `data` where it is none."""
-
-    name: str
-    text: str = ""
-    data: bytes | None = None
-
-    @property
-    def content(self) -> bytes:
-        """What stands in the file."""
-        return self.text.encode() if self.data is None else self.data
-
-    @property
-    def is_object(self) -> bool:
-        """Whether it is an object for the cluster rather than a file about them."""
-        return self.name[:1].isdigit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +57,7 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     others = [name for name in names if name not in objects]
     documents += [document for name in others if (document := _fill(target, name, shown)) is not None]
     documents.append(Document(name=PLAN_FILE, text=to_json(plan)))
-    if shown.download is not None and shown.download.archive is not None:
-        documents.append(Document(name=shown.download.archive, data=pull_archive()))
-    return Manifests(documents=tuple(documents))
+    return Manifests(documents=(*documents, *shown.files))
 
 
 def _fill(target: str, name: str, shown: object) -> Document | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from selfhost import __version__
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.manifests.document import Document
 from selfhost.manifests.download import ARCHIVE_PATH, Download, download
 from selfhost.manifests.licence import licence_annotations
 from selfhost.manifests.options import RenderOptions
-from selfhost.manifests.zipapp import ARCHIVE_FILE
+from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 from selfhost.place import NODE_GPUS
 from selfhost.plan import Clocks, Derived, Plan, to_json
 from selfhost.units import GIB, MIB
@@ -61,7 +62,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Everything a template may print."""
+    """Everything a template may print; `files` are written as they are."""
 
     name: str
     namespace: str
@@ -119,6 +120,7 @@ class View:
     token_secret: str
     namespaces: tuple[Noted, ...]
     pod_monitor: bool
+    files: tuple[Document, ...]
     resources: tuple[str, ...]
 
 
@@ -134,6 +136,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"The plan needs {plan.gpu.count} GPUs for one replica; a pod has those of one node, at most {NODE_GPUS}.",
             hint="Plan for a GPU with more memory, or for smaller weights (--quant fp8).",
         )
+    pull = _pull(plan, options)
     return View(
         name=plan.name,
         namespace=options.namespace,
@@ -189,12 +192,15 @@ def view(plan: Plan, options: RenderOptions) -> View:
         cache_path=plan.weights.cache_path,
         marker=_literal(_marker(plan)),
         wait_seconds=str(plan.clocks.download_deadline_seconds.value),
-        download=_pull(plan, options),
+        download=pull,
         download_name=f"{plan.name}-download",
         hub_endpoint=options.hub_endpoint,
         token_secret=options.token_secret,
         namespaces=_namespaces(options),
         pod_monitor=options.pod_monitor,
+        files=()
+        if pull is None or pull.archive is None
+        else (Document(name=pull.archive, data=pull_archive()),),
         resources=(),
     )
 
