@@ -1,6 +1,7 @@
 """The machine around the GPUs, read from /proc, cgroups and the kubelet: facts, processes, pods, engines."""
 
 from selfhost.node.containers import ContainerNames
+from selfhost.node.engines import find_engines
 from selfhost.node.facts import NodeFacts, node_facts
 from selfhost.node.podresources import DeviceOwner, PodResources
 from selfhost.node.processes import attribute, attribute_gpus
@@ -12,5 +13,6 @@ __all__ = [
     "PodResources",
     "attribute",
     "attribute_gpus",
+    "find_engines",
     "node_facts",
 ]
