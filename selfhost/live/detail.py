@@ -166,23 +166,25 @@ def _board(line: GpuLine) -> list[Fact]:
 
 def _trouble(line: GpuLine) -> list[Fact]:
     fast, slow = line.gpu.fast, line.gpu.slow
+    ecc, rows = slow.ecc, slow.remapped
     return [
         ("Errors and modes", ""),
         ("recovery action", _say(fast.recovery_action)),
         ("ECC", f"{_say(slow.ecc_enabled, _on)}, after a reset {_say(slow.ecc_pending, _on)}"),
-        ("uncorrected", f"{_say(slow.ecc.volatile_uncorrected)} since the driver was loaded"
-                        f", {_say(slow.ecc.aggregate_uncorrected)} in its life"),
-        ("corrected", f"{_say(slow.ecc.volatile_corrected)} since the driver was loaded"
-                      f", {_say(slow.ecc.aggregate_corrected)} in its life"),
-        ("remapped rows", f"{_say(slow.remapped.uncorrected)} for uncorrected, "
-                          f"{_say(slow.remapped.corrected)} for corrected errors"),
-        ("remap pending", _say(slow.remapped.pending, _yes)),
-        ("remap failed", _say(slow.remapped.failed, _yes)),
+        ("uncorrected", _errors(ecc.volatile_uncorrected, ecc.aggregate_uncorrected)),
+        ("corrected", _errors(ecc.volatile_corrected, ecc.aggregate_corrected)),
+        ("remapped rows", f"{_say(rows.uncorrected)} (uncorrected), {_say(rows.corrected)} (corrected)"),
+        ("remap pending", _say(rows.pending, _yes)),
+        ("remap failed", _say(rows.failed, _yes)),
         ("retired pages", _say(slow.retired_pages)),
         ("persistence", _say(slow.persistence, _on)),
         ("MIG", f"{_say(slow.mig_enabled, _on)}, after a reset {_say(slow.mig_pending, _on)}"),
         ("P-state", _say(slow.performance_state, lambda state: f"P{state}")),
-    ]  # fmt: skip
+    ]
+
+
+def _errors(volatile: Reading[int], aggregate: Reading[int]) -> str:
+    return f"{_say(volatile)} since the driver was loaded, {_say(aggregate)} in the board's life"
 
 
 def _on(value: bool) -> str:

@@ -83,7 +83,7 @@ def row_keys(
 
 def _first(seen: Seen, state: ViewState, width: int, now: float) -> Text:
     """Host and driver, and at the right end when this was read."""
-    node, glyphs = seen.observation.node, state.glyphs
+    node = seen.observation.node
     late = now - seen.observation.at
     if state.replay:
         when = Cell(text=f"{state.source}  {words.clock(seen.observation.at)}", style="")
@@ -240,10 +240,8 @@ def _row(row: Row, panel: Panel, seen: Seen, state: ViewState, width: int) -> li
     columns = panels.columns(panel)
     selected = panel == state.panel and row.key == state.key
     made = [row_line(row, columns, chosen(columns, width), width, state.glyphs, selected=selected)]
-    for below in row.under:
-        made.append(line([Cell(text=fitted(below.text, width, state.glyphs).rstrip(), style=below.style)],
-                         width, state.glyphs))  # fmt: skip
-    return made
+    below = (Cell(text=fitted(one.text, width, state.glyphs).rstrip(), style=one.style) for one in row.under)
+    return [*made, *(line([one], width, state.glyphs) for one in below)]
 
 
 def _nothing(panel: Panel, seen: Seen, state: ViewState) -> str:

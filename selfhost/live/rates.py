@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from selfhost.observation import (
     EngineSnapshot,
@@ -52,7 +53,7 @@ def rate(points: Sequence[Point]) -> Reading[float]:
     known = [(at, value) for at, value in points if at is not None and not isinstance(value, Missing)]
     if len(known) < 2 or known[-1][0] <= known[0][0]:
         return ONE_READING
-    if any(after[1] < before[1] for before, after in zip(known, known[1:], strict=False)):
+    if any(after[1] < before[1] for before, after in pairwise(known)):
         return RESTARTED
     return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from selfhost.live.glyphs import UNICODE, Glyphs
 
+T = TypeVar("T")
 Panel = Literal["gpus", "processes", "engines", "checks"]
 PANELS: tuple[Panel, ...] = ("gpus", "processes", "engines", "checks")
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -139,9 +140,10 @@ def _in_panel(
     if key == "s":
         order = (-1, *columns)
         now = order.index(state.sort) if state.sort in order else 0
-        return _with(state, "sorts", order[(now + 1) % len(order)])
+        following = order[(now + 1) % len(order)]
+        return replace(state, sorts=_put(state.sorts, state.place, following))
     if key == "S":
-        return _with(state, "reverse", not state.reversed_)
+        return replace(state, reverse=_put(state.reverse, state.place, not state.reversed_))
     return state
 
 
@@ -153,13 +155,15 @@ def _moved(state: ViewState, step: int, rows: Sequence[str]) -> ViewState:
     now = rows.index(state.key) if state.key in rows else (0 if step >= 0 else len(rows) - 1)
     # The first step selects the first row where none was.
     step = step if state.key in rows else 0 if abs(step) == 1 else step
-    return _with(state, "selected", rows[max(0, min(now + step, len(rows) - 1))])
+    return _selected(state, rows[max(0, min(now + step, len(rows) - 1))])
 
 
-def _with(state: ViewState, name: str, value: object) -> ViewState:
-    values = list(getattr(state, name))
-    values[state.place] = value
-    return replace(state, **{name: tuple(values)})
+def _put(values: tuple[T, ...], place: int, value: T) -> tuple[T, ...]:
+    return (*values[:place], value, *values[place + 1 :])
+
+
+def _selected(state: ViewState, key: str | None) -> ViewState:
+    return replace(state, selected=_put(state.selected, state.place, key))
 
 
 def _typed(state: ViewState, key: str) -> ViewState:
@@ -182,7 +186,7 @@ def _back(state: ViewState) -> ViewState:
         return replace(state, detail=False, scroll=0)
     if state.filter:
         return replace(state, filter="")
-    return _with(state, "selected", None)
+    return _selected(state, None)
 
 
 def _reset(state: ViewState) -> ViewState:

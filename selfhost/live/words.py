@@ -127,7 +127,7 @@ def short_name(name: str) -> str:
 def memory(gpu: GpuSnapshot, node: NodeSnapshot) -> tuple[float, float, bool] | None:
     """Used and total bytes of a GPU and whether they are the system's, or None where they are not known.
 
-    A board that shares its memory with the processor has no figure of its own (GB10): main memory stands in, and says so.
+    A board that shares its memory with the processor has no figure of its own (GB10): main memory stands in.
     """
     used, total = number(gpu.fast.memory_used_bytes), number(gpu.identity.memory_total_bytes)
     if used is not None and total is not None:

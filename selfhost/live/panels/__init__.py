@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from selfhost.live.glyphs import Glyphs
 from selfhost.live.layout import Column, Row
 from selfhost.live.panels import checks, engines, gpus, processes
+from selfhost.live.panels.gpus import Made
 from selfhost.live.seen import Seen
 from selfhost.live.state import Panel, ViewState
 
-_PANELS = {"gpus": gpus, "processes": processes, "engines": engines, "checks": checks}
+_COLUMNS: dict[Panel, tuple[Column, ...]] = {
+    "gpus": gpus.COLUMNS, "processes": processes.COLUMNS, "engines": engines.COLUMNS, "checks": checks.COLUMNS,
+}  # fmt: skip
+_ROWS: dict[Panel, Callable[[Seen, Glyphs], Made]] = {
+    "gpus": gpus.rows, "processes": processes.rows, "engines": engines.rows, "checks": checks.rows,
+}  # fmt: skip
 
 
 def columns(panel: Panel) -> tuple[Column, ...]:
     """Columns of a panel."""
-    return _PANELS[panel].COLUMNS
+    return _COLUMNS[panel]
 
 
 def sortable(panel: Panel) -> tuple[int, ...]:
@@ -27,7 +34,7 @@ def rows(panel: Panel, seen: Seen, state: ViewState) -> tuple[Row, ...]:
 
     Missing values come last whichever way the list is sorted.
     """
-    made = _PANELS[panel].rows(seen, state.glyphs)
+    made = _ROWS[panel](seen, state.glyphs)
     here = panel == state.panel
     if state.filter:
         made = [(values, block) for values, block in made if any(row.holds(state.filter) for row in block)]

@@ -6,6 +6,7 @@ from selfhost.live import words
 from selfhost.live.glyphs import Glyphs, bar, spark
 from selfhost.live.layout import DIM, LEVEL_STYLES, LOUD, Cell, Column, Row
 from selfhost.live.panels.gpus import Made
+from selfhost.live.rates import engine_rates
 from selfhost.live.seen import EngineLine, Seen
 from selfhost.observation import Missing, number
 
@@ -41,10 +42,7 @@ def _row(line: EngineLine, glyphs: Glyphs) -> Row:
     engine, found = line.engine, line.rates
     level = line.level or "skipped"
     kv = number(engine.kv_usage_ratio)
-    generated = [
-        None if isinstance(value, Missing) else value
-        for value in (_between(line, place) for place in range(1, len(line.past)))
-    ]
+    generated = [_between(line, place) for place in range(1, len(line.past))]
     top = max([value for value in generated if value is not None], default=0.0)
     cells = (
         (f"{glyphs.level(level)} {engine.name}", LEVEL_STYLES[level] if level != "skipped" else "bold"),
@@ -82,8 +80,6 @@ def _verdict(line: EngineLine, glyphs: Glyphs) -> Cell:
 
 
 def _between(line: EngineLine, place: int) -> float | None:
-    from selfhost.live.rates import engine_rates
-
     return number(engine_rates(line.past[place - 1 : place + 1], window=float("inf")).generation)
 
 
