@@ -3,7 +3,13 @@
 Everything here is frozen and knows no clock, no library and no network, so that a recording is as good as the machine.
 """
 
-from selfhost.observation.engine import CacheConfig, EngineAddress, EngineSnapshot, LatencySum
+from selfhost.observation.engine import (
+    CacheConfig,
+    EngineAddress,
+    EngineSnapshot,
+    LatencySum,
+    StartupMemory,
+)
 from selfhost.observation.gpu import (
     BootTotals,
     EccCounts,
@@ -43,6 +49,7 @@ __all__ = [
     "Reading",
     "RemappedRows",
     "SlowReadings",
+    "StartupMemory",
     "XidEvent",
     "known",
     "number",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfhost.observation.reading import NOT_READ, Reading
+from selfhost.observation.reading import NOT_READ, Missing, Reading
+
+# How the reason of a Missing begins where a request was sent and nothing came back in time.
+NO_ANSWER = "no answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,7 @@ class LatencySum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
-    """vllm:cache_config_info: the KV cache as the engine laid it out."""
+    """vllm:cache_config_info: the KV cache as the engine laid it out, of one data-parallel rank."""
 
     gpu_blocks: Reading[int] = NOT_READ
     block_tokens: Reading[int] = NOT_READ
@@ -35,12 +38,35 @@ class EngineAddress:
         pids: its processes, server and workers, as numbered where the GPUs' processes are read.
         engine: `vllm`, `sglang`, `tgi` or `llamacpp`; None where its metrics have to tell.
         gpus: its GPUs as the user named them: indices, UUIDs or PCI addresses.
+        log: file that its output goes to, for what it printed of its memory at start.
     """
 
     url: str
     pids: tuple[int, ...] = ()
     engine: str | None = None
     gpus: tuple[str, ...] = ()
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartupMemory:
+    """What the engine printed of its memory while it started, in bytes on the GPU of its first rank.
+
+    Args:
+        weights_bytes: `Model loading took`, weights and buffers.
+        activation_bytes: peak of the profiling run.
+        non_torch_bytes: what that run added outside torch.
+        graphs_bytes: captured CUDA graphs.
+        kv_available_bytes: `Available KV cache memory`.
+        kv_tokens: `GPU KV cache size`.
+    """
+
+    weights_bytes: int | None = None
+    activation_bytes: int | None = None
+    non_torch_bytes: int | None = None
+    graphs_bytes: int | None = None
+    kv_available_bytes: int | None = None
+    kv_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +82,12 @@ class EngineSnapshot:
         gpu_uuids: GPUs its processes hold, or that the user named; Missing where the two cannot be joined.
         health_status: HTTP status of the health path; Missing where it did not answer.
         metrics_age_seconds: how long ago the metrics below were read; grows while the endpoint does not answer.
-        kv_usage_ratio: share of the KV cache in use.
+        kv_usage_ratio: share of the KV cache in use, of the fullest data-parallel rank.
         sleeping: the engine was put to sleep (vllm:engine_sleep_state), so idle is not stuck.
         first_token: time to first token.
-        canary_seconds: how long a one-token request of ours took; Missing where none was sent or answered.
+        canary_seconds: how long a one-token request of ours took; Missing where none was sent or answered. That none
+            came in time is a Missing that `unanswered` tells from the others.
+        startup: what its log said of memory; Missing without a log.
     """
 
     name: str
@@ -87,3 +115,9 @@ class EngineSnapshot:
     queue_time: Reading[LatencySum] = NOT_READ
     cache: CacheConfig = CacheConfig()
     canary_seconds: Reading[float] = NOT_READ
+    startup: Reading[StartupMemory] = NOT_READ
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a one-token request of ours was sent and had no answer in time."""
+        return isinstance(self.canary_seconds, Missing) and self.canary_seconds.missing.startswith(NO_ANSWER)

@@ -19,7 +19,7 @@ SummaryLevel = Literal["ok", "warn", "critical", "unknown", "skipped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSummary:
-    """One check that is not well: its code, the GPU's index (None for the node or an engine), a sentence, what to do."""
+    """One check that is not well: code, index of the GPU (None for node or engine), a sentence, what to do."""
 
     code: str
     level: SummaryLevel
