@@ -13,6 +13,7 @@ import pytest
 
 from selfhost.cli import app
 from selfhost.cli._errors import run
+from tests.fakes import nvml
 
 GENTLE = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
 
@@ -74,3 +75,35 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], str]:
         return path.read_text(encoding="utf-8")
 
     return stored
+
+
+@pytest.fixture(scope="session")
+def nvml_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where builds of the fake NVML are kept; a test that asks for it is skipped without a C compiler."""
+    if nvml.compiler() is None:
+        pytest.skip("no C compiler (gcc or cc) to build the fake NVML with")
+    return tmp_path_factory.mktemp("nvml")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(nvml_builds: Path) -> Path:
+    """The fake libnvidia-ml.so.1 with every function."""
+    return nvml.build(nvml_builds)
+
+
+@pytest.fixture
+def fake_gpus(nvml_builds: Path, tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """From a scenario's name or text to the environment of a process that sees its GPUs.
+
+    The scenario is copied to the file that FAKE_NVML_SCENARIO names, where a test may edit it (`nvml.rewrite`);
+    functions under `missing = …` are left out of the library. `nvml.trace` reads what FAKE_NVML_TRACE names.
+    """
+
+    def environment(scenario: str) -> dict[str, str]:
+        text = scenario if "=" in scenario else nvml.scenario(scenario)
+        file = tmp_path / "gpus.scenario"
+        nvml.rewrite(file, nvml.expand(text))
+        library = nvml.build(nvml_builds, nvml.missing_in(text))
+        return {**os.environ, **nvml.environment_for(library, file, tmp_path / "nvml.trace")}
+
+    return environment
