@@ -1,8 +1,8 @@
 """Sources -> Observations: one poller thread over NVML with a watchdog, engines beside it, and recordings of both.
 
 - `observe_once(sources, *, deadline_seconds) -> Observation`: in time even when NVML hangs, then with what there is.
-- `watch_once(sources, *, baseline, deadline_seconds, window_seconds) -> tuple[Observation, ...]`: as many observations as
-  the checks ask for.
+- `watch_once(sources, *, baseline, deadline_seconds, window_seconds) -> tuple[Observation, ...]`: as many observations
+  as the checks ask for.
 - `Poller(sources)`: `start()`, `latest()`, `history()`, `stop()`.
 - `Recorder(path)` and `replay(path)`.
 """

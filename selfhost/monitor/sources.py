@@ -24,11 +24,12 @@ class Sources:
         discover_engines: look for further ones among the processes on the GPUs and those that listen.
         plan: what the engine was deployed from.
         kubelet_socket: where pod names come from; no such file is no kubelet, and no fault.
-        proc: root of /proc, that of the host where it is mounted elsewhere in a container.
+        root: what stands before /proc, /sys, /dev, /var and /run: the host's root where a container has it mounted.
         interval_seconds: the fast lane's tick.
         slow_every: the slow lane runs on every Nth tick.
         engine_timeout_seconds: how long one engine may take to answer.
         kernel_log: read the kernel's log for Xids.
+        kernel_log_file: a file of dmesg's or journalctl's output to read instead of /dev/kmsg.
         history_seconds, history_count: what is kept of the past, by whichever is less.
     """
 
@@ -36,10 +37,11 @@ class Sources:
     discover_engines: bool = True
     plan: Plan | None = None
     kubelet_socket: Path = KUBELET_SOCKET
-    proc: Path = Path("/proc")
+    root: Path = Path("/")
     interval_seconds: float = 5.0
     slow_every: int = 3
     engine_timeout_seconds: float = 2.0
     kernel_log: bool = True
+    kernel_log_file: Path | None = None
     history_seconds: float = 900.0
     history_count: int = 900
