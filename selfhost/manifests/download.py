@@ -52,7 +52,7 @@ def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download | N
     if plan.weights.kind != "hub":
         return None
     archive = options.pull_image is None
-    image, because = _image(plan, options)
+    image, because = carrier(plan, options.pull_image)
     return Download(
         image=image,
         image_because=because,
@@ -106,9 +106,10 @@ def _licence(plan: Plan) -> list[Argument]:
     return words
 
 
-def _image(plan: Plan, options: RenderOptions) -> tuple[Image, str]:
-    if options.pull_image is not None:
-        return parse_image(options.pull_image), "as asked; selfhost is installed in it"
+def carrier(plan: Plan, asked: str | None) -> tuple[Image, str]:
+    """An image whose Python runs selfhost.pyz, or that has selfhost, and why this one."""
+    if asked is not None:
+        return parse_image(asked), "as asked; selfhost is installed in it"
     engine = plan.engine
     driver = get_engine(engine.name)
     if driver.pulls(parse_engine(f"{engine.name}@{engine.version}")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -94,8 +95,73 @@ class RenderOptions:
         ),
     )
 
+    monitor_image: str | None = field(
+        default=None,
+        metadata=_option(
+            "--monitor-image",
+            "Image with selfhost[cluster], for the monitor; else the engine's, and selfhost.pyz beside it.",
+            "str",
+            metavar="IMAGE",
+        ),
+    )
+    monitor_namespace: str | None = field(
+        default=None,
+        metadata=_option(
+            "--monitor-namespace",
+            "Namespace of the monitor; that of Prometheus if absent, as both look at the host.",
+            "str",
+        ),
+    )
+    runtime_class: str | None = field(
+        default=None,
+        metadata=_option(
+            "--runtime-class", "RuntimeClass of the monitor, where NVIDIA's is not the node's default.", "str"
+        ),
+    )
+    all_gpu_nodes: bool = field(
+        default=False,
+        metadata=_option(
+            "--all-gpu-nodes", "Monitor every node with NVIDIA GPUs, not the plan's alone.", "flag"
+        ),
+    )
+    host_pid: bool = field(
+        default=True,
+        metadata=_option(
+            "--no-host-pid",
+            "The monitor sees no processes: no names of them, no engines by itself.",
+            "off_flag",
+        ),
+    )
+    monitor_root: bool = field(
+        default=True,
+        metadata=_option(
+            "--monitor-non-root",
+            "The monitor is not root: no pod names from the kubelet's socket.",
+            "off_flag",
+        ),
+    )
+    kernel_log: bool = field(
+        default=False,
+        metadata=_option(
+            "--kernel-log", "The monitor reads /dev/kmsg, for which it has to be privileged.", "flag"
+        ),
+    )
+    dcgm_names: bool = field(
+        default=False,
+        metadata=_option("--dcgm-names", "The monitor adds dcgm-exporter's names of metrics.", "flag"),
+    )
+    api_server: str | None = field(
+        default=None,
+        metadata=_option(
+            "--api-server",
+            "Addresses that `monitor --cluster` comes from: the API server's, which relays it.",
+            "str",
+            metavar="CIDR",
+        ),
+    )
+
     def __post_init__(self) -> None:
-        for image in (self.image, self.pull_image):
+        for image in (self.image, self.pull_image, self.monitor_image):
             if image is not None:
                 parse_image(image)
         for flag, value, pattern in (
@@ -105,6 +171,8 @@ class RenderOptions:
             ("--hub-endpoint", self.hub_endpoint, _URL),
             ("--gateway-namespace", self.gateway_namespace, _LABEL),
             ("--monitoring-namespace", self.monitoring_namespace, _LABEL),
+            ("--monitor-namespace", self.monitor_namespace, _LABEL),
+            ("--runtime-class", self.runtime_class, _NAME),
         ):
             if value is not None and pattern.fullmatch(value) is None:
                 raise UsageError(f"{flag} {value[:80]!r} is not a valid name.")
@@ -112,6 +180,14 @@ class RenderOptions:
             raise UsageError(f"--hub-endpoint {self.hub_endpoint[:80]!r} is not a web address.")
         if self.access_mode not in (None, "ReadWriteOnce", "ReadWriteMany"):
             raise UsageError(f"--access-mode {self.access_mode!r} is not ReadWriteOnce or ReadWriteMany.")
+        if self.kernel_log and not self.monitor_root:
+            raise UsageError(
+                "--kernel-log and --monitor-non-root exclude each other: only root reads /dev/kmsg."
+            )
+        if self.api_server is not None and not _is_network(self.api_server):
+            raise UsageError(
+                f"--api-server {self.api_server[:80]!r} is no range of addresses.", hint="Write 10.0.0.0/28."
+            )
 
 
 def _is_address(url: str) -> bool:
@@ -119,5 +195,13 @@ def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    """Whether it is a range of IP addresses, as a NetworkPolicy takes it."""
+    try:
+        return "/" in text and bool(ip_network(text))
     except ValueError:
         return False
