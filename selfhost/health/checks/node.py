@@ -19,6 +19,8 @@ SLOW_SECONDS = 2.0
 HUNG_SECONDS = 3.0
 # Lowest driver of each CUDA major release.
 DRIVER_FLOORS = {13: 580, 12: 525, 11: 450}
+# Engine -> the release from which its images bring a CUDA major release (vllm#39878; selfhost/engines/vllm/refusals.py).
+IMAGE_CUDA = {"vllm": ((0, 20), 13)}
 
 # nvmlReturn_t of NVML as a whole -> level, what to do, sentence.
 _FAULTS: dict[int, tuple[Level, Action, str]] = {
@@ -181,7 +183,7 @@ def driver(history: History, context: Context) -> list[Check]:
                 source=_CODES,
             )
         ]
-    faults = _floors(node, version, evidence)
+    faults = _floors(node, version, evidence) or _planned(context, version, evidence)
     if context.baseline is not None and context.baseline.driver not in (None, version):
         evidence += f"; {context.baseline.driver} when the baseline was learnt"
     return faults or [
@@ -210,6 +212,28 @@ def _floors(node: NodeSnapshot, version: str, evidence: str) -> list[Check]:
             evidence=evidence,
             action="fix_configuration",
             source=_COMPATIBILITY,
+        )
+    ]
+
+
+def _planned(context: Context, version: str, evidence: str) -> list[Check]:
+    """Whether the driver is old for the CUDA of the image that the plan names."""
+    plan, major = context.plan, re.match(r"(\d+)", version)
+    if plan is None or major is None or plan.gpu.vendor != "NVIDIA" or plan.engine.name not in IMAGE_CUDA:
+        return []
+    release = re.match(r"(\d+)\.(\d+)", plan.engine.version)
+    since, cuda = IMAGE_CUDA[plan.engine.name]
+    if release is None or (int(release[1]), int(release[2])) < since or int(major[1]) >= DRIVER_FLOORS[cuda]:
+        return []
+    return [
+        Check(
+            code="driver",
+            level="critical",
+            message=f"the plan's image ({plan.engine.image.reference}) brings CUDA {cuda}, which needs driver "
+            f"{DRIVER_FLOORS[cuda]} or later; this is {version}",
+            evidence=evidence,
+            action="fix_configuration",
+            source=f"{_COMPATIBILITY}; vllm#39878",
         )
     ]
 
