@@ -31,6 +31,7 @@ def compose_node(
     *,
     call: tuple[str, float] | None,
     hung_after: float,
+    stale_after: float,
     now: float,
     monotonic: float,
 ) -> NodeSnapshot:
@@ -42,10 +43,13 @@ def compose_node(
         kernel_log: its Xids.
         call: the NVML call under way, and its monotonic start.
         hung_after: seconds after which a call under way counts as hung.
+        stale_after: seconds after which a GPU's last readings then count no more.
         now: Unix time.
         monotonic: of the same moment.
     """
-    state, gpus = nvml_state(view, call, hung_after=hung_after, now=now, monotonic=monotonic)
+    state, gpus = nvml_state(
+        view, call, hung_after=hung_after, stale_after=stale_after, now=now, monotonic=monotonic
+    )
     return NodeSnapshot(
         host=facts.host,
         boot_id=facts.boot_id,
@@ -67,9 +71,15 @@ def compose_node(
 
 
 def nvml_state(
-    view: NvmlView, call: tuple[str, float] | None, *, hung_after: float, now: float, monotonic: float
+    view: NvmlView,
+    call: tuple[str, float] | None,
+    *,
+    hung_after: float,
+    stale_after: float,
+    now: float,
+    monotonic: float,
 ) -> tuple[NvmlState, tuple[GpuSnapshot, ...]]:
-    """NVML's own state, and the GPUs: those that were not read since the call began to hang get that as their fault."""
+    """NVML's own state, and the GPUs: those not read for too long because a call hangs get that as their fault."""
     state = NvmlState(fault=view.fault, poll_seconds=view.poll_seconds, failed_calls=view.failed_calls)
     if call is None:
         return state, view.gpus
@@ -81,8 +91,8 @@ def nvml_state(
     if lasted < hung_after:
         return state, view.gpus
     fault = Missing(missing=f"{name} has not returned for {lasted:.0f} s")
-    since = now - lasted
+    oldest = now - stale_after
     gpus = tuple(
-        gpu if gpu.fault or (gpu.fast_at or 0.0) >= since else replace(gpu, fault=fault) for gpu in view.gpus
+        gpu if gpu.fault or (gpu.fast_at or 0.0) >= oldest else replace(gpu, fault=fault) for gpu in view.gpus
     )
     return replace(state, fault=fault), gpus

@@ -84,12 +84,14 @@ class Observer:
         view = self.nvml.view()
         if last and view.fault is NOT_READ:
             view = replace(view, fault=Missing(missing="reading NVML was not finished in the time given"))
+        patience = hung_after_seconds(self._sources.interval_seconds)
         node = compose_node(
             view,
             self._facts,
             self._kernel_log,
             call=call,
-            hung_after=_LAST_SECONDS if last else hung_after_seconds(self._sources.interval_seconds),
+            hung_after=_LAST_SECONDS if last else patience,
+            stale_after=patience,
             now=now,
             monotonic=monotonic,
         )
