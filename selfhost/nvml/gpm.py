@@ -1,0 +1,119 @@
+"""How busy SMs, tensor cores and memory really are, from two GPM samples (Hopper and later): no sleep, ever.
+
+NVML compares two samples taken at least 100 ms apart. The sample of the last poll is kept for this one, so the ratios
+are those of the time between the polls, and the first poll has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ctypes import byref, c_void_p
+from typing import Any
+
+from selfhost.nvml import codes
+from selfhost.nvml.library import Library
+from selfhost.nvml.structs import GPM_V1, GpmMetrics
+from selfhost.observation import Missing, Reading
+from selfhost.observation.reading import ABSENT_CODES
+
+# NVML_GPM_METRIC_SM_UTIL, ANY_TENSOR_UTIL, DRAM_BW_UTIL, percent
+METRICS = (2, 5, 10)
+# Least time between two samples (nvml.h, nvmlGpmMetricsGet).
+SHORTEST_SECONDS = 0.1
+TWO_SAMPLES = Missing(missing="needs two samples: known from the next poll on")
+NO_GPM = Missing(missing="needs GPM, which this board lacks (Hopper and later)", code=3)
+
+Activity = tuple[Reading[float], Reading[float], Reading[float]]
+
+
+class Gpm:
+    """Two samples of one GPU, taken in turn."""
+
+    __slots__ = (
+        "_absent",
+        "_handle",
+        "_last",
+        "_library",
+        "_metrics",
+        "_monotonic",
+        "_sampled_at",
+        "_samples",
+    )
+
+    def __init__(self, library: Library, handle: Any, monotonic: Callable[[], float]) -> None:
+        self._library = library
+        self._handle = handle
+        self._monotonic = monotonic
+        self._samples: list[c_void_p] = []
+        self._sampled_at: float | None = None
+        self._absent: Missing | None = None
+        self._last: Activity = (TWO_SAMPLES, TWO_SAMPLES, TWO_SAMPLES)
+        self._metrics = GpmMetrics()
+        for _ in range(2):
+            sample = c_void_p()
+            code = library.call("nvmlGpmSampleAlloc", byref(sample))
+            if code:
+                self._absent = codes.missing(code)
+                return
+            self._samples.append(sample)
+
+    def read(self) -> Activity:
+        """SM, tensor and memory activity since the last call, as ratios.
+
+        Raises:
+            GpuFault: the GPU is gone.
+        """
+        if self._absent is not None:
+            return (self._absent,) * 3
+        now = self._monotonic()
+        if self._sampled_at is not None and now - self._sampled_at < SHORTEST_SECONDS:
+            return self._last
+        earlier, later = self._samples
+        code = self._library.call("nvmlGpmSampleGet", self._handle, later)
+        if code:
+            self._sampled_at = None
+            return self._failed(code)
+        self._samples = [later, earlier]
+        first = self._sampled_at is None
+        self._sampled_at = now
+        self._last = (TWO_SAMPLES, TWO_SAMPLES, TWO_SAMPLES) if first else self._compare(earlier, later)
+        return self._last
+
+    def _compare(self, earlier: c_void_p, later: c_void_p) -> Activity:
+        metrics = self._metrics
+        metrics.version = GPM_V1
+        metrics.count = len(METRICS)
+        metrics.sample1 = earlier
+        metrics.sample2 = later
+        for entry, metric in zip(metrics.metrics, METRICS, strict=False):
+            entry.metric = metric
+        code = self._library.call("nvmlGpmMetricsGet", byref(metrics))
+        if code:
+            return self._failed(code)
+        sm, tensor, memory = (self._ratio(metrics.metrics[position]) for position in range(len(METRICS)))
+        return sm, tensor, memory
+
+    def _failed(self, code: int) -> Activity:
+        reason = codes.missing(code)
+        if code in ABSENT_CODES:
+            self._absent = reason
+        else:
+            self._library.note(code)
+            if code in codes.GPU_FAULTS:
+                raise codes.GpuFault(reason)
+        return reason, reason, reason
+
+    @staticmethod
+    def _ratio(entry: Any) -> Reading[float]:
+        if entry.code:
+            return codes.missing(entry.code)
+        # Not a number compares false with everything.
+        if 0 <= entry.value <= 100:
+            return float(entry.value) / 100
+        return Missing(missing=f"NVML gave an impossible value ({entry.value} %)")
+
+    def close(self) -> None:
+        """Give the samples back."""
+        for sample in self._samples:
+            self._library.call("nvmlGpmSampleFree", sample)
+        self._samples = []
