@@ -116,11 +116,11 @@ class Gpu:
 
         A board without a reading is not meant: its calls do not count as failed.
         """
-        if not failed or self._library.last_failure in codes.HARMLESS or lane == "static":
+        if not failed or self._library.last_failure in codes.HARMLESS:
             return False
         if failed >= calls:
             return True
-        if lane == "slow":
+        if lane != "fast":
             return False
         fast = snapshot.fast
         readings = (
@@ -143,7 +143,7 @@ class Gpu:
             if reader.fault is not None:
                 raise codes.GpuFault(reader.fault)
             self.forget()
-            self._identified = True
+            self._identified = not self.uuid.startswith("unknown")
             return self.snapshot
         if lane == "fast":
             if self._fast is None:
@@ -182,8 +182,3 @@ class Gpu:
             # What it said while it was failing is no ground for never asking again.
             self.forget()
         self.snapshot = snapshot
-
-    @property
-    def faulty(self) -> bool:
-        """Whether it did not answer when it was last asked."""
-        return self.snapshot.fault is not None

@@ -98,7 +98,7 @@ class IdentityReader:
         total: Reading[int] = memory if isinstance(memory, Missing) else memory[0]
         simple = {key: self._ask(question) for key, question in SIMPLE.items()}
         fields = self._fields()
-        margins = {
+        margins: dict[str, Any] = {
             f"{key}_celsius": value if isinstance(value, Missing) else values.margin_celsius(value)
             for key, value in fields.items()
             if key in MARGINS

@@ -1,8 +1,8 @@
 """The library behind pynvml: loaded, initialised, called by symbol, and able to say which call is under way.
 
-pynvml finds and initialises libnvidia-ml.so.1 and owns its life; readings call the same library's functions with arguments
-that are prepared once. A pynvml getter costs 4 to 8 µs, most of it in making its arguments anew (measured against a fake
-library, 2026-11-21).
+pynvml finds and initialises libnvidia-ml.so.1 and owns its life; readings call the same library's functions with
+arguments that are prepared once. A pynvml getter costs 4 to 8 µs, most of it in making its arguments anew (measured against
+a fake library, 2026-11-21).
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _pynvml() -> ModuleType | Missing:
     # The old package called pynvml installs a folder of the same name over nvidia-ml-py's single file.
     if hasattr(module, "__path__") or not all(hasattr(module, name) for name in NEEDED):
         return Missing(
-            missing=f"the module pynvml ({getattr(module, '__file__', 'no file')}) is not nvidia-ml-py's: uninstall the "
-            "package pynvml and install nvidia-ml-py again"
+            missing=f"the module pynvml ({getattr(module, '__file__', 'no file')}) is not nvidia-ml-py's: uninstall "
+            "the package pynvml and install nvidia-ml-py again"
         )
     return module
 
@@ -134,8 +134,8 @@ def open_library(*, monotonic: Callable[[], float] = time.monotonic) -> Library 
     """Load and initialise NVML in this thread; never raises.
 
     Returns:
-        The library, or a Missing with nvmlReturn_t (12 no library, 9 driver not loaded, 18 library and driver differ, …;
-        None where it is Python's side that is wrong) and what to do about it.
+        The library, or a Missing with nvmlReturn_t (12 no library, 9 driver not loaded, 18 library and driver
+        differ, …; None where it is Python's side that is wrong) and what to do about it.
     """
     pynvml = _pynvml()
     if isinstance(pynvml, Missing):

@@ -52,7 +52,7 @@ class Links:
 
     def _counted(self) -> Reading[tuple[NvLink, ...]]:
         """Links up to the first that is not there."""
-        found = []
+        found: list[NvLink] = []
         for link in range(MOST_LINKS):
             active = self._state(link)
             if isinstance(active, Missing):

@@ -1,8 +1,8 @@
 """One question to one GPU: which functions can answer it, newest first, decided once and remembered.
 
-A `Question` is a constant; `Asked` is it bound to a GPU's handle with its arguments prepared, so that asking again costs one
-call and nothing else. "Not supported" (3) and "function not found" (13) are remembered, nothing else ever is: a lost GPU
-would otherwise become one without sensors.
+A `Question` is a constant; `Asked` is it bound to a GPU's handle with its arguments prepared, so that asking again costs
+one call and nothing else. "Not supported" (3) and "function not found" (13) are remembered, nothing else ever is: a lost
+GPU would otherwise become one without sensors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Polling: the list of GPUs, lane by lane, each GPU published as soon as it is read.
 
 Everything runs in the thread that calls `poll`, and NVML is initialised there too: its state after a fork, or shared by
-threads that come and go, is undefined. A call that hangs holds that thread up and nothing else; `current_call` says which.
+threads that come and go, is undefined. A call that hangs holds that thread up and nothing else; `current_call` says
+which.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class NvmlReader:
         """Read these lanes of every GPU; never raises for what a GPU answers.
 
         A new GPU's static lane is read whether asked for or not. The list of GPUs is read anew with the static and the
-        slow lane, and while a GPU is at fault. The fast lane of all GPUs comes before the slow lane of the first, so
+        slow lane: that is when one that is gone is missed, and when one comes back. The fast lane of all GPUs comes before the slow lane of the first, so
         that a slow call costs no fast reading.
 
         Args:
@@ -122,7 +123,7 @@ class NvmlReader:
             All GPUs seen since the start, in order of index; one that is gone keeps its last readings and has a fault.
         """
         driver = driver_numbers(self.driver_facts().driver_version)
-        if not self._listed or lanes & {"static", "slow"} or any(gpu.faulty for gpu in self._gpus):
+        if not self._listed or lanes & {"static", "slow"}:
             self._list(driver)
         order = sorted(self._gpus, key=lambda gpu: (gpu.late, gpu.index))
         for gpu in order:

@@ -1,4 +1,4 @@
-"""The slow lane of one GPU: what takes NVML long, or seldom changes; fields first, then the calls for what they lack."""
+"""The slow lane of one GPU: what takes NVML long or seldom changes; fields first, then calls for what they lack."""
 
 from __future__ import annotations
 

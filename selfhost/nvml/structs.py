@@ -1,7 +1,7 @@
 """NVML's structs as this package reads them: own declarations, so that the release of nvidia-ml-py does not matter.
 
-Layouts and version words are those of nvml.h r615. `tests/test_nvml.py` holds their sizes against pynvml's. A version word
-is the size of the struct with the version in its top byte.
+Layouts and version words are those of nvml.h r615. `tests/test_nvml.py` holds their sizes against pynvml's. A version
+word is the size of the struct with the version in its top byte.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class GpmMetric(Structure):
     )
 
 
-# NVML_GPM_METRIC_MAX of r615. The library fills the first `count` entries and no more, but has the whole struct's address.
+# NVML_GPM_METRIC_MAX of r615. The library fills the first `count` entries alone; the struct is there as a whole.
 GPM_METRIC_MAX = 477
 
 
