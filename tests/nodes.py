@@ -53,7 +53,8 @@ def processes(index: int) -> tuple[GpuProcess, ...]:
     return (
         GpuProcess(
             pid=4100 + index, memory_bytes=int(68.2 * GIB), name="VLLM::Worker_TP0", pod_uid="3c1b",
-            container_id="c0ffee" * 10 + "abcd", pod=f"llama-70b-{'0' if index < 4 else '1'}", namespace="llm", container="vllm",
+            container_id="c0ffee" * 10 + "abcd",
+            pod=f"llama-70b-{'0' if index < 4 else '1'}", namespace="llm", container="vllm",
         ),
     )  # fmt: skip
 

@@ -40,6 +40,8 @@ TITLES: dict[Panel, str] = {
     "engines": "engines",
     "checks": "checks",
 }
+# Below this many columns what stands at the right ends gives way.
+ROOMY = 72
 # Readings that are this many intervals old are said to be.
 LATE_INTERVALS = 3
 
@@ -134,7 +136,7 @@ def _verdict(seen: Seen, state: ViewState, width: int) -> Text:
         action = words.ACTIONS[worst.action]
         about = "" if worst.gpu is None or "gpu" in worst.message.casefold() else f"gpu {worst.gpu}: "
         cells.append(Cell(text=f"  {about}{worst.message}"))
-        if action:
+        if action and width >= ROOMY:
             return _ends(cells, Cell(text=f" {glyphs.arrow} {action}", style=HEAD), width, state)
     return _ends(cells, Cell(text=f"  {_counts(health.checks)}", style=DIM), width, state)
 
@@ -162,7 +164,7 @@ def _tabs(seen: Seen, state: ViewState, width: int) -> Text:
     right = ""
     if state.filter or state.typing:
         right = f"/{state.filter}"
-    elif seen.gpus:
+    elif seen.gpus and width >= ROOMY:
         right = words.kinds(line.gpu.identity.name for line in seen.gpus)
     return _ends(cells, Cell(text=right, style="bold" if state.filter else DIM), width, state)
 

@@ -13,7 +13,7 @@ COLUMNS = (
     Column(head="  level", width=10),
     Column(head="check", width=20, rank=2, grow=True, most=26),
     Column(head="gpu", width=3, rank=1, right=True),
-    Column(head="what it says", width=24, grow=True, most=1000),
+    Column(head="what it says", width=50, grow=True, most=1000),
     Column(head="what to do", width=22, rank=3),
 )
 

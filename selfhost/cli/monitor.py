@@ -1,0 +1,245 @@
+"""Show what every GPU and engine of this node, or of many nodes, is doing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfhost.cli._monitor_options import (
+    COUNT_SECONDS,
+    SERVE_SECONDS,
+    WATCH_SECONDS,
+    Wanted,
+    checked,
+    engine_address,
+    serve_address,
+)
+from selfhost.cli._options import AT_LEAST, NamedPath, json_option
+
+if TYPE_CHECKING:
+    from selfhost.health import Baseline, Health
+    from selfhost.monitor import Recorder, Sources
+    from selfhost.observation import Observation
+    from selfhost.plan import Plan
+
+# How long the one-shot table waits for NVML and the engines; ours: a call that takes longer is a finding.
+DEADLINE_SECONDS = 10.0
+SECONDS = click.FloatRange(min=0.1, max=86_400)
+FILE = NamedPath(path_type=Path)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="A live view with history, on a terminal; h shows its keys.")
+@json_option
+@click.option(
+    "--interval", type=SECONDS, metavar="S", help="Seconds between readings.  [default: 2; --serve: 5]"
+)
+@click.option(
+    "--count", type=AT_LEAST[1], metavar="N", help="Observe N times; with --json one object a line."
+)
+@click.option(
+    "--record", type=FILE, metavar="FILE", help="Write what is observed to a new FILE (.gz: compressed)."
+)
+@click.option("--replay", type=FILE, metavar="FILE", help="Show a recording instead of this machine.")
+@click.option(
+    "--engine", multiple=True, metavar="URL", help="An engine's address; URL=0,1 names its GPUs too."
+)
+@click.option("--no-engines", is_flag=True, help="Look for no engines.")
+@click.option("--plan", type=FILE, metavar="PLAN", help="plan.json that the engine was deployed from.")
+@click.option("--serve", metavar="[HOST]:PORT", help="Serve Prometheus metrics, until Ctrl-C.")
+@click.option("--dcgm-names", is_flag=True, help="Metrics under dcgm-exporter's names as well.")
+@click.option("--cluster", is_flag=True, help="Read the exporters of a cluster through the Kubernetes API.")
+@click.option("--nodes", metavar="FILE|URL,…", help="Read the exporters at these addresses.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]")
+@click.option("--namespace", metavar="NAME", help="Namespace of the exporters.  [default: every one]")
+@click.option(
+    "--parallel", type=AT_LEAST[1], metavar="N", help="How many nodes are asked at once.  [default: 64]"
+)
+@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds for all nodes together.  [default: 5]")
+def command(**options: Any) -> int:
+    """GPUs through NVML, engines through their own metrics, and the two joined.
+
+    Without an option: once, as a table. A reading that the board or the driver does not have is shown as –; with --json
+    it is an object with the reason and NVML's code. Exit code 5: a GPU is lost or needs a reset, NVML cannot be used or
+    counts no GPU, or an engine that was named does not answer. What else may be wrong is `selfhost health`'s to say.
+    """
+    wanted = checked(Wanted(**options))
+    if wanted.cluster or wanted.nodes is not None:
+        from selfhost.cli._monitor_fleet import many_nodes
+
+        return many_nodes(wanted)
+    if wanted.serve is not None:
+        return _serve(wanted)
+    return _watch(wanted) if wanted.watch else _once(wanted)
+
+
+def _plan(wanted: Wanted) -> Plan | None:
+    if wanted.plan is None:
+        return None
+    from selfhost.plan import read_plan
+
+    return read_plan(wanted.plan)
+
+
+def _baseline() -> Baseline | None:
+    """What this node looked like when it was well, where somebody had it learnt."""
+    from selfhost.health import BaselineError, default_path, read_baseline
+
+    path = default_path()
+    try:
+        return read_baseline(path) if path.exists() else None
+    except (BaselineError, OSError):  # `selfhost health` tells of it; a look at the node goes on without
+        return None
+
+
+def _sources(wanted: Wanted, plan: Plan | None, interval: float) -> Sources:
+    from selfhost.monitor import Sources
+
+    return Sources(
+        engines=tuple(map(engine_address, wanted.engine)), discover_engines=not wanted.no_engines, plan=plan,
+        interval_seconds=wanted.interval or interval,
+    )  # fmt: skip
+
+
+def _judge(history: tuple[Observation, ...], plan: Plan | None, baseline: Baseline | None) -> Health:
+    from selfhost.health import Context, assess
+
+    return assess(history, Context(now=history[-1].at, plan=plan, baseline=baseline))
+
+
+def _once(wanted: Wanted) -> int:
+    from selfhost.cli import _monitor_json, _monitor_table
+    from selfhost.live.seen import see
+
+    plan = _plan(wanted)
+    named = frozenset(engine_address(text).url for text in wanted.engine)
+    baseline = None if wanted.replay else _baseline()
+    history: tuple[Observation, ...] = ()
+    trouble = False
+    with ExitStack() as stack:
+        for history in _histories(wanted, plan, stack):
+            trouble = bool(_monitor_table.troubles(history[-1], named))
+            if wanted.as_json and (wanted.count or 1) > 1:
+                health = _judge(history, plan, baseline)
+                found = _monitor_json.facts(history[-1], health, answers=not trouble, plan=plan)
+                click.echo(_monitor_json.one_line(found))
+    if wanted.as_json and (wanted.count or 1) > 1:
+        return 5 if trouble else 0
+    health = _judge(history, plan, baseline)
+    if wanted.as_json:
+        from selfhost.cli._output import emit_json
+
+        emit_json("monitor", _monitor_json.facts(history[-1], health, answers=not trouble, plan=plan))
+    else:
+        _monitor_table.show(
+            see(history, health), named, recorded=str(wanted.record) if wanted.record else None
+        )
+        if plan is not None:
+            from selfhost.cli._monitor_memory import show_memory
+
+            show_memory(history[-1], plan)
+    return 5 if trouble else 0
+
+
+def _histories(wanted: Wanted, plan: Plan | None, stack: ExitStack) -> Iterator[tuple[Observation, ...]]:
+    """The history after each observation; of a recording only the last one."""
+    from selfhost.monitor import Recorder, observe_once
+
+    if wanted.replay is not None:
+        yield _recording(wanted.replay)[-900:]
+        return
+    sources = _sources(wanted, plan, COUNT_SECONDS)
+    recorder = stack.enter_context(Recorder(wanted.record)) if wanted.record else None
+    if (wanted.count or 1) == 1:
+        observation = observe_once(sources, deadline_seconds=DEADLINE_SECONDS)
+        if recorder:
+            recorder.write(observation)
+        yield (observation,)
+        return
+    for history in _polled(sources, wanted.count or 1, stack):
+        if recorder:
+            recorder.write(history[-1])
+        yield history
+
+
+def _polled(sources: Sources, count: int, stack: ExitStack) -> Iterator[tuple[Observation, ...]]:
+    """The history after each of `count` readings of a poller."""
+    import queue
+
+    from selfhost.monitor import Poller
+
+    ready: queue.SimpleQueue[tuple[Observation, ...]] = queue.SimpleQueue()
+    poller = Poller(sources, listeners=(lambda _, history: ready.put(history),))
+    stack.callback(poller.stop)
+    poller.start()
+    for _ in range(count):
+        yield ready.get()
+
+
+def _recording(path: Path) -> tuple[Observation, ...]:
+    from selfhost.monitor import RecordingError, replay
+
+    observations = tuple(replay(path, on_truncated=lambda told: click.echo(f"Note: {told}", err=True)))
+    if not observations:
+        raise RecordingError(
+            f"{path} holds no observation.", hint="`selfhost monitor --record FILE` writes a new one."
+        )
+    return observations
+
+
+def _watch(wanted: Wanted) -> int:
+    import time
+
+    from selfhost.live.run import watch
+    from selfhost.live.source import Live, Replay
+    from selfhost.live.state import ViewState
+    from selfhost.live.terminal import require_terminal
+
+    require_terminal(os.environ)
+    plan = _plan(wanted)
+    if wanted.replay is not None:
+        recorded = Replay(_recording(wanted.replay), time.monotonic)
+        watch(
+            recorded, lambda history: _judge(history, plan, None), environ=os.environ, now=time.time,
+            state=ViewState(replay=True),
+        )  # fmt: skip
+        return 0
+    from selfhost.monitor import Poller, Recorder
+
+    baseline = _baseline()
+    sources = _sources(wanted, plan, WATCH_SECONDS)
+    with ExitStack() as stack:
+        poller = Poller(sources)
+        if wanted.record:
+            recorder = stack.enter_context(Recorder(wanted.record))
+            poller.listen(lambda seen, _: _written(recorder, seen))
+        stack.callback(poller.stop)
+        poller.start()
+        interval = sources.interval_seconds
+        watch(
+            Live(poller), lambda history: _judge(history, plan, baseline), environ=os.environ, now=time.time,
+            state=ViewState(
+                interval=interval, began=interval, recording=str(wanted.record) if wanted.record else None
+            ),
+        )  # fmt: skip
+    return 0
+
+
+def _written(recorder: Recorder, observation: Observation) -> None:
+    recorder.write(observation)
+
+
+def _serve(wanted: Wanted) -> int:
+    from selfhost.exporter import serve
+    from selfhost.monitor import Poller
+
+    host, port = serve_address(wanted.serve or "")
+    plan = _plan(wanted)
+    poller = Poller(_sources(wanted, plan, SERVE_SECONDS))
+    serve(poller, host, port, dcgm_names=wanted.dcgm_names, baseline=_baseline(), plan=plan)
+    return 0
