@@ -56,7 +56,7 @@ def _rich_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[st
         grid.add_column(Text(head), justify=align, no_wrap=index != wrap, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False, emoji=False, markup=False, width=_width())
+    console = Console(highlight=False, emoji=False, markup=False, width=width())
     console.print(Padding(grid, (0, 0, 0, INDENT), expand=False))
 
 
@@ -64,9 +64,9 @@ def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[s
     heads = tuple(head for head, _ in columns)
     widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
     others = INDENT + sum(widths) - widths[wrap] + GAP * (len(widths) - 1)
-    widths[wrap] = max(NARROWEST, min(widths[wrap], _width() - others))
+    widths[wrap] = max(NARROWEST, min(widths[wrap], width() - others))
     for row in (heads, *rows):
-        lines = _folded(row[wrap], widths[wrap])
+        lines = folded(row[wrap], widths[wrap])
         for number, line in enumerate(lines):
             cells = [line if index == wrap else cell if number == 0 else "" for index, cell in enumerate(row)]
             placed = [
@@ -76,7 +76,7 @@ def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[s
             click.echo((" " * INDENT + (" " * GAP).join(placed)).rstrip())
 
 
-def _folded(text: str, width: int, *, cut: bool = True) -> list[str]:
+def folded(text: str, width: int, *, cut: bool = True) -> list[str]:
     """A cell's lines: broken between words, and, to `cut`, within a word that is wider than the column."""
     lines = [""]
     for word in text.split(" "):
@@ -93,23 +93,23 @@ def _folded(text: str, width: int, *, cut: bool = True) -> list[str]:
 
 def facts(rows: Mapping[str, str]) -> None:
     """Print names and values in two columns, long values wrapped between words: a path is copied whole."""
-    width = max(map(len, rows)) + 4
+    left = max(map(len, rows)) + 4
     for name, value in rows.items():
         shown = "".join(char if char.isprintable() else "�" for char in value)
-        lines = _folded(shown, _width() - width, cut=False)
-        click.echo(f"  {name:<{width - 4}}  {lines[0]}")
+        lines = folded(shown, width() - left, cut=False)
+        click.echo(f"  {name:<{left - 4}}  {lines[0]}")
         for line in lines[1:]:
-            click.echo(" " * width + line)
+            click.echo(" " * left + line)
 
 
 def say(text: str) -> None:
     """Print a paragraph, wrapped like the tables."""
-    click.echo("\n".join(_folded(text, _width())))
+    click.echo("\n".join(folded(text, width())))
 
 
 def headline(text: str, *, good: bool | None = None) -> None:
     """Print the answer: the first line of a result, coloured on a terminal when it is good or bad news."""
-    wrapped = "\n".join(_folded(text, _width()))
+    wrapped = "\n".join(folded(text, width()))
     if good is None or not colours():
         click.echo(wrapped)
     else:
@@ -123,11 +123,11 @@ def colours() -> bool:
 
 def next_step(command: str, why: str) -> None:
     """Print the last line of a result: the command that leads on."""
-    gap = " " * 4 if len(command) + len(why) + 10 <= _width() else "\n      "
+    gap = " " * 4 if len(command) + len(why) + 10 <= width() else "\n      "
     click.echo(f"\nNext: {command}{gap}{why}")
 
 
-def _width() -> int:
+def width() -> int:
     """Columns to write in: COLUMNS, the terminal's, or 80; shutil's own answer would load five compressors."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) > 0:

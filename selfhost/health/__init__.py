@@ -8,6 +8,7 @@ from selfhost.health.baseline import (
     read_baseline,
     write_baseline,
 )
+from selfhost.health.learn import learn
 from selfhost.health.types import LEVELS, Action, Check, Checker, Context, Health, History, Level
 from selfhost.health.verdict import assess, exit_code, verdict_of, worst_first
 
@@ -26,6 +27,7 @@ __all__ = [
     "assess",
     "default_path",
     "exit_code",
+    "learn",
     "read_baseline",
     "verdict_of",
     "worst_first",

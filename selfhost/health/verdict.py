@@ -28,9 +28,10 @@ def assess(history: History, context: Context, suppressions: tuple[Suppression, 
     """
     found = [check for checker in checkers() for check in checker(history, context)]
     if suppressions:
-        from selfhost.health.suppressions import apply
+        from selfhost.health.suppressions import apply, expired
 
         found = apply(suppressions, found, history[-1].node, now=context.now)
+        found += expired(suppressions, now=context.now)
     checks = worst_first(found)
     return Health(verdict=verdict_of(checks), checks=checks, host=history[-1].node.host)
 

@@ -19,7 +19,7 @@ SLOW_SECONDS = 2.0
 HUNG_SECONDS = 3.0
 # Lowest driver of each CUDA major release.
 DRIVER_FLOORS = {13: 580, 12: 525, 11: 450}
-# Engine -> the release from which its images bring a CUDA major release (vllm#39878; selfhost/engines/vllm/refusals.py).
+# Engine -> the release from which its images bring a CUDA major release (vllm#39878).
 IMAGE_CUDA = {"vllm": ((0, 20), 13)}
 
 # nvmlReturn_t of NVML as a whole -> level, what to do, sentence.

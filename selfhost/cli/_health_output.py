@@ -1,0 +1,128 @@
+"""How a verdict is printed: worst first with what to do, or as one line for Nagios."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from selfhost.cli._output import colours, folded, width
+from selfhost.health import LEVELS, Action, Check, Health, Level
+
+# Actions as people are told them.
+WORDS: dict[Action, str] = {
+    "none": "",
+    "fix_configuration": "fix the configuration",
+    "check_application": "check the application",
+    "restart_engine": "restart the engine",
+    "reset_gpu": "reset the GPU",
+    "reboot_node": "reboot the node",
+    "inspect_hardware": "inspect the hardware",
+}
+_COLOURS: dict[Level, str] = {"critical": "red", "warn": "yellow", "unknown": "magenta", "ok": "green"}
+_INDENT = 10
+
+
+def show(health: Health, *, code: int, verbose: bool) -> None:
+    """Print a verdict for people.
+
+    Args:
+        health: the verdict.
+        code: exit code, which the last line names where it is not 0.
+        verbose: print every check, with its source.
+    """
+    faults = [check for check in health.checks if verbose or check.level in ("critical", "warn", "unknown")]
+    if not faults or (verbose and health.verdict == "ok"):
+        _paint("ok", f"{'OK':<{_INDENT}}{_well(health)}")
+    for check in faults:
+        _show(check, verbose=verbose)
+    click.echo(_counts(health, code))
+
+
+def _well(health: Health) -> str:
+    done = sum(check.level == "ok" for check in health.checks)
+    return f"{health.host or 'this node'}: {done} checks, nothing wrong"
+
+
+def _show(check: Check, *, verbose: bool) -> None:
+    lines = folded(_printable(check.message), width() - _INDENT)
+    _paint(check.level, f"{check.level.upper():<{_INDENT}}{lines[0]}")
+    for line in lines[1:]:
+        click.echo(" " * _INDENT + line)
+    told = [check.evidence] if check.evidence else []
+    if verbose:
+        told.append(f"{check.code}; {check.source}")
+    for text in told:
+        for line in folded(_printable(text), width() - _INDENT - 2):
+            click.echo(" " * (_INDENT + 2) + line)
+    if WORDS[check.action]:
+        click.echo(" " * _INDENT + f"→ {WORDS[check.action]}")
+
+
+def _paint(level: Level, line: str) -> None:
+    if colours() and level in _COLOURS:
+        click.echo(click.style(line[:_INDENT], fg=_COLOURS[level], bold=True) + line[_INDENT:])
+    else:
+        click.echo(line)
+
+
+def _counts(health: Health, code: int) -> str:
+    """`ok 23 · unknown 2 (reason) · skipped 4        exit 5`."""
+    count = Counter(check.level for check in health.checks)
+    parts = []
+    for level in LEVELS:
+        if not count[level] and level != "ok":
+            continue
+        text = f"{level} {count[level]}"
+        if level == "skipped" and (reason := _log_reason(health)):
+            text += f" ({reason})"
+        parts.append(text)
+    left, right = " · ".join(parts), f"exit {code}"
+    return left if not code else f"{left}{' ' * max(4, width() - len(left) - len(right))}{right}"
+
+
+def _log_reason(health: Health) -> str:
+    """That there is no kernel log is said even in short: Xids of before are not known without it."""
+    return next(
+        (
+            "no kernel log"
+            for check in health.checks
+            if check.code == "kernel-log" and check.level == "skipped"
+        ),
+        "",
+    )
+
+
+def nagios_line(health: Health) -> str:
+    """One line as Nagios' plugins print it: the worst finding, how many more there are, and the counts."""
+    words: dict[Level, str] = {
+        "critical": "CRITICAL",
+        "warn": "WARNING",
+        "unknown": "UNKNOWN",
+        "ok": "OK",
+        "skipped": "UNKNOWN",
+    }
+    faults = [check for check in health.checks if check.level in ("critical", "warn", "unknown")]
+    if faults:
+        text = faults[0].message
+        if WORDS[faults[0].action]:
+            text += f" -> {WORDS[faults[0].action]}"
+        if len(faults) > 1:
+            text += f"; {len(faults) - 1} more"
+    elif health.verdict == "ok":
+        text = _well(health)
+    else:
+        text = "nothing could be checked"
+    count = Counter(check.level for check in health.checks)
+    data = " ".join(f"{level}={count[level]}" for level in LEVELS)
+    return f"{words[health.verdict]}: {_plain(text)} | {data}"
+
+
+def _plain(text: str) -> str:
+    """Text without what would end the line or begin the performance data."""
+    return _printable(text).replace("|", "/")
+
+
+def _printable(text: str) -> str:
+    """Names come from drivers, logs and other people's processes: nothing in them moves the cursor."""
+    return "".join(char if char.isprintable() else "�" for char in text)
