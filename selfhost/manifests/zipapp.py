@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ class Part:
     Args:
         commands: names of the commands in it.
         shallow: modules of which what their functions import stays behind.
+        closed: packages that list their own modules, of which only what somebody imports by name comes along.
         needed: distribution of the image -> least major version.
         option: of `selfhost render`, names an image that has selfhost.
         distributions: module of somebody else's -> its distribution; the module is one file and travels along.
@@ -38,6 +40,7 @@ class Part:
 
     commands: tuple[str, ...]
     shallow: frozenset[str]
+    closed: frozenset[str] = frozenset()
     needed: tuple[tuple[str, int], ...]
     option: str
     distributions: tuple[tuple[str, str], ...] = ()
@@ -52,6 +55,7 @@ PULL = Part(
 MONITOR = Part(
     commands=("monitor", "health"),
     shallow=frozenset(),
+    closed=frozenset(("selfhost.model.families",)),  # a plan is read, not made: no architecture is needed
     needed=(("click", 8), ("prometheus_client", 0), ("rich", 13)),
     option="--monitor-image",
     distributions=(("pynvml", "nvidia-ml-py"),),  # BSD, one file that begins with its licence
@@ -171,6 +175,11 @@ def _foreign(module: str, distribution: str) -> bytes:
     return Path(str(found[0].locate())).read_bytes()
 
 
+def _packed_bytes(name: str, data: bytes) -> int:
+    """What a file takes in an archive: its header, its entry in the list at the end (APPNOTE.TXT 4.3) and its bytes."""
+    return 30 + 46 + 2 * len(name.encode()) + len(zlib.compress(data, 9))
+
+
 def _zip(files: dict[str, bytes], part: Part) -> bytes:
     out = io.BytesIO()
     out.write(_HEAD.format(first=part.commands[0]).encode())
@@ -201,7 +210,7 @@ def modules(part: Part = PULL) -> dict[str, tuple[Path, bytes]]:
             source = path.read_bytes()
             found[name] = path, source
             wanted += [name.rpartition(".")[0], *imported(ast.parse(source), deep=name not in part.shallow)]
-            if b"iter_modules(__path__)" in source:
+            if b"iter_modules(__path__)" in source and name not in part.closed:
                 wanted += [f"{name}.{beside.stem}" for beside in sorted(path.parent.iterdir())]
     return found
 

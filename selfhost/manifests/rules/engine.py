@@ -115,7 +115,7 @@ def _plan(plan: Plan) -> Iterable[Alert]:
         severity="warning",
         action="fix_configuration",
         summary=f"{_WHICH} takes {{{{ $value | humanize1024 }}}}B more for {{{{ $labels.term }}}} than was planned.",
-        runbook=f"More than the {certainty} bytes that the plan was unsure of: less KV cache or headroom than counted on. "
+        runbook=f"More than the {certainty} bytes that the plan was unsure of: less KV cache than counted on. "
         "Compare the engine's start-up log with the bill in plan.json; another version or flag is the usual cause.",
     )
     yield Alert(
