@@ -17,20 +17,32 @@ import struct
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 SONAME = "libnvidia-ml.so.1"
 HERE = Path(__file__).parent
 SCENARIOS = HERE / "scenarios"
 
-_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
+_FLAGS = (
+    "-std=c11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-pthread",
+)
 _TRACE_HEADER = struct.Struct("=8sII")
 
 
 def compiler() -> str | None:
     """The C compiler of this machine: $CC, gcc or cc; None without one."""
-    return next((found for name in (os.environ.get("CC"), "gcc", "cc") if name and (found := shutil.which(name))), None)
+    return next(
+        (found for name in (os.environ.get("CC"), "gcc", "cc") if name and (found := shutil.which(name))),
+        None,
+    )
 
 
 def scenario(name: str) -> str:
@@ -57,7 +69,9 @@ def build(directory: Path, missing: Collection[str] = ()) -> Path:
     if command is None:
         raise RuntimeError("no C compiler: gcc or cc")
     sources = sorted(path for path in HERE.iterdir() if path.suffix in (".c", ".h", ".def"))
-    mark = hashlib.sha256(b"".join(path.read_bytes() for path in sources) + ",".join(sorted(missing)).encode())
+    mark = hashlib.sha256(
+        b"".join(path.read_bytes() for path in sources) + ",".join(sorted(missing)).encode()
+    )
     library = directory / mark.hexdigest()[:16] / SONAME
     if library.exists():
         return library
@@ -66,9 +80,9 @@ def build(directory: Path, missing: Collection[str] = ()) -> Path:
     hidden = "".join(f" {name};" for name in sorted(missing))
     exports.write_text(f"{{ global: nvml*; local:{hidden} *; }};\n", encoding="utf-8")
     unfinished = library.with_name(f"{SONAME}.{os.getpid()}")
+    linking = (f"-Wl,-soname,{SONAME}", f"-Wl,--version-script={exports}", "-o", os.fspath(unfinished))
     ran = subprocess.run(
-        [command, *_FLAGS, f"-Wl,-soname,{SONAME}", f"-Wl,--version-script={exports}", "-o", unfinished]
-        + [path for path in sources if path.suffix == ".c"],
+        [command, *_FLAGS, *linking, *(os.fspath(path) for path in sources if path.suffix == ".c")],
         capture_output=True,
         text=True,
         check=False,
@@ -82,7 +96,10 @@ def build(directory: Path, missing: Collection[str] = ()) -> Path:
 def expand(text: str) -> str:
     """A scenario's text with what it includes in place of its lines `include = …`."""
     return re.sub(
-        r"^include\s*=\s*(\S+)\.scenario\s*$", lambda found: expand(scenario(found[1])), text, flags=re.MULTILINE
+        r"^include\s*=\s*(\S+)\.scenario\s*$",
+        lambda found: expand(scenario(found[1])),
+        text,
+        flags=re.MULTILINE,
     )
 
 
@@ -158,13 +175,9 @@ def trace(path: Path) -> Trace:
     calls: dict[str, dict[int | None, int]] = {}
     for i, name in enumerate(names):
         row = counts[i * columns : (i + 1) * columns]
-        found: dict[int | None, int] = {gpu if gpu < columns - 1 else None: n for gpu, n in enumerate(row) if n}
+        found: dict[int | None, int] = {
+            gpu if gpu < columns - 1 else None: n for gpu, n in enumerate(row) if n
+        }
         if found:
             calls[name] = found
     return Trace(calls=calls)
-
-
-@cache
-def shared_build(directory: Path, missing: tuple[str, ...] = ()) -> Path:
-    """build() that remembers its answer, for one test session."""
-    return build(directory, missing)

@@ -30,6 +30,7 @@ enum {
 typedef struct { uint64_t total, free, used; } Memory;
 typedef struct { uint32_t version; uint64_t total, reserved, free, used; } MemoryV2;
 typedef struct { uint64_t total, free, used; } Bar1Memory;
+typedef struct { uint64_t protected_kib, unprotected_kib; } ProtectedMemory;
 typedef struct { uint32_t gpu, memory; } Utilization;
 typedef struct { uint32_t pid; uint64_t used; } ProcessV1;
 typedef struct { uint32_t pid; uint64_t used; uint32_t gpu_instance, compute_instance; } Process;

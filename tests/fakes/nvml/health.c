@@ -319,9 +319,11 @@ API nvmlGpmMigSampleGet(nvmlDevice_t device, unsigned gpu_instance, Sample *samp
 }
 
 API nvmlGpmMetricsGet(GpmMetrics *metrics) {
-    BEGIN(nvmlGpmMetricsGet);
-    if (!metrics || metrics->version != 1) return leave(ARGUMENT_VERSION_MISMATCH);
+    if (!metrics || metrics->version != 1) return ARGUMENT_VERSION_MISMATCH;
     const Sample *earlier = metrics->earlier, *later = metrics->later;
+    bool taken = later && later->taken; /* counted as a call on the GPU that was sampled */
+    nvmlReturn_t fault = taken ? begin_device(F_nvmlGpmMetricsGet, later->device) : begin(F_nvmlGpmMetricsGet);
+    if (fault != SUCCESS) return fault;
     if (!earlier || !later || !earlier->taken || !later->taken || earlier->device != later->device)
         return leave(INVALID_ARGUMENT);
     for (uint32_t i = 0; i < metrics->count; i++) {

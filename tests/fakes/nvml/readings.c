@@ -101,6 +101,14 @@ API nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, Bar1Memory *memory) {
     return leave(result);
 }
 
+/* What a board with confidential computing has to say; elsewhere the keys are absent. */
+API nvmlDeviceGetConfComputeMemSizeInfo(nvmlDevice_t device, ProtectedMemory *memory) {
+    BEGIN_DEVICE(nvmlDeviceGetConfComputeMemSizeInfo, device);
+    if (!memory) return leave(INVALID_ARGUMENT);
+    nvmlReturn_t result = get_u64(device, "mem.protected_kib", &memory->protected_kib);
+    return leave(result == SUCCESS ? get_u64(device, "mem.unprotected_kib", &memory->unprotected_kib) : result);
+}
+
 /* Clocks ---------------------------------------------------------------------------------------------------------- */
 
 static nvmlReturn_t clock_mhz(nvmlDevice_t device, const char *family, unsigned type, uint32_t *mhz) {

@@ -380,7 +380,7 @@ nvmlReturn_t scenario_open(void) {
 
 static bool changed(void) {
     struct stat status;
-    if (stat(now.path, &status) != 0) return false; /* in the middle of being replaced */
+    if (stat(now.path, &status) != 0 || status.st_size == 0) return false; /* in the middle of being written */
     return status.st_ino != now.seen.st_ino || status.st_size != now.seen.st_size ||
            status.st_mtim.tv_sec != now.seen.st_mtim.tv_sec || status.st_mtim.tv_nsec != now.seen.st_mtim.tv_nsec;
 }
