@@ -14,8 +14,8 @@ from selfhost.observation import Missing, Reading
 from selfhost.observation.reading import ABSENT_CODES, FUNCTION_NOT_FOUND
 
 FUNCTION = "nvmlDeviceGetFieldValues"
-# nvmlFieldValue_t: field, scope, timestamp, latency, type, code, and the union as eight bytes.
-ENTRY = Struct("=IIqqIIQ")
+# Of nvmlFieldValue_t: type, code, and the union as eight bytes; field, scope, timestamp and latency are passed over.
+ENTRY = Struct("=24xIIQ")
 # Scope of an NVLink counter that sums over the links (nvml.h; UINT_MAX).
 ALL_LINKS = 0xFFFFFFFF
 
@@ -111,13 +111,13 @@ class Fields:
         if code:
             return self._all_failed(code)
         absent = len(self._absent)
-        for name, (_, _, _, _, kind, failed, raw) in zip(
-            self._names, ENTRY.iter_unpack(self._array), strict=True
-        ):
+        for name, (kind, failed, raw) in zip(self._names, ENTRY.iter_unpack(self._array), strict=True):
             if failed:
                 values[name] = self._failed(name, failed)
+            elif kind == 3:
+                values[name] = raw
             else:
-                values[name] = raw if kind == 3 else value_of(kind, raw)
+                values[name] = raw & 0xFFFFFFFF if kind == 1 else value_of(kind, raw)
         if len(self._absent) != absent:
             self._prepare()
         return values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ctypes import byref, c_void_p
+from struct import Struct
 from typing import Any
 
 from selfhost.nvml import codes
@@ -20,10 +21,25 @@ from selfhost.observation.reading import ABSENT_CODES
 METRICS = (2, 5, 10)
 # Least time between two samples (nvml.h, nvmlGpmMetricsGet).
 SHORTEST_SECONDS = 0.1
+# Of nvmlGpmMetric_t: the return code and the value; the metric and its description are passed over.
+METRIC = Struct("=4xId24x")
+ANSWERS = slice(GpmMetrics.metrics.offset, GpmMetrics.metrics.offset + METRIC.size * len(METRICS))
 TWO_SAMPLES = Missing(missing="needs two samples: known from the next poll on")
 NO_GPM = Missing(missing="needs GPM, which this board lacks (Hopper and later)", code=3)
 
 Activity = tuple[Reading[float], Reading[float], Reading[float]]
+
+
+def ratio(failed: int, percent: float) -> Reading[float]:
+    """One metric's answer."""
+    if failed:
+        return codes.missing(failed)
+    # Not a number compares false with everything.
+    return (
+        percent / 100
+        if 0 <= percent <= 100
+        else Missing(missing=f"NVML gave an impossible value ({percent} %)")
+    )
 
 
 class Gpm:
@@ -31,6 +47,8 @@ class Gpm:
 
     __slots__ = (
         "_absent",
+        "_answers",
+        "_compared",
         "_handle",
         "_last",
         "_library",
@@ -48,7 +66,11 @@ class Gpm:
         self._sampled_at: float | None = None
         self._absent: Missing | None = None
         self._last: Activity = (TWO_SAMPLES, TWO_SAMPLES, TWO_SAMPLES)
-        self._metrics = GpmMetrics()
+        self._metrics = GpmMetrics(version=GPM_V1, count=len(METRICS))
+        for entry, metric in zip(self._metrics.metrics, METRICS, strict=False):
+            entry.metric = metric
+        self._answers = memoryview(self._metrics).cast("B")[ANSWERS]
+        self._compared = (byref(self._metrics),)
         for _ in range(2):
             sample = c_void_p()
             code = library.call("nvmlGpmSampleAlloc", byref(sample))
@@ -81,16 +103,12 @@ class Gpm:
 
     def _compare(self, earlier: c_void_p, later: c_void_p) -> Activity:
         metrics = self._metrics
-        metrics.version = GPM_V1
-        metrics.count = len(METRICS)
         metrics.sample1 = earlier
         metrics.sample2 = later
-        for entry, metric in zip(metrics.metrics, METRICS, strict=False):
-            entry.metric = metric
-        code = self._library.call("nvmlGpmMetricsGet", byref(metrics))
+        code = self._library.call("nvmlGpmMetricsGet", *self._compared)
         if code:
             return self._failed(code)
-        sm, tensor, memory = (self._ratio(metrics.metrics[position]) for position in range(len(METRICS)))
+        sm, tensor, memory = (ratio(failed, percent) for failed, percent in METRIC.iter_unpack(self._answers))
         return sm, tensor, memory
 
     def _failed(self, code: int) -> Activity:
@@ -102,15 +120,6 @@ class Gpm:
             if code in codes.GPU_FAULTS:
                 raise codes.GpuFault(reason)
         return reason, reason, reason
-
-    @staticmethod
-    def _ratio(entry: Any) -> Reading[float]:
-        if entry.code:
-            return codes.missing(entry.code)
-        # Not a number compares false with everything.
-        if 0 <= entry.value <= 100:
-            return float(entry.value) / 100
-        return Missing(missing=f"NVML gave an impossible value ({entry.value} %)")
 
     def close(self) -> None:
         """Give the samples back."""

@@ -42,6 +42,7 @@ class Gpu:
         # The lane in which the fault was met: only that lane, read without one, ends it.
         self._fault_lane: Lane | None = None
         self._identified = False
+        self._asked_who = False
         self._silent = False
         self.snapshot = GpuSnapshot(identity=unknown_identity(index, Missing(missing="not read yet")))
 
@@ -91,9 +92,7 @@ class Gpu:
         """
         if self._silent or self.handle is None:
             return False
-        if lane == "static" and self._identified and "static" not in lanes:
-            return False
-        if lane != "static" and lane not in lanes:
+        if lane not in lanes and not (lane == "static" and self._must_identify(lanes)):
             return False
         started = self._monotonic()
         calls, failed = self._library.calls, self._library.failed
@@ -110,6 +109,10 @@ class Gpu:
                 self._succeed(lane, snapshot)
         self.late = self._monotonic() - started > LATE_SECONDS
         return True
+
+    def _must_identify(self, lanes: frozenset[Lane]) -> bool:
+        """Whether it is new, or has not said who it is and there is time for it to be asked again."""
+        return not self._asked_who or (not self._identified and "slow" in lanes)
 
     def _nothing_answered(self, snapshot: GpuSnapshot, lane: Lane, calls: int, failed: int) -> bool:
         """Whether calls failed and none gave anything, as when a container has lost its devices (999 on every call).
@@ -137,6 +140,7 @@ class Gpu:
     def _lane(self, handle: c_void_p, lane: Lane, now: float, *, slow_due: bool) -> GpuSnapshot:
         identity = self.snapshot.identity
         if lane == "static":
+            self._asked_who = True
             reader = IdentityReader(self._library, handle, self._driver)
             identity = kept(identity, reader.read(identity.index))
             self.snapshot = replace(self.snapshot, identity=identity)

@@ -93,9 +93,6 @@ class IdentityReader:
         name = self._ask(tables.NAME, anyway=True)
         pci = self._ask(tables.PCI_ADDRESS, anyway=True)
         serial = self._ask(tables.SERIAL, anyway=True)
-        memory = self._ask(tables.MEMORY)
-        unified = known(name) and UNIFIED.search(name) is not None
-        total: Reading[int] = memory if isinstance(memory, Missing) else memory[0]
         simple = {key: self._ask(question) for key, question in SIMPLE.items()}
         fields = self._fields()
         margins: dict[str, Any] = {
@@ -103,17 +100,23 @@ class IdentityReader:
             for key, value in fields.items()
             if key in MARGINS
         }
+        generation = architecture(self._ask(tables.ARCHITECTURE))
+        gpm = self._ask(tables.GPM_SUPPORT) is True
+        # The last one: a GPU that must be reset fails it and may have answered all the others.
+        memory = self._ask(tables.MEMORY)
+        total: Reading[int] = memory if isinstance(memory, Missing) else memory[0]
+        unified = known(name) and UNIFIED.search(name) is not None
         return GpuIdentity(
             index=index,
             uuid=uuid if known(uuid) else f"unknown-{index}",
             pci_address=pci if known(pci) else "unknown",
             name=name if known(name) else "unknown GPU",
             serial=serial,
-            architecture=architecture(self._ask(tables.ARCHITECTURE)),
+            architecture=generation,
             memory_total_bytes=SHARED_MEMORY if unified and not known(total) else total,
             unified_memory=unified and not known(total),
             nvlink_count=fields["nvlink_count"],
-            tensor_activity=self._ask(tables.GPM_SUPPORT) is True,
+            tensor_activity=gpm,
             **simple,
             **margins,
         )

@@ -1,8 +1,8 @@
 """The library behind pynvml: loaded, initialised, called by symbol, and able to say which call is under way.
 
 pynvml finds and initialises libnvidia-ml.so.1 and owns its life; readings call the same library's functions with
-arguments that are prepared once. A pynvml getter costs 4 to 8 µs, most of it in making its arguments anew (measured against
-a fake library, 2026-11-21).
+arguments that are prepared once. A pynvml getter costs 4 to 8 µs, most of it in making its arguments anew (measured
+against a fake library, 2026-11-21).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Library:
     __slots__ = (
         "_functions",
         "_handle",
-        "_monotonic",
         "_shutdown",
         "calls",
         "current",
         "failed",
         "last_failure",
+        "monotonic",
     )
 
     def __init__(self, handle: Any, shutdown: Callable[[], None], monotonic: Callable[[], float]) -> None:
         self._handle = handle
         self._shutdown = shutdown
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._functions: dict[str, Any] = {}
         self.current: tuple[str, float] | None = None
         self.calls = 0
@@ -66,7 +66,7 @@ class Library:
     def run(self, symbol: str, function: Any, arguments: tuple[Any, ...]) -> int:
         """Call a function that exists; its return code."""
         self.calls += 1
-        self.current = (symbol, self._monotonic())
+        self.current = (symbol, self.monotonic())
         code: int = function(*arguments)
         self.current = None
         return code

@@ -1,8 +1,8 @@
 """One question to one GPU: which functions can answer it, newest first, decided once and remembered.
 
-A `Question` is a constant; `Asked` is it bound to a GPU's handle with its arguments prepared, so that asking again costs
-one call and nothing else. "Not supported" (3) and "function not found" (13) are remembered, nothing else ever is: a lost
-GPU would otherwise become one without sensors.
+A `Question` is a constant; `Asked` is it bound to a GPU's handle with its arguments prepared, so that asking again
+costs one call and nothing else. "Not supported" (3) and "function not found" (13) are remembered, nothing else ever is:
+a lost GPU would otherwise become one without sensors.
 """
 
 from __future__ import annotations
@@ -102,7 +102,12 @@ class Asked(Generic[T]):
         way = self._way
         if way.version:
             self._outputs[0].version = way.version
-        code = self._library.run(way.symbol, self._function, self._arguments)
+        # Library.run without its call: this is what a refresh does most.
+        library = self._library
+        library.calls += 1
+        library.current = (way.symbol, library.monotonic())
+        code = self._function(*self._arguments)
+        library.current = None
         if code == 0:
             self._decided = True
             return way.decode(*self._outputs)

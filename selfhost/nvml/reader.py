@@ -112,8 +112,8 @@ class NvmlReader:
         """Read these lanes of every GPU; never raises for what a GPU answers.
 
         A new GPU's static lane is read whether asked for or not. The list of GPUs is read anew with the static and the
-        slow lane: that is when one that is gone is missed, and when one comes back. The fast lane of all GPUs comes before the slow lane of the first, so
-        that a slow call costs no fast reading.
+        slow lane: that is when one that is gone is missed, and when one comes back. The fast lane of all GPUs comes
+        before the slow lane of the first, so that a slow call costs no fast reading.
 
         Args:
             lanes: which to read.

@@ -1,4 +1,4 @@
-"""Every question by lane, and the functions that answer it, newest first; each names its nvidia-smi `--query-gpu=` column.
+"""Every question by lane, and the functions that answer it, newest first; each names its column of nvidia-smi.
 
 Names, signatures and units: nvml.h r615 as nvidia-ml-py 13.615.71 binds it; deprecations: NVIDIA's list of CUDA 13
 (https://docs.nvidia.com/deploy/nvml-api/api/deprecated.html). Both read 2026-11-21.
