@@ -204,8 +204,9 @@ def _rates(found: rates.EngineRates) -> str:
 
 def _verdict(line: EngineLine) -> str:
     if line.verdict:
-        loud = line.level in ("critical", "warn", "unknown") and line.level is not None
-        return f"{words.LEVEL_WORDS[line.level]}: {line.verdict}" if loud and line.level else line.verdict
+        level = line.told
+        loud = level if level in ("critical", "warn", "unknown") else None
+        return f"{words.LEVEL_WORDS[loud]}: {line.verdict}" if loud else line.verdict
     health, running = line.engine.health_status, line.engine.running
     if isinstance(health, Missing) and isinstance(running, Missing):
         return f"no answer: {health.missing}"

@@ -101,15 +101,18 @@ def _sources(wanted: Wanted, plan: Plan | None, interval: float) -> Sources:
     from selfhost.monitor import Sources
 
     return Sources(
-        engines=tuple(map(engine_address, wanted.engine)), discover_engines=not wanted.no_engines, plan=plan,
+        engines=tuple(map(engine_address, wanted.engine)), discover_engines=not wanted.no_engines and not wanted.engine, plan=plan,
         interval_seconds=wanted.interval or interval,
     )  # fmt: skip
 
 
 def _judge(history: tuple[Observation, ...], plan: Plan | None, baseline: Baseline | None) -> Health:
     from selfhost.health import Context, assess
+    from selfhost.health.suppressions import default_path, read_suppressions
 
-    return assess(history, Context(now=history[-1].at, plan=plan, baseline=baseline))
+    place = default_path()
+    rows = read_suppressions(place) if place.exists() else ()
+    return assess(history, Context(now=history[-1].at, plan=plan, baseline=baseline), rows)
 
 
 def _once(wanted: Wanted) -> int:

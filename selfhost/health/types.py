@@ -35,6 +35,7 @@ class Check:
         code: stable name of the check, such as `gpu-lost`.
         level: see above.
         gpu: index of the GPU, None for the node or an engine.
+        engine: address of the engine, None for the node or a GPU.
         message: one sentence for the person on call.
         evidence: the readings it rests on, with their units.
         action: what to do, from a small stable vocabulary.
@@ -45,6 +46,7 @@ class Check:
     code: str
     level: Level
     gpu: int | None = None
+    engine: str | None = None
     message: str
     evidence: str = ""
     action: Action = "none"

@@ -198,8 +198,8 @@ def _scrolled(lines: list[Text], at: int, room: int) -> list[Text]:
 def _help(width: int, state: ViewState) -> list[Text]:
     lines = [title("keys", width, state.glyphs)]
     for key, what in HELP:
-        for place, text in enumerate(wrapped(what, width - 16)):
-            head = fitted(key if place == 0 else "", 13, state.glyphs)
+        for place, text in enumerate(wrapped(what, width - 18)):
+            head = fitted(key if place == 0 else "", 15, state.glyphs)
             lines.append(line([Cell(text=f"  {head} ", style=HEAD), Cell(text=text)], width, state.glyphs))
     return lines
 

@@ -90,15 +90,24 @@ def engine_rates(snapshots: Sequence[EngineSnapshot], window: float = WINDOW_SEC
     """Rates of one engine over the last `window` seconds."""
     if not snapshots:
         return EngineRates()
-    recent = [one for one in snapshots if one.at >= snapshots[-1].at - window]
-    if len(recent) < 2 and len(snapshots) > 1:  # scraped more seldom than the window is long
-        recent = list(snapshots[-2:])
+    looks = {_read_at(one): one for one in snapshots}  # a scrape that several observations repeat counts once
+    times = sorted(looks)
+    recent = [at for at in times if at >= times[-1] - window]
+    if len(recent) < 2:  # scraped more seldom than the window is long
+        recent = times[-2:]
+    found = [(at, looks[at]) for at in recent]
     return EngineRates(
-        prompt=rate([(one.at, one.prompt_tokens) for one in recent]),
-        generation=rate([(one.at, one.generation_tokens) for one in recent]),
-        preemptions=rate([(one.at, one.preemptions) for one in recent]),
-        first_token_seconds=mean_latency([one.first_token for one in recent]),
+        prompt=rate([(at, one.prompt_tokens) for at, one in found]),
+        generation=rate([(at, one.generation_tokens) for at, one in found]),
+        preemptions=rate([(at, one.preemptions) for at, one in found]),
+        first_token_seconds=mean_latency([one.first_token for _, one in found]),
     )
+
+
+def _read_at(engine: EngineSnapshot) -> float:
+    """When its metrics were read, which is earlier than the scrape where it did not answer."""
+    age = engine.metrics_age_seconds
+    return engine.at if isinstance(age, Missing) else round(engine.at - age, 3)
 
 
 def mean_latency(sums: Sequence[Reading[LatencySum]]) -> Reading[float]:

@@ -47,7 +47,7 @@ def watch(
                 shown, health = history, judge(history)
             state = replace(state, source=source.told())
             width, height = terminal.size()
-            terminal.draw(frame(shown, state, width, height, now(), health))
+            terminal.draw(frame(shown, state, width, height, now(), health), width)
             for key in terminal.wait(TICK_SECONDS):
                 state = _after(key, state, source, shown, health, height)
 

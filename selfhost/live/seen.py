@@ -16,6 +16,10 @@ from selfhost.observation import (
 )
 
 
+# The check that says what limits an engine; it is `ok` where that is how engines work.
+BOUND = "engine-bound"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuLine:
     """A GPU with its past and its worst check; `level` is None where nothing was judged."""
@@ -54,8 +58,20 @@ class EngineLine:
 
     @property
     def verdict(self) -> str:
-        """One sentence: what is wrong with it, or what binds it."""
-        return self.checks[0].message if self.checks else ""
+        """One sentence: what is wrong with it, or what binds it; empty where no check said anything."""
+        binding = [check for check in self.checks if check.code == BOUND and check.level == "ok"]
+        told = self.checks[0] if self.checks and self.checks[0].level in ("critical", "warn") else None
+        said = told or next(iter(binding or self.checks), None)
+        return said.message.removeprefix(f"{self.engine.name}: ") if said else ""
+
+    @property
+    def told(self) -> Level | None:
+        """Level of the check that the verdict is from."""
+        if self.level in ("critical", "warn"):
+            return self.level
+        return (
+            "ok" if any(check.code == BOUND and check.level == "ok" for check in self.checks) else self.level
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +141,8 @@ def _engine(engine: EngineSnapshot, history: Sequence[Observation], checks: Sequ
 
 
 def _about(engine: EngineSnapshot, checks: Sequence[Check]) -> list[Check]:
-    """Checks of this engine: those whose code is an engine's and that name it."""
-    return [check for check in checks if check.code.startswith("engine") and engine.name in check.message]
+    """Checks of this engine, without those that do not apply to it."""
+    return [check for check in checks if check.engine == engine.url and check.level != "skipped"]
 
 
 def worst(checks: Sequence[Check]) -> Level:

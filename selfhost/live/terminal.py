@@ -59,6 +59,7 @@ class Terminal:
         self._drawn: list[str] = []
         self._console = _console(environ)
         self._saved: list[Any] | None = None
+        self._mode: list[Any] = []
         self._before: dict[signal.Signals, Any] = {}
         self._wake = (-1, -1)
         self._wakeup_before = -1
@@ -70,7 +71,7 @@ class Terminal:
         for end in self._wake:
             os.set_blocking(end, False)
         self._wakeup_before = signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        for number in (*_ENDINGS, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH):
+        for number in (signal.SIGINT, *_ENDINGS, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH):
             self._before[number] = signal.signal(number, self._on_signal)
         try:
             self._take()
@@ -87,6 +88,8 @@ class Terminal:
         signal.set_wakeup_fd(self._wakeup_before)
         for end in self._wake:
             os.close(end)
+        if self._ended_by == signal.SIGINT:
+            raise KeyboardInterrupt
         if self._ended_by is not None:
             # The screen is as it was: end as if nobody had listened, so that whoever sent it sees what it did.
             signal.signal(self._ended_by, signal.SIG_DFL)
@@ -99,7 +102,13 @@ class Terminal:
         self._saved = [*mode[:6], list(mode[6])]
         mode[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl-C and Ctrl-Z stay signals
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._keyboard, termios.TCSADRAIN, mode)
+        self._mode = mode
+        self._again()
+
+    def _again(self) -> None:
+        import termios
+
+        termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._mode)
         self._drawn = []
         self._write(_ENTER)
 
@@ -116,11 +125,20 @@ class Terminal:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGTSTP:
             self._stop()
-        elif number in _ENDINGS:
+        elif number == signal.SIGCONT:
+            if (
+                self._saved is not None
+            ):  # after SIGSTOP, which nobody can listen to: the shell had the terminal
+                self._again()
+        elif number == signal.SIGWINCH:
+            self._drawn = []
+        elif (
+            number == signal.SIGINT and self.closed
+        ):  # again: whatever keeps the loop from ending is cut short
+            raise KeyboardInterrupt
+        else:
             self.closed = True
             self._ended_by = signal.Signals(number)
-        else:  # another size, or going on after SIGSTOP, which cannot be listened to
-            self._drawn = []
 
     def _stop(self) -> None:
         """Ctrl-Z: the shell gets its screen; what follows runs once the shell lets this go on."""
@@ -138,31 +156,35 @@ class Terminal:
             return 80, 24
         return (size.columns or 80, size.lines or 24)
 
-    def draw(self, lines: Sequence[Text]) -> None:
-        """Write the lines that differ from those on the screen, in one go."""
-        made = [self._ansi(text) for text in lines]
-        old = self._drawn
-        parts = [] if len(old) == len(made) else ["\x1b[2J"]
-        for place, text in enumerate(made):
-            if parts[:1] == ["\x1b[2J"] or text != old[place]:
-                parts.append(f"\x1b[{place + 1};1H{text}\x1b[0m\x1b[K")
-        self._drawn = made
+    def draw(self, lines: Sequence[Text], width: int) -> None:
+        """Write the lines that differ from those on the screen, in one go.
+
+        Args:
+            lines: from the top.
+            width: columns of the screen. A line that fills them needs no clearing behind it, which would take its
+                last sign away: the cursor stays on it.
+        """
+        made = [f"{self._ansi(text)}\x1b[0m" + ("" if text.cell_len >= width else "\x1b[K") for text in lines]
+        old, self._drawn = self._drawn, made
+        fresh = len(old) != len(made)
+        parts = ["\x1b[2J"] if fresh else []
+        parts += [
+            f"\x1b[{place + 1};1H{text}" for place, text in enumerate(made) if fresh or text != old[place]
+        ]
         if parts:
             self._write("".join(parts))
 
     def _ansi(self, text: Text) -> str:
-        console = self._console
-        system = {"standard": 1, "256": 2, "truecolor": 3}.get(console.color_system or "")
-        parts = []
-        for piece in text.render(console):
-            style = piece.style
-            if style is None or not piece.text:
-                parts.append(piece.text)
-                continue
-            plain = style.without_color if console.no_color or system is None else style
-            from rich.color import ColorSystem
+        from rich.color import ColorSystem
 
-            parts.append(plain.render(piece.text, color_system=ColorSystem(system or 1)))
+        systems = {"256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}
+        system = systems.get(self._console.color_system or "", ColorSystem.STANDARD)
+        parts = []
+        for piece in text.render(self._console):
+            style = piece.style
+            if style is not None and self._console.no_color:
+                style = style.without_color
+            parts.append(style.render(piece.text, color_system=system) if style else piece.text)
         return "".join(parts)
 
     def _write(self, text: str) -> None:

@@ -70,7 +70,7 @@ def _row(line: EngineLine, glyphs: Glyphs) -> Row:
 
 
 def _verdict(line: EngineLine, glyphs: Glyphs) -> Cell:
-    level, sentence = line.level, line.verdict
+    level, sentence = line.told, line.verdict
     if not sentence:
         answered = number(line.engine.health_status)
         sentence = "no verdict" if answered is None else f"its health path answers {answered}; no verdict"

@@ -22,7 +22,7 @@ COLUMNS = (
     Column(head="MHz", width=4, rank=4, right=True),
     Column(head="tensor", width=6, rank=5, right=True),
     Column(head="DRAM", width=4, rank=6, right=True),
-    Column(head="clocks held by", width=10, rank=3, grow=True, most=24),
+    Column(head="clocks held by", width=14, rank=3, grow=True, most=24),
     Column(head="PCIe in/out", width=11, rank=8, right=True),
     Column(head="NVLink in/out", width=13, rank=9, right=True),
     Column(head="given to", width=16, rank=11, grow=True, most=40),
