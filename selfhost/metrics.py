@@ -34,6 +34,7 @@ class Metric:
         name: as exported; a counter's ends in `_total`.
         path: dotted path of the reading in a GpuSnapshot (scope gpu), EngineSnapshot (engine) or NodeSnapshot (node);
             None where the exporter computes it.
+        factor: what the reading is multiplied by to be in the unit of the name.
         labels: labels besides those of the scope.
     """
 
@@ -44,6 +45,7 @@ class Metric:
     path: str | None = None
     labels: tuple[str, ...] = ()
     dcgm: Dcgm | None = None
+    factor: float = 1
 
 
 def _gpu(
@@ -54,6 +56,7 @@ def _gpu(
     kind: Kind = "gauge",
     labels: tuple[str, ...] = (),
     dcgm: Dcgm | None = None,
+    factor: float = 1,
 ) -> Metric:
     return Metric(
         name=f"selfhost_gpu_{name}",
@@ -63,6 +66,7 @@ def _gpu(
         path=path,
         labels=labels,
         dcgm=dcgm,
+        factor=factor,
     )
 
 
@@ -148,12 +152,14 @@ GPU_METRICS: tuple[Metric, ...] = (
         "sm_clock_hertz",
         "Clock of the multiprocessors.",
         "fast.sm_clock_mhz",
+        factor=1e6,
         dcgm=Dcgm(name="DCGM_FI_DEV_SM_CLOCK", scale=1e-6),
     ),
     _gpu(
         "memory_clock_hertz",
         "Clock of the memory.",
         "fast.memory_clock_mhz",
+        factor=1e6,
         dcgm=Dcgm(name="DCGM_FI_DEV_MEM_CLOCK", scale=1e-6),
     ),
     _gpu("clock_reason_active", "1 while the reason holds the clocks down.", None, labels=("reason",)),
@@ -320,13 +326,84 @@ NODE_METRICS: tuple[Metric, ...] = (
 )
 
 METRICS: tuple[Metric, ...] = GPU_METRICS + ENGINE_METRICS + NODE_METRICS
-# Only with --dcgm-names: what dcgm-exporter has and we say otherwise (a counter per Xid instead of the last one).
-DCGM_ONLY: tuple[str, ...] = ("DCGM_FI_DEV_XID_ERRORS",)
+# Values of the label `reason`: bits of the mask of clock event reasons (nvml.h r615), named as dcgm-exporter names
+# those it knows (transformation/clockevents, read 2026-11-21), with the two bits of CUDA 13 that it does not.
+CLOCK_REASONS: dict[int, str] = {
+    0x1: "gpu_idle",
+    0x2: "clocks_setting",
+    0x4: "power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal",
+    0x40: "hw_thermal",
+    0x80: "hw_power_brake",
+    0x100: "display_clocks",
+    0x200: "board_limit",
+    0x400: "reliability",
+}
+# … and of how long each held the clocks down: the fields of BootTotals.
+HELD_DOWN_REASONS: dict[str, str] = {
+    "power_cap": "power_cap_seconds",
+    "thermal": "thermal_seconds",
+    "sync_boost": "sync_boost_seconds",
+    "board_limit": "board_limit_seconds",
+    "low_utilization": "low_utilization_seconds",
+    "reliability": "reliability_seconds",
+    "sw_thermal": "sw_thermal_seconds",
+    "hw_thermal": "hw_thermal_seconds",
+    "hw_power_brake": "power_brake_seconds",
+}
+ECC_KINDS: dict[str, str] = {"corrected": "volatile_corrected", "uncorrected": "volatile_uncorrected"}
+NVLINK_KINDS: dict[str, str] = {
+    "crc": "crc_errors",
+    "replay": "replay_errors",
+    "recovery": "recovery_errors",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DcgmOnly:
+    """What dcgm-exporter has under one name and we under a label: its value is the reading times `scale`.
+
+    Args:
+        path: of the reading in a GpuSnapshot; None where the exporter computes it.
+    """
+
+    name: str
+    kind: Kind
+    path: str | None
+    scale: float = 1
+
+
+# Names of dcgm-exporter's default list and of the opt-in part of it that this exporter has readings for. Not among them
+# is DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL: declared a counter, it is a rate. Violations are in nanoseconds.
+DCGM_ONLY: tuple[DcgmOnly, ...] = (
+    DcgmOnly(name="DCGM_FI_DEV_XID_ERRORS", kind="gauge", path=None),
+    DcgmOnly(name="DCGM_FI_DEV_ECC_SBE_VOL_TOTAL", kind="counter", path="slow.ecc.volatile_corrected"),
+    DcgmOnly(name="DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", kind="counter", path="slow.ecc.volatile_uncorrected"),
+    DcgmOnly(name="DCGM_FI_DEV_ECC_SBE_AGG_TOTAL", kind="counter", path="slow.ecc.aggregate_corrected"),
+    DcgmOnly(name="DCGM_FI_DEV_ECC_DBE_AGG_TOTAL", kind="counter", path="slow.ecc.aggregate_uncorrected"),
+    DcgmOnly(name="DCGM_FI_DEV_RETIRED_PENDING", kind="counter", path="slow.retired_pending"),
+    *(
+        DcgmOnly(
+            name=f"DCGM_FI_DEV_{name}_VIOLATION", kind="counter", path=f"fast.held_down.{field}", scale=1e9
+        )
+        for name, field in (
+            ("POWER", "power_cap_seconds"),
+            ("THERMAL", "thermal_seconds"),
+            ("SYNC_BOOST", "sync_boost_seconds"),
+            ("BOARD_LIMIT", "board_limit_seconds"),
+            ("LOW_UTIL", "low_utilization_seconds"),
+            ("RELIABILITY", "reliability_seconds"),
+        )
+    ),
+)
+DCGM_LABELS = ("gpu", "UUID", "pci_bus_id", "device", "modelName", "Hostname", "hostname")
 
 
 def metric_names(*, dcgm: bool = False) -> frozenset[str]:
     """Every sample name that the exporter can emit."""
     names = {metric.name for metric in METRICS}
     if dcgm:
-        names |= {metric.dcgm.name for metric in METRICS if metric.dcgm} | set(DCGM_ONLY)
+        names |= {metric.dcgm.name for metric in METRICS if metric.dcgm} | {one.name for one in DCGM_ONLY}
     return frozenset(names)

@@ -167,7 +167,7 @@ def _aged(watched: _Watched, now: float) -> EngineSnapshot:
         return EngineSnapshot(
             name=address.url, url=address.url, engine=address.engine or "unknown", at=now, pids=address.pids
         )
-    if watched.in_flight and known(snapshot.metrics_age_seconds):
-        age = snapshot.metrics_age_seconds + max(0.0, now - snapshot.at)
-        return replace(snapshot, metrics_age_seconds=age)
+    if watched.in_flight and now > snapshot.at and known(snapshot.metrics_age_seconds):
+        age = snapshot.metrics_age_seconds + now - snapshot.at
+        return replace(snapshot, at=now, metrics_age_seconds=age)
     return snapshot
