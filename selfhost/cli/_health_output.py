@@ -21,6 +21,8 @@ WORDS: dict[Action, str] = {
 }
 _COLOURS: dict[Level, str] = {"critical": "red", "warn": "yellow", "unknown": "magenta", "ok": "green"}
 _INDENT = 10
+# A hung driver leaves every check unknown; what hangs stands above them.
+_MOST_UNKNOWN = 3
 
 
 def show(health: Health, *, code: int, verbose: bool) -> None:
@@ -34,8 +36,14 @@ def show(health: Health, *, code: int, verbose: bool) -> None:
     faults = [check for check in health.checks if verbose or check.level in ("critical", "warn", "unknown")]
     if not faults or (verbose and health.verdict == "ok"):
         _paint("ok", f"{'OK':<{_INDENT}}{_well(health)}")
+    unknown = [check for check in faults if check.level == "unknown"]
     for check in faults:
-        _show(check, verbose=verbose)
+        if verbose or check.level != "unknown" or check in unknown[:_MOST_UNKNOWN]:
+            _show(check, verbose=verbose)
+    if not verbose and len(unknown) > _MOST_UNKNOWN:
+        click.echo(
+            " " * _INDENT + f"and {len(unknown) - _MOST_UNKNOWN} more that are unknown (-v shows them)"
+        )
     click.echo(_counts(health, code))
 
 

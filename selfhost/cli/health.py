@@ -149,12 +149,16 @@ def _sources(
 ) -> Sources:
     from selfhost.monitor import Sources
     from selfhost.observation import EngineAddress
-    from selfhost.plan import read_plan
 
+    plan = None
+    if plan_file is not None:
+        from selfhost.plan import read_plan
+
+        plan = read_plan(plan_file)
     return Sources(
         engines=tuple(EngineAddress(url=url) for url in engines),
         discover_engines=not no_engines and not engines,
-        plan=read_plan(plan_file) if plan_file is not None else None,
+        plan=plan,
         kernel_log_file=kernel_log,
         engine_timeout_seconds=min(2.0, timeout / 2),
     )

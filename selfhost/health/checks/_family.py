@@ -24,8 +24,8 @@ from selfhost.observation import (
 from selfhost.observation.reading import ABSENT_CODES, NOT_READ
 
 # Besides "not supported" and "no such function": an id or struct version that this driver does not know yet, or not any
-# more (nvml.h r615: invalid argument, argument version mismatch, deprecated), and a counter without a sample yet.
-NOT_HERE = ABSENT_CODES | {2, 25, 26, 21}
+# more (nvml.h r615: invalid argument, not found, argument version mismatch, deprecated), a counter without a sample.
+NOT_HERE = ABSENT_CODES | {2, 6, 21, 25, 26}
 # Consumer and workstation boards, whose users choose persistence mode and ECC as they like. Ours.
 _DESKTOP = re.compile(
     r"GeForce|TITAN|Quadro|RTX A\d|RTX \d{4}|Workstation|Laptop|\bGB10\b|Thor|Orin|\bT[1-9]\d{2,3}\b",
@@ -106,8 +106,7 @@ def family(
     if not gpus:
         return [Check(code=code, level="skipped", message="no GPU answers", source=source)]
     checks: list[Check] = []
-    apart: dict[str, list[int]] = {}
-    waiting: set[str] = set()
+    apart: dict[tuple[Level, str, bool], list[int]] = {}
     fine: list[int] = []
     for trail in gpus:
         result = rule(trail, context)
@@ -115,19 +114,19 @@ def family(
         if not findings:
             fine.append(trail.identity.index)
         for finding in findings:
-            if finding.level == "skipped" and not finding.evidence:
-                apart.setdefault(finding.message, []).append(trail.identity.index)
-                if finding.wants_history:
-                    waiting.add(finding.message)
+            if finding.level in ("skipped", "unknown") and not finding.evidence:
+                key = (finding.level, finding.message, finding.wants_history)
+                apart.setdefault(key, []).append(trail.identity.index)
             else:
                 checks.append(as_check(finding, code=code, source=source, gpu=trail.identity.index))
     if fine:
         message = f"{whom(fine, len(gpus))}: {well}"
         checks.append(Check(code=code, level="ok", message=message, source=source))
-    for reason, indices in apart.items():
+    for (level, reason, waits), indices in apart.items():
         message = f"{whom(indices, len(gpus))}: {reason}"
+        one = indices[0] if level == "unknown" and len(indices) == 1 else None
         checks.append(
-            Check(code=code, level="skipped", message=message, source=source, wants_history=reason in waiting)
+            Check(code=code, level=level, gpu=one, message=message, source=source, wants_history=waits)
         )
     return checks
 
@@ -167,8 +166,8 @@ def unanswered(reading: Missing, what: str, trail: Trail | None = None) -> Findi
         return Finding(level="skipped", message=f"no {what}: {reading.missing}")
     return Finding(
         level="unknown",
-        message=f"{what} could not be read: {reading.missing}",
-        evidence=f"NVML answered {reading.code}" if reading.code is not None else "",
+        message=f"{what} could not be read: {reading.missing}"
+        + (f" ({reading.code})" if reading.code is not None else ""),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from selfhost.health.checks._family import Finding, Trail, family, unanswered
+from selfhost.health.checks._family import NOT_HERE, Finding, Trail, family, unanswered
 from selfhost.health.types import Action, Check, Context, History, Level
 from selfhost.observation import GpuProcess, GpuSnapshot, Missing
 from selfhost.observation.reading import GPU_IS_LOST, RESET_REQUIRED
 
 _COUNT = "baseline of this node; gpud, Meta GCM and AzNHC compare with a configured count (read 2026-11-21)"
 _LOST = "nvml.h r615 error codes 15 and 16 (read 2026-11-21); NVSentinel"
+_READINGS = "nvml.h r615 error codes (read 2026-11-21)"
 _RECOVERY = "NVML field 230, nvml.h r615; DCGM 4.6.0 diagnostics gpu_recovery_state (read 2026-11-21)"
 
 # NVML field 230 -> level, what to do, sentence. 5 to 7 came after DCGM 4.6.
@@ -87,10 +88,15 @@ def count(history: History, context: Context) -> list[Check]:
 
 def lost(history: History, context: Context) -> list[Check]:
     """Whether a GPU as a whole stopped answering."""
-    gpus = history[-1].node.gpus
+    node = history[-1].node
+    gpus = node.gpus
     if not gpus:
         return [Check(code="gpu-lost", level="skipped", message="no GPU is known", source=_LOST)]
-    checks = [_lost(gpu, fault) for gpu in gpus if (fault := gpu.fault or _whole(gpu)) is not None]
+    checks = [
+        _lost(gpu, fault, hanging=node.nvml.stuck_call is not None)
+        for gpu in gpus
+        if (fault := gpu.fault or _whole(gpu)) is not None
+    ]
     if len(checks) < len(gpus):
         fine = len(gpus) - len(checks)
         whole = f"all {len(gpus)} GPUs answer" if not checks else f"{fine} of {len(gpus)} GPUs answer"
@@ -111,11 +117,14 @@ def _whole(gpu: GpuSnapshot) -> Missing | None:
     )
 
 
-def _lost(gpu: GpuSnapshot, fault: Missing) -> Check:
+def _lost(gpu: GpuSnapshot, fault: Missing, *, hanging: bool) -> Check:
     level, action, sentence = _FAULTS.get(
         -1 if fault.code is None else fault.code,
         ("unknown", "none", f"gives no readings: {fault.missing}"),
     )
+    if fault.code is None and not hanging:
+        # It was seen since the start and is not in NVML's list any more, without a word of why.
+        level, action, sentence = "critical", "reboot_node", f"is gone: {fault.missing}"
     if fault.code == 999:
         sentence += (
             " (in a container: the devices may have been taken away, as after systemctl daemon-reload)"
@@ -140,6 +149,40 @@ def _lost(gpu: GpuSnapshot, fault: Missing) -> Check:
 def _processes(gpu: GpuSnapshot) -> tuple[GpuProcess, ...]:
     processes = gpu.slow.processes
     return () if isinstance(processes, Missing) else processes
+
+
+def _failed(trail: Trail, context: Context) -> Finding | None:
+    """Readings that the board has and that failed, whether or not a rule needs them."""
+    failed: dict[int, list[str]] = {}
+    for part in (trail.identity, trail.gpu.fast, trail.gpu.slow):
+        for field in fields(part):
+            reading = getattr(part, field.name)
+            if isinstance(reading, Missing) and reading.code is not None and reading.code not in NOT_HERE:
+                failed.setdefault(reading.code, []).append(field.name)
+    failed.pop(GPU_IS_LOST, None)
+    failed.pop(RESET_REQUIRED, None)
+    if not failed:
+        return None
+    names = "; ".join(f"{code}: {', '.join(sorted(some)[:6])}" for code, some in sorted(failed.items()))
+    right = " (no right to read them: run as root)" if set(failed) == {4} else ""
+    return Finding(
+        level="unknown",
+        message=f"{trail.gpu.label}: {sum(map(len, failed.values()))} readings failed that the board has{right}",
+        evidence=f"NVML code {names}",
+        action="fix_configuration" if right else "none",
+    )
+
+
+def readings(history: History, context: Context) -> list[Check]:
+    """Whether what the boards have can be read."""
+    return family(
+        history,
+        context,
+        code="gpu-readings",
+        source=_READINGS,
+        well="every reading that they have",
+        rule=_failed,
+    )
 
 
 def _recovery(trail: Trail, context: Context) -> Finding | None:
@@ -176,4 +219,4 @@ def recovery(history: History, context: Context) -> list[Check]:
     )
 
 
-CHECKS = (count, lost, recovery)
+CHECKS = (count, lost, readings, recovery)

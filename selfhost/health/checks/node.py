@@ -163,7 +163,8 @@ def driver(history: History, context: Context) -> list[Check]:
     version = node.driver_version
     if isinstance(version, Missing):
         level: Level = "skipped" if node.nvml.fault is not None or version.absent else "unknown"
-        message = f"the driver's version is not known: {version.missing}"
+        reason = "NVML cannot be used" if node.nvml.fault is not None else version.missing
+        message = f"the driver's version is not known: {reason}"
         return [Check(code="driver", level=level, message=message, source=_COMPATIBILITY)]
     evidence = f"driver {version}"
     if known(node.cuda_version):

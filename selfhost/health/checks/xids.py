@@ -155,9 +155,7 @@ def _sentence(
         return f"unrecognised Xid: {row.meaning}", action, level
     if row.code in NVLINK5:
         return _nvlink5(row, last, snapshot)
-    meaning = row.meaning[:1].lower() + row.meaning[1:] if row.meaning[1:2].islower() else row.meaning
-    if row.code == 79:
-        meaning = "fell off the bus"
+    meaning = "fell off the bus" if row.code == 79 else row.meaning
     if row.severity == "app":
         return f"{meaning}: the GPU is well, restart {_whose(last, snapshot, history)}", action, level
     if row.code == 63:
