@@ -121,6 +121,11 @@ def mean(looks: Iterable[Look], uuid: str, read: Callable[[GpuSnapshot], Reading
     return values if isinstance(values, Missing) else statistics.fmean(values)
 
 
+def percent(ratio: float) -> str:
+    """A share for people: 0.98 -> `98 %`."""
+    return f"{100 * ratio:.0f} %"
+
+
 def requests(engine: EngineSnapshot) -> Reading[int]:
     """Running and waiting requests together."""
     if isinstance(engine.running, Missing):
@@ -159,6 +164,7 @@ def said(
     return Check(
         code=code,
         level=level,
+        engine=trail.engine.url,
         message=f"{trail.engine.name}: {message}",
         evidence=evidence,
         action=action,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from itertools import pairwise
 
 from selfhost.health.engine import EngineTrail, Look, samples, trails
 from selfhost.health.types import Context, History
@@ -44,7 +45,7 @@ def busy_power(history: History, engine: EngineSnapshot) -> tuple[BusyPower, ...
 
 def _bands(trail: EngineTrail, looks: tuple[Look, ...]) -> tuple[BusyPower, ...]:
     assert known(trail.gpus)
-    flowing = [after for before, after in zip(looks, looks[1:], strict=False) if _flowed(before, after)]
+    flowing = [after for before, after in pairwise(looks) if _flowed(before, after)]
     bands = []
     for gpu in trail.gpus:
         uuid = gpu.identity.uuid

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from selfhost.health.engine import EngineTrail, Look, every_engine, mean, requests, said
+from selfhost.health.engine import EngineTrail, Look, every_engine, mean, percent, requests, said
 from selfhost.health.engine_power import band_of
 from selfhost.health.types import Check, Context, History
 from selfhost.observation import GpuSnapshot, Missing, Reading, known
@@ -170,9 +170,8 @@ def _at_work(
         at_power += f" of a learnt {band.low_watts:.0f}–{band.high_watts:.0f} W"
     if known(tensor):
         idle = tensor < TENSOR_RATIO and not (known(memory) and memory >= MEMORY_RATIO)
-        words = f"{at_power}, tensor cores {tensor:.0%}" + (
-            f" and memory {memory:.0%} active" if known(memory) else " active"
-        )
+        words = f"{at_power}, tensor cores {percent(tensor)}"
+        words += f" and memory {percent(memory)} active" if known(memory) else " active"
         return not idle, words, drawn
     if isinstance(watts, Missing):
         return None, f"power of {gpu.label} cannot be read ({watts.missing})", drawn
@@ -206,37 +205,33 @@ def _unknown_gpus(trail: EngineTrail, freeze: Freeze, why: Missing) -> Check:
 
 
 def _too_short(trail: EngineTrail, freeze: Freeze) -> Check:
-    message = f"requests run and no token was seen in {freeze.seconds:.0f} s: {LEAST_SECONDS:.0f} s are needed to tell"
-    return said(trail, "unknown", message, code=CODE, source=SOURCE, wants_history=True)
+    """No token yet: well so far where tokens came before, and not known where nothing was seen before."""
+    say = partial(said, trail, code=CODE, source=SOURCE)
+    if not freeze.whole:
+        return say("ok", f"no token for {freeze.seconds:.0f} s; {FROZEN_SECONDS:.0f} s would be too long")
+    message = f"requests run, and no token was seen in {freeze.seconds:.0f} s of watching"
+    return say("unknown", f"{message}; {LEAST_SECONDS:.0f} s are needed to tell", wants_history=True)
 
 
 def _judged(trail: EngineTrail, freeze: Freeze, gpus: Gpus) -> Check:
     say = partial(said, trail, code=CODE, source=SOURCE, evidence=_evidence(trail))
+    even = gpus.busiest - gpus.idlest < 0.05
     share = (
-        f"GPUs {gpus.idlest:.0%}"
-        if gpus.busiest - gpus.idlest < 0.05
-        else f"GPUs {gpus.idlest:.0%} to {gpus.busiest:.0%}"
+        f"GPUs {percent(gpus.busiest) if even else f'{percent(gpus.idlest)} to {percent(gpus.busiest)}'} busy"
     )
-    share = share.replace("%", " %")
     if gpus.working is not None:
-        return say("ok", f"at work: {share} busy{gpus.working}".replace("%", " %").replace("  ", " "))
-    if gpus.busiest < BUSY_RATIO and gpus.busiest >= IDLE_RATIO:
-        return say("ok", f"not wedged: {share} busy")
+        return say("ok", f"at work: {share}{gpus.working}")
+    if IDLE_RATIO <= gpus.busiest < BUSY_RATIO:
+        return say("ok", f"not wedged: {share}")
     if not freeze.enough:
         return _too_short(trail, freeze)
+    numbers = _numbers(trail, freeze)
     if gpus.busiest < IDLE_RATIO:
-        return say(
-            "warn",
-            f"stalled {_numbers(trail, freeze)}, {share} busy: stuck outside the GPUs",
-            action="check_application",
-        )
+        message = f"stalled {numbers}, {share}: stuck outside the GPUs"
+        return say("warn", message, action="check_application")
     if gpus.missing is not None:
-        return say("unknown", f"no token {_numbers(trail, freeze)}, {share} busy, and {gpus.missing}")
-    return say(
-        "critical",
-        f"wedged {_numbers(trail, freeze)}, {share} busy{gpus.lazy}",
-        action="restart_engine",
-    )
+        return say("unknown", f"no token {numbers}, {share}, and {gpus.missing}")
+    return say("critical", f"wedged {numbers}, {share}{gpus.lazy}", action="restart_engine")
 
 
 def _without_requests(trail: EngineTrail, freeze: Freeze, context: Context) -> Check:
@@ -245,7 +240,7 @@ def _without_requests(trail: EngineTrail, freeze: Freeze, context: Context) -> C
     gpus = _gpus(trail, freeze, context)
     if known(gpus) and freeze.enough and gpus.busiest >= BUSY_RATIO and gpus.lazy is not None:
         message = (
-            f"no request is seen, and yet its GPUs were {100 * gpus.busiest:.0f} % busy for {freeze.seconds:.0f} s"
+            f"no request is seen, and yet its GPUs were {percent(gpus.busiest)} busy for {freeze.seconds:.0f} s"
             f"{gpus.lazy}; a one-token request would tell: --canary"
         )
         return say("unknown", message, evidence=_evidence(trail))
