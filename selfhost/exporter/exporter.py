@@ -10,8 +10,10 @@ from selfhost.exporter.families import EngineExtra, Judged, families
 from selfhost.exporter.page import CONTENT_TYPES, Format, Page, form_of
 from selfhost.exporter.summarise import summarise
 from selfhost.health import Baseline, Context, Health, assess
+from selfhost.health.engine_wedged import CODE as WEDGED
+from selfhost.health.memory_plan import memory_terms
 from selfhost.monitor import Poller
-from selfhost.observation import EngineSnapshot, Observation, XidEvent
+from selfhost.observation import EngineSnapshot, Missing, Observation, XidEvent
 from selfhost.observation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class Exporter:
         """Judge and render an observation; called by the poller."""
         self._xids.take(observation.node.xids)
         health = self.health = self._assess(observation, history)
-        page = self._page_of(observation, history, health)
+        page = self._page_of(observation, health)
         self._observed += 1
         for form, asked in tuple(self._asked.items()):
             if self._observed - asked <= _ASKED_OBSERVATIONS:
@@ -95,7 +97,7 @@ class Exporter:
         page = self._page
         if page is None:
             first = self.poller.latest()
-            page = self._page_of(first, (first,), None)
+            page = self._page_of(first, None)
         polled = self.poller.polled_at
         age = None if polled is None else max(0.0, time.time() - polled)
         return page.answer(form, packed=packed, age_seconds=age), CONTENT_TYPES[form]
@@ -127,21 +129,36 @@ class Exporter:
         self.failure = None
         return health
 
-    def _page_of(
-        self, observation: Observation, history: tuple[Observation, ...], health: Health | None
-    ) -> Page:
+    def _page_of(self, observation: Observation, health: Health | None) -> Page:
         sources = self.poller.sources
         judged = Judged(
             checks=None if health is None else health.checks,
             verdict="unknown" if health is None else health.verdict,
             gpus_expected=None if self._baseline is None else len(self._baseline.gpus),
             xids=self._xids.counts,
-            engines={engine.url: self._extra(engine, history) for engine in observation.engines},
+            engines={engine.url: self._extra(engine, observation, health) for engine in observation.engines},
             # One scrape may fail before an engine counts as down.
             engine_fresh_seconds=2 * sources.interval_seconds + sources.engine_timeout_seconds,
         )
         node = observation.node if self._dcgm_names else None
         return Page(families(observation, judged), node, dict(self._xids.last))
 
-    def _extra(self, engine: EngineSnapshot, history: tuple[Observation, ...]) -> EngineExtra:
-        return EngineExtra()
+    def _extra(self, engine: EngineSnapshot, observation: Observation, health: Health | None) -> EngineExtra:
+        """Wedged or not by its check; the plan's memory terms where there is a plan and the engine has GPUs."""
+        found = health.checks if health is not None else ()
+        level = next((one.level for one in found if one.code == WEDGED and one.engine == engine.url), None)
+        wedged = None if level in (None, "unknown", "skipped") else level == "critical"
+        if self._plan is None:
+            return EngineExtra(wedged=wedged)
+        try:
+            terms = memory_terms(self._plan, engine, observation.node.gpus)
+        except Exception as error:  # as for the checks
+            self.failure = f"{type(error).__name__}: {error}"[:300]
+            return EngineExtra(wedged=wedged)
+        return EngineExtra(
+            wedged=wedged,
+            predicted=tuple(
+                (term.name, term.predicted_bytes) for term in terms if term.predicted_bytes is not None
+            ),
+            actual=tuple((term.name, term.actual) for term in terms if not isinstance(term.actual, Missing)),
+        )

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from selfhost.monitor.edges import ALL_LANES, Edges, Lane, Reader
+from selfhost.monitor.edges import ALL_LANES, DriverReadings, Edges, Lane, Reader
 from selfhost.observation import GpuSnapshot, Missing, Reading, XidEvent, known
 from selfhost.observation.reading import NOT_READ
 
@@ -138,19 +138,10 @@ class NvmlThread:
             lanes = ALL_LANES
         assert self._reader is not None
         began = time.monotonic()
-        if "slow" in lanes:
-            node = self._reader.node_readings()
-            if known(node.device_count) and node.device_count != self._view.device_count:
-                lanes |= {"static"}
-            with self._changed:
-                self._view = replace(
-                    self._view,
-                    driver_version=node.driver_version,
-                    nvml_version=node.nvml_version,
-                    cuda_version=node.cuda_version,
-                    device_count=node.device_count,
-                )
+        if not self._view.passes:  # versions are told also while the first poll hangs
+            self._take(self._reader.node_readings())
         gpus = self._reader.poll(lanes, self._publish)
+        self._take(self._reader.node_readings())
         taken = time.monotonic() - began
         for gpu in gpus:
             self._publish(gpu)
@@ -168,6 +159,16 @@ class NvmlThread:
             )
         if "slow" in lanes:
             self._reopen_if_dead(gpus)
+
+    def _take(self, node: DriverReadings) -> None:
+        with self._changed:
+            self._view = replace(
+                self._view,
+                driver_version=node.driver_version,
+                nvml_version=node.nvml_version,
+                cuda_version=node.cuda_version,
+                device_count=node.device_count,
+            )
 
     def _open(self) -> bool:
         self._own_call = (OPENING, time.monotonic())

@@ -36,7 +36,10 @@ class Observer:
     def stop(self, patience_seconds: float) -> None:
         """End; a thread that NVML holds is left."""
         self.engines.stop()
-        self.nvml.stop(patience_seconds)
+        # A thread in the midst of a poll may be stuck: it is told to end, and not waited for where it has been late.
+        call = self.nvml.current_call()
+        stuck = call is not None and time.monotonic() - call[1] >= patience_seconds
+        self.nvml.stop(0.0 if stuck else patience_seconds)
 
     def look(
         self,
@@ -74,6 +77,8 @@ class Observer:
             self.engines.settle(until - time.monotonic(), for_late=True)
             self.engines.kick()  # those that were found just now
         self.engines.settle(until - time.monotonic(), for_late=whole)
+        if whole:  # the time that the engines did not need
+            self.nvml.settle(until - time.monotonic())
         return self.compose(last=whole)
 
     def compose(self, *, last: bool = False) -> Observation:
