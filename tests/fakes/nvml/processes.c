@@ -93,8 +93,9 @@ API nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, ProcessDetailList
     details->count = number;
     if (number > room || (number && !details->processes)) return leave(INSUFFICIENT_SIZE);
     for (uint32_t i = 0; i < number; i++)
-        details->processes[i] = (ProcessDetail){found[i].pid, found[i].used, found[i].gpu_instance,
-                                                found[i].compute_instance, NOT_AVAILABLE};
+        /* Nothing is protected without confidential computing. */
+        details->processes[i] =
+            (ProcessDetail){found[i].pid, found[i].used, found[i].gpu_instance, found[i].compute_instance, 0};
     return leave(SUCCESS);
 }
 
