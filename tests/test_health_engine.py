@@ -404,10 +404,10 @@ TOTAL = PREDICTED["total"] or 0
 
 def served(held: int = TOTAL, blocks: int = BLOCKS, **changes: Any) -> tuple[Observation, ...]:
     cache = CacheConfig(gpu_blocks=blocks, block_tokens=16, kv_dtype="auto")
-    values = {"cache": cache, "pids": (7, 8), "gpu_uuids": ("GPU-0", "GPU-1")} | changes
+    values: dict[str, Any] = {"cache": cache, "pids": (7, 8), "gpu_uuids": ("GPU-0", "GPU-1")}
     processes = [(GpuProcess(pid=7, memory_bytes=held - GIB),), (GpuProcess(pid=8, memory_bytes=held),)]
     gpus = tuple(gpu(index, slow={"processes": processes[index]}) for index in range(2))
-    return (look(NOW, (engine(**values),), gpus),)
+    return (look(NOW, (engine(**(values | changes)),), gpus),)
 
 
 def judged(seen: tuple[Observation, ...]) -> Check:
