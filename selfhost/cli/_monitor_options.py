@@ -121,16 +121,3 @@ def engine_address(text: str) -> EngineAddress:
     shown = f"[{host}]" if ":" in host else host
     gpus = tuple(part.strip() for part in named.split(",") if part.strip())
     return EngineAddress(url=f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}", gpus=gpus)
-
-
-def serve_address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `:PORT` or `PORT`; without a host every address of this machine.
-
-    Raises:
-        UsageError: no port, or one out of range.
-    """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise UsageError(f"{text!r} names no port to serve on.", hint="Write it as :9835 or 127.0.0.1:9835.")
-    return host, int(port)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from selfhost.cli._monitor_memory import show_memory
 from selfhost.cli._output import Align, headline, next_step, table
 from selfhost.health.types import Check, Health
 from selfhost.live import rates, words
 from selfhost.live.glyphs import UNICODE
 from selfhost.live.seen import EngineLine, GpuLine, ProcessLine, Seen
 from selfhost.observation import MigInstance, Missing, NodeSnapshot, Observation, number
+
+if TYPE_CHECKING:
+    from selfhost.plan import Plan
 
 # A screen is for reading; --json has all of them.
 MOST_PROCESSES, MOST_FINDINGS = 16, 8
@@ -78,8 +84,10 @@ def _plural(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def show(seen: Seen, named: frozenset[str], *, recorded: str | None = None) -> None:
-    """Print everything for a person."""
+def show(
+    seen: Seen, named: frozenset[str], *, plan: Plan | None = None, recorded: Path | None = None
+) -> None:
+    """Print everything for a person; with a plan, what it predicted of the memory."""
     observation = seen.observation
     node = observation.node
     good = not troubles(observation, named)
@@ -99,7 +107,9 @@ def show(seen: Seen, named: frozenset[str], *, recorded: str | None = None) -> N
     if seen.processes:
         click.echo()
         _processes(seen.processes)
-    if recorded:
+    if plan is not None:
+        show_memory(observation, plan)
+    if recorded is not None:
         click.echo(f"\nWritten to {recorded}.")
     next_step("selfhost health", "every check, and what to do" if good else "what is wrong, and what to do")
 

@@ -17,12 +17,13 @@ from selfhost.cli._monitor_options import (
     Wanted,
     checked,
     engine_address,
-    serve_address,
 )
 from selfhost.cli._options import AT_LEAST, NamedPath, json_option
 
 if TYPE_CHECKING:
-    from selfhost.health import Baseline, Health
+    from selfhost.health import Baseline
+    from selfhost.health.suppressions import Suppression
+    from selfhost.live.run import Judge
     from selfhost.monitor import Recorder, Sources
     from selfhost.observation import Observation
     from selfhost.plan import Plan
@@ -101,18 +102,30 @@ def _sources(wanted: Wanted, plan: Plan | None, interval: float) -> Sources:
     from selfhost.monitor import Sources
 
     return Sources(
-        engines=tuple(map(engine_address, wanted.engine)), discover_engines=not wanted.no_engines and not wanted.engine, plan=plan,
+        engines=tuple(map(engine_address, wanted.engine)),
+        discover_engines=not (wanted.no_engines or wanted.engine),
+        plan=plan,
         interval_seconds=wanted.interval or interval,
-    )  # fmt: skip
+    )
 
 
-def _judge(history: tuple[Observation, ...], plan: Plan | None, baseline: Baseline | None) -> Health:
-    from selfhost.health import Context, assess
-    from selfhost.health.suppressions import default_path, read_suppressions
+def _suppressions() -> tuple[Suppression, ...]:
+    """Findings that nobody wants to be told of for a while."""
+    from selfhost.health.suppressions import SuppressionError, default_path, read_suppressions
 
     place = default_path()
-    rows = read_suppressions(place) if place.exists() else ()
-    return assess(history, Context(now=history[-1].at, plan=plan, baseline=baseline), rows)
+    try:
+        return read_suppressions(place) if place.exists() else ()
+    except (SuppressionError, OSError):  # `selfhost health` tells of it
+        return ()
+
+
+def _judge(plan: Plan | None, baseline: Baseline | None) -> Judge:
+    """What the checks say of a history."""
+    from selfhost.health import Context, assess
+
+    rows = _suppressions()
+    return lambda history: assess(history, Context(now=history[-1].at, plan=plan, baseline=baseline), rows)
 
 
 def _once(wanted: Wanted) -> int:
@@ -121,31 +134,25 @@ def _once(wanted: Wanted) -> int:
 
     plan = _plan(wanted)
     named = frozenset(engine_address(text).url for text in wanted.engine)
-    baseline = None if wanted.replay else _baseline()
+    judge = _judge(plan, None if wanted.replay else _baseline())
     history: tuple[Observation, ...] = ()
     trouble = False
     with ExitStack() as stack:
         for history in _histories(wanted, plan, stack):
             trouble = bool(_monitor_table.troubles(history[-1], named))
             if wanted.as_json and (wanted.count or 1) > 1:
-                health = _judge(history, plan, baseline)
+                health = judge(history)
                 found = _monitor_json.facts(history[-1], health, answers=not trouble, plan=plan)
                 click.echo(_monitor_json.one_line(found))
     if wanted.as_json and (wanted.count or 1) > 1:
         return 5 if trouble else 0
-    health = _judge(history, plan, baseline)
+    health = judge(history)
     if wanted.as_json:
         from selfhost.cli._output import emit_json
 
         emit_json("monitor", _monitor_json.facts(history[-1], health, answers=not trouble, plan=plan))
     else:
-        _monitor_table.show(
-            see(history, health), named, recorded=str(wanted.record) if wanted.record else None
-        )
-        if plan is not None:
-            from selfhost.cli._monitor_memory import show_memory
-
-            show_memory(history[-1], plan)
+        _monitor_table.show(see(history, health), named, plan=plan, recorded=wanted.record)
     return 5 if trouble else 0
 
 
@@ -208,13 +215,12 @@ def _watch(wanted: Wanted) -> int:
     if wanted.replay is not None:
         recorded = Replay(_recording(wanted.replay), time.monotonic)
         watch(
-            recorded, lambda history: _judge(history, plan, None), environ=os.environ, now=time.time,
+            recorded, _judge(plan, None), environ=os.environ, now=time.time,
             state=ViewState(replay=True),
         )  # fmt: skip
         return 0
     from selfhost.monitor import Poller, Recorder
 
-    baseline = _baseline()
     sources = _sources(wanted, plan, WATCH_SECONDS)
     with ExitStack() as stack:
         poller = Poller(sources)
@@ -225,7 +231,7 @@ def _watch(wanted: Wanted) -> int:
         poller.start()
         interval = sources.interval_seconds
         watch(
-            Live(poller), lambda history: _judge(history, plan, baseline), environ=os.environ, now=time.time,
+            Live(poller), _judge(plan, _baseline()), environ=os.environ, now=time.time,
             state=ViewState(
                 interval=interval, began=interval, recording=str(wanted.record) if wanted.record else None
             ),
@@ -238,11 +244,14 @@ def _written(recorder: Recorder, observation: Observation) -> None:
 
 
 def _serve(wanted: Wanted) -> int:
-    from selfhost.exporter import serve
+    from selfhost.exporter import parse_listen, serve
     from selfhost.monitor import Poller
 
-    host, port = serve_address(wanted.serve or "")
+    host, port = parse_listen(wanted.serve or "")
     plan = _plan(wanted)
     poller = Poller(_sources(wanted, plan, SERVE_SECONDS))
-    serve(poller, host, port, dcgm_names=wanted.dcgm_names, baseline=_baseline(), plan=plan)
+    serve(
+        poller, host, port, dcgm_names=wanted.dcgm_names, baseline=_baseline(), plan=plan,
+        suppressions=_suppressions(), announce=lambda url: click.echo(f"Serving {url}/metrics"),
+    )  # fmt: skip
     return 0

@@ -15,7 +15,6 @@ from selfhost.observation import (
     Observation,
 )
 
-
 # The check that says what limits an engine; it is `ok` where that is how engines work.
 BOUND = "engine-bound"
 
