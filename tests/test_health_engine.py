@@ -101,6 +101,7 @@ def history(
 def only(checks: list[Check]) -> Check:
     (check,) = checks
     assert check.source
+    assert check.engine == (None if check.level == "skipped" and check.engine is None else URL)
     return check
 
 
