@@ -37,12 +37,14 @@ class EngineTrail:
         engine: as it is now.
         gpus: those it is joined with, as they are now; Missing where they are not known.
         looks: moments at which its metrics were read anew, oldest first; none where they never were.
+        history: the observations that the looks are from.
         alone: no other engine was seen on this node.
     """
 
     engine: EngineSnapshot
     gpus: Reading[tuple[GpuSnapshot, ...]]
     looks: tuple[Look, ...]
+    history: History
     alone: bool
 
     @property
@@ -69,6 +71,7 @@ def trails(history: History) -> tuple[EngineTrail, ...]:
             engine=engine,
             gpus=_joined(engine, now.node.gpus),
             looks=_looks(engine, history),
+            history=history,
             alone=len(now.engines) == 1,
         )
         for engine in now.engines

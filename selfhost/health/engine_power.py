@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from itertools import pairwise
 
-from selfhost.health.engine import EngineTrail, Look, samples, trails
+from selfhost.health.engine import EngineTrail
+from selfhost.health.learn import LEAST_SAMPLES, busy_watts
 from selfhost.health.types import Context, History
 from selfhost.observation import EngineSnapshot, Missing, Reading, known
-
-# Ours: fewer readings than this make no band.
-LEAST_SAMPLES = 5
-# Ours: with less of the time busy the board's average power says more about the pauses than about the work.
-_BUSY_RATIO = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,49 +30,22 @@ def busy_power(history: History, engine: EngineSnapshot) -> tuple[BusyPower, ...
 
     Args:
         history: observations, oldest first.
-        engine: as it is now; its address and its GPUs count.
+        engine: as it is now; its GPUs count.
     """
-    trail = next((one for one in trails(history) if one.engine.url == engine.url), None)
-    if trail is None or isinstance(trail.gpus, Missing):
-        return ()
-    return _bands(trail, trail.looks)
+    uuids = engine.gpu_uuids if known(engine.gpu_uuids) else ()
+    watts = busy_watts(history)
+    return tuple(_band(uuid, watts[uuid]) for uuid in uuids if len(watts.get(uuid, ())) >= LEAST_SAMPLES)
 
 
-def _bands(trail: EngineTrail, looks: tuple[Look, ...]) -> tuple[BusyPower, ...]:
-    assert known(trail.gpus)
-    flowing = [after for before, after in pairwise(looks) if _flowed(before, after)]
-    bands = []
-    for gpu in trail.gpus:
-        uuid = gpu.identity.uuid
-        busy = [look for look in flowing if _busy(look, uuid)]
-        watts = samples(busy, uuid, lambda gpu: gpu.fast.power_watts)
-        if isinstance(watts, Missing) or len(watts) < LEAST_SAMPLES:
-            continue
-        cuts = statistics.quantiles(watts, n=20, method="inclusive")
-        bands.append(
-            BusyPower(
-                uuid=uuid,
-                low_watts=cuts[0],
-                median_watts=statistics.median(watts),
-                high_watts=cuts[-1],
-                samples=len(watts),
-            )
-        )
-    return tuple(bands)
-
-
-def _flowed(before: Look, after: Look) -> bool:
-    """Whether tokens were generated or prompts computed in between."""
-    for name in ("generation_tokens", "prompt_tokens"):
-        earlier, later = getattr(before.engine, name), getattr(after.engine, name)
-        if known(earlier) and known(later) and later > earlier:
-            return True
-    return False
-
-
-def _busy(look: Look, uuid: str) -> bool:
-    values = samples((look,), uuid, lambda gpu: gpu.fast.utilization_ratio)
-    return known(values) and values[0] >= _BUSY_RATIO
+def _band(uuid: str, watts: list[float]) -> BusyPower:
+    cuts = statistics.quantiles(watts, n=20, method="inclusive")
+    return BusyPower(
+        uuid=uuid,
+        low_watts=cuts[0],
+        median_watts=statistics.median(watts),
+        high_watts=cuts[-1],
+        samples=len(watts),
+    )
 
 
 def band_of(trail: EngineTrail, uuid: str, context: Context, *, before: float) -> Reading[BusyPower]:
@@ -94,6 +62,6 @@ def band_of(trail: EngineTrail, uuid: str, context: Context, *, before: float) -
             high_watts=learnt.busy_high_watts,
             samples=learnt.busy_samples,
         )
-    looks = tuple(look for look in trail.looks if look.at <= before)
-    found = next((band for band in _bands(trail, looks) if band.uuid == uuid), None)
+    earlier = tuple(observation for observation in trail.history if observation.at <= before)
+    found = next((band for band in busy_power(earlier, trail.engine) if band.uuid == uuid), None)
     return found or Missing(missing="no band of power at work is known: `selfhost health --learn` under load")
