@@ -10,7 +10,7 @@ from selfhost.manifests.rules.types import Alert, Severity
 _WHERE = "{{ $labels.node }} gpu {{ $labels.gpu }} ({{ $labels.uuid }})"
 # Reasons that mean heat or the supply; the power cap is normal under load (NVML's clocks event reasons, 2026-11-21).
 _HEAT = "thermal|sw_thermal|hw_thermal"
-_BRAKE = "power_brake"
+_BRAKE = "hw_power_brake"
 
 
 def gpu_alerts() -> Iterable[Alert]:
@@ -76,7 +76,8 @@ def _recovery(
 def _xid() -> Iterable[Alert]:
     """By class of the catalogue; a code that follows from another one is counted with it."""
     texts: tuple[tuple[str, tuple[XidClass, ...], Severity, str, str], ...] = (
-        ("Reboot", ("reboot",), "critical", "reboot_node", "Drain the node and reboot it."),
+        ("Reboot", ("reboot",), "critical", "reboot_node",
+         "The GPU or its firmware is gone. Drain the node and reboot it; a second time within days is the hardware's."),
         ("Hardware", ("support",), "critical", "inspect_hardware",
          "Drain the GPU and have board, power and seating inspected; a reboot will not mend it."),
         ("Reset", ("reset",), "critical", "reset_gpu", "Drain the GPU's pods and reset it, or reboot the node."),
@@ -134,11 +135,11 @@ def _memory() -> Iterable[Alert]:
     )
     yield Alert(
         name="SelfhostGpuUncorrectedEcc",
-        expr='selfhost_gpu_ecc_errors_total{kind=~".*uncorrected"} > 0',
+        expr='selfhost_gpu_ecc_errors_total{kind="uncorrected"} > 0',
         wait="1m",
         severity="critical",
         action="reset_gpu",
-        summary=f"{{{{ $value }}}} ECC errors ({{{{ $labels.kind }}}}) that could not be corrected on {_WHERE}.",
+        summary=f"{{{{ $value }}}} ECC errors that could not be corrected on {_WHERE}.",
         runbook="An engine that read the cell has ended or is wrong: restart it. Drain the GPU and reset it. Again "
         "after that: have it inspected.",
     )
@@ -148,7 +149,7 @@ def _clocks() -> Iterable[Alert]:
     held = "selfhost_gpu_clock_held_down_seconds_total"
     yield Alert(
         name="SelfhostGpuThermal",
-        expr=f'sum without (reason) (rate({held}{{reason=~"{_HEAT}"}}[5m])) > 0.1',  # a tenth of the time: ours
+        expr=f'max without (reason) (rate({held}{{reason=~"{_HEAT}"}}[5m])) > 0.1',  # a tenth of the time: ours
         wait="10m",
         severity="warning",
         action="inspect_hardware",
@@ -160,10 +161,11 @@ def _clocks() -> Iterable[Alert]:
         name="SelfhostGpuThermalMargin",
         expr="selfhost_gpu_thermal_margin_celsius <= 0",
         wait="5m",
-        severity="critical",
+        severity="warning",
         action="inspect_hardware",
         summary=f"{_WHERE} is at its temperature limit ({{{{ $value }}}} degrees to go).",
-        runbook="As above, and at once: a few degrees more and the board switches itself off.",
+        runbook="Its clocks are about to be cut, and some degrees further the board switches itself off. Look at inlet "
+        "temperature, fans and filters.",
     )
     yield Alert(
         name="SelfhostGpuPowerBrake",
