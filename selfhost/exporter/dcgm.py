@@ -15,6 +15,7 @@ from selfhost.metrics import DCGM_ONLY, GPU_METRICS
 from selfhost.observation import GpuSnapshot, NodeSnapshot, known
 
 _XID = "DCGM_FI_DEV_XID_ERRORS"
+_PARTED = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE")
 _MIB = 1 << 20
 Sample = tuple[dict[str, str], float]
 
@@ -34,7 +35,11 @@ def dcgm_text(node: NodeSnapshot, last_xids: Mapping[str, int], *, openmetrics: 
         if metric.dcgm is None or metric.path is None:
             continue
         scale = metric.factor * metric.dcgm.scale
-        samples = [*_samples(named, metric.path, scale), *_mig_samples(named, metric.dcgm.name)]
+        parted = metric.dcgm.name in _PARTED
+        # As there: a GPU that is divided has the memory of its parts, and no series of the whole to be added to them.
+        whole = [pair for pair in named if not (parted and pair[0].slow.mig)]
+        samples = list(_samples(whole, metric.path, scale))
+        samples += _mig_samples(named, metric.dcgm.name) if parted else ()
         lines += _family(metric.dcgm.name, metric.dcgm.kind, metric.help, samples, openmetrics=openmetrics)
     for one in DCGM_ONLY:
         samples = (
@@ -76,9 +81,7 @@ def _samples(
 
 
 def _mig_samples(named: Iterable[tuple[GpuSnapshot, dict[str, str]]], name: str) -> Iterable[Sample]:
-    """Memory of MIG instances; their other readings are not the board's, and NVML has none."""
-    if name not in ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE"):
-        return
+    """Memory of MIG instances: the one reading that NVML has of them."""
     for gpu, labels in named:
         for mig in gpu.slow.mig:
             if not known(mig.memory_used_bytes):

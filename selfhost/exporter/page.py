@@ -90,7 +90,7 @@ def form_of(accept: str | None) -> Format:
 
     try:
         _, content_type = choose_encoder(accept or "")
-    except ValueError:  # a version that is no number
+    except (TypeError, ValueError):  # a version that is no number
         return "text"
     return "openmetrics" if content_type.startswith("application/openmetrics-text") else "text"
 
