@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from selfhost.health.types import Action, Check, Health, Level
 from selfhost.observation import (
     BootTotals,
     EngineSnapshot,
@@ -167,3 +168,25 @@ def healthy(ticks: int = 20, gpus: int = 8) -> tuple[Observation, ...]:
         return replace(seen, node=node, engines=seen.engines[:1])
 
     return tuple(well(observation(tick), tick) for tick in range(ticks))
+
+
+def judged() -> Health:
+    """A verdict that does not depend on the checks there are: what a view shows of it."""
+    engine = "http://10.0.0.1"
+    made: tuple[tuple[str, Level, int | None, str | None, str, Action], ...] = (
+        ("gpu-lost", "critical", LOST, None, "gpu 5 (GPU-5f3a1c9e…): fell off the bus (Xid 79)", "reboot_node"),
+        ("engine-wedged", "critical", None, f"{engine}1:8000",
+         "llama-70b-1: wedged for 36 s: 12 waiting, 0 tokens, GPUs 98 % busy at 118 W", "restart_engine"),
+        ("gpu-temperature", "warn", HOT, None, "gpu 2 (GPU-2f3a1c9e…): 3 °C past its slowdown limit",
+         "inspect_hardware"),
+        ("kernel-log", "unknown", None, None, "no kernel log in this container", "none"),
+        ("engine-bound", "ok", None, f"{engine}0:8000", "llama-70b-0: bound by memory bandwidth (DRAM 61 %)", "none"),
+        ("driver", "ok", None, None, "driver and library are of one version", "none"),
+        ("gpu-count", "skipped", None, None, "no baseline was learnt", "none"),
+    )  # fmt: skip
+    checks = tuple(
+        Check(code=code, level=level, gpu=index, engine=url, message=message, action=action, source="a test",
+              evidence=f"evidence of {code}")
+        for code, level, index, url, message, action in made
+    )  # fmt: skip
+    return Health(verdict="critical", checks=checks, host="gpu-node-7")

@@ -94,7 +94,8 @@ def _first(seen: Seen, state: ViewState, width: int, now: float) -> Text:
     else:
         when = Cell(text=f"every {state.interval:g} s  {words.clock(seen.observation.at)}", style="")
     if state.paused:
-        when = Cell(text=f"PAUSED  {words.clock(seen.observation.at)}", style="bold reverse")
+        where = f"{state.source}  " if state.replay else ""
+        when = Cell(text=f"PAUSED  {where}{words.clock(seen.observation.at)}", style="bold reverse")
     driver, cuda = number(node.driver_version), number(node.cuda_version)
     parts = [
         Cell(text=" "),
@@ -151,12 +152,13 @@ def _tabs(seen: Seen, state: ViewState, width: int) -> Text:
     """The panels with how many items each has, and the filter."""
     bad = sum(1 for check in seen.health.checks if check.level in ("critical", "warn")) if seen.health else 0
     many = {
-        "gpus": len(seen.gpus), "processes": len(seen.processes), "engines": len(seen.engines), "checks": bad,
+        "gpus": str(len(seen.gpus)), "processes": str(len(seen.processes)), "engines": str(len(seen.engines)),
+        "checks": f"{bad} bad" if bad else "ok" if seen.health and seen.health.verdict == "ok" else "",
     }  # fmt: skip
     cells = []
     for place, panel in enumerate(PANELS):
         here = panel == state.panel
-        text = f"{place + 1} {TITLES[panel]} {many[panel]}"
+        text = f"{place + 1} {TITLES[panel]} {many[panel]}".rstrip()
         cells += [
             Cell(text=" "),
             Cell(text=f"[{text}]" if here else f" {text} ", style="bold reverse" if here else ""),
@@ -176,8 +178,8 @@ def _keys(state: ViewState, width: int) -> Text:
                     width, state.glyphs)  # fmt: skip
     if state.help or state.detail:
         return line([Cell(text=" Esc back  j k scroll  q quit", style=DIM)], width, state.glyphs)
-    step = "<- -> step  + - speed" if state.replay else "+ - interval"
-    text = f" q quit  ? help  Tab panel  Enter detail  s sort  / filter  p pause  {step}"
+    step = "<- -> step" if state.replay else "+ - interval"
+    text = f" q quit  ? help  Tab panel  Enter open  s sort  / filter  p pause  {step}"
     return line([Cell(text=text, style=DIM)], width, state.glyphs)
 
 

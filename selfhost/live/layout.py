@@ -90,7 +90,9 @@ def chosen(columns: Sequence[Column], width: int) -> dict[int, int]:
         kept.discard(max(kept, key=lambda index: (columns[index].rank, index)))
     widths = {index: min(columns[index].width, width) for index in sorted(kept)}
     spare = width - sum(widths.values()) - GAP * (len(widths) - 1)
-    for index in (index for index in widths if columns[index].grow):
+    for index in sorted(
+        (index for index in widths if columns[index].grow), key=lambda index: columns[index].rank
+    ):
         more = max(0, min(spare, columns[index].most - widths[index]))
         widths[index] += more
         spare -= more

@@ -36,7 +36,7 @@ def rows(panel: Panel, seen: Seen, state: ViewState) -> tuple[Row, ...]:
     """
     made = _ROWS[panel](seen, state.glyphs)
     here = panel == state.panel
-    if state.filter:
+    if here and state.filter:
         made = [(values, block) for values, block in made if any(row.holds(state.filter) for row in block)]
     if here and state.sort >= 0:
         at = state.sort
