@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,12 +21,12 @@ class Look:
 
     Args:
         at: Unix time at which the metrics were read.
-        gpus: those it was joined with, as they were then.
+        gpus: those it is joined with, as they were then, by UUID.
     """
 
     at: float
     engine: EngineSnapshot
-    gpus: tuple[GpuSnapshot, ...]
+    gpus: Mapping[str, GpuSnapshot]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def _looks(engine: EngineSnapshot, history: History) -> tuple[Look, ...]:
         if seen is None or isinstance(seen.metrics_age_seconds, Missing):
             continue
         at = round(seen.at - seen.metrics_age_seconds, 3)
-        gpus = tuple(gpu for gpu in observation.node.gpus if gpu.identity.uuid in uuids)
+        gpus = {gpu.identity.uuid: gpu for gpu in observation.node.gpus if gpu.identity.uuid in uuids}
         found[at] = Look(at=at, engine=seen, gpus=gpus)
     return tuple(found[at] for at in sorted(found))
 
@@ -107,14 +107,14 @@ def samples(
     found: dict[float | None, float] = {}
     why = Missing(missing="the GPU was not seen")
     for look in looks:
-        for gpu in look.gpus:
-            if gpu.identity.uuid != uuid:
-                continue
-            value = read(gpu) if gpu.fault is None else gpu.fault
-            if isinstance(value, Missing):
-                why = value
-            else:
-                found[gpu.fast_at] = value
+        gpu = look.gpus.get(uuid)
+        if gpu is None or gpu.fast_at in found:
+            continue
+        value = read(gpu) if gpu.fault is None else gpu.fault
+        if isinstance(value, Missing):
+            why = value
+        else:
+            found[gpu.fast_at] = value
     return tuple(found.values()) if found else why
 
 

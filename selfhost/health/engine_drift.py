@@ -15,6 +15,7 @@ CODE = "memory-drift"
 SOURCE = "ours (2026-11-21): growth of the process's memory on a GPU, in each third of the window, beyond its noise"
 # All ours. Allocators take memory in blocks of up to some 20 MiB and keep it: growth below this is not told.
 WINDOW_SECONDS, LEAST_POINTS = 300.0, 9
+MOST_POINTS = 100
 LEAST_GROWTH_BYTES = 64 * MIB
 NOISE_FACTOR = 3.0
 SHARE_OF_EACH_STEP = 0.25
@@ -61,16 +62,19 @@ def _points(looks: tuple[Look, ...], uuid: str, trail: EngineTrail) -> Reading[l
     found: dict[float, int] = {}
     why = Missing(missing="its GPU was not seen")
     for look in looks:
-        for gpu in look.gpus:
-            if gpu.identity.uuid != uuid or gpu.fault is not None:
-                continue
-            size = process_bytes(trail.engine, gpu)
-            at = gpu.slow_at if gpu.slow_at is not None else gpu.fast_at
-            if isinstance(size, Missing):
-                why = size
-            else:
-                found.setdefault(look.at if at is None else at, size)
-    return sorted(found.items()) if found else why
+        gpu = look.gpus.get(uuid)
+        if gpu is None or gpu.fault is not None:
+            continue
+        at = gpu.slow_at or gpu.fast_at or look.at
+        if at in found:
+            continue
+        size = process_bytes(trail.engine, gpu)
+        if isinstance(size, Missing):
+            why = size
+        else:
+            found[at] = size
+    points = sorted(found.items())
+    return points[:: max(1, len(points) // MOST_POINTS)] if points else why
 
 
 def _growth(points: list[tuple[float, int]]) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from selfhost.health.engine import EngineTrail
 from selfhost.health.learn import LEAST_SAMPLES, busy_watts
 from selfhost.health.types import Context, History
-from selfhost.observation import EngineSnapshot, Missing, Reading, known
+from selfhost.observation import EngineSnapshot, known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +48,21 @@ def _band(uuid: str, watts: list[float]) -> BusyPower:
     )
 
 
-def band_of(trail: EngineTrail, uuid: str, context: Context, *, before: float) -> Reading[BusyPower]:
-    """What a GPU is known to draw at work: of the baseline, or else of what was seen before a moment.
+def bands_at_work(trail: EngineTrail, context: Context, *, before: float) -> dict[str, BusyPower]:
+    """What each GPU is known to draw at work, by UUID: of the baseline, or else of what was seen before a moment.
 
     A baseline keeps no median; the middle of its band stands for it.
     """
-    learnt = context.baseline.gpu(uuid) if context.baseline else None
-    if learnt is not None and learnt.busy_low_watts is not None and learnt.busy_high_watts is not None:
-        return BusyPower(
-            uuid=uuid,
-            low_watts=learnt.busy_low_watts,
-            median_watts=(learnt.busy_low_watts + learnt.busy_high_watts) / 2,
-            high_watts=learnt.busy_high_watts,
-            samples=learnt.busy_samples,
-        )
     earlier = tuple(observation for observation in trail.history if observation.at <= before)
-    found = next((band for band in busy_power(earlier, trail.engine) if band.uuid == uuid), None)
-    return found or Missing(missing="no band of power at work is known: `selfhost health --learn` under load")
+    found = {band.uuid: band for band in busy_power(earlier, trail.engine)}
+    for learnt in context.baseline.gpus if context.baseline else ():
+        low, high = learnt.busy_low_watts, learnt.busy_high_watts
+        if low is not None and high is not None:
+            found[learnt.uuid] = BusyPower(
+                uuid=learnt.uuid,
+                low_watts=low,
+                median_watts=(low + high) / 2,
+                high_watts=high,
+                samples=learnt.busy_samples,
+            )
+    return found

@@ -109,7 +109,7 @@ def _skew(trail: EngineTrail, context: Context) -> Check:
     found = _findings(trail.gpus, loaded, together=_together(trail, context))
     if not found:
         return say("ok", f"{len(trail.gpus)} ranks alike in clock, link, temperature and load")
-    polls = {gpu.fast_at for look in loaded for gpu in look.gpus}
+    polls = {gpu.fast_at for look in loaded for gpu in look.gpus.values()}
     if len(loaded) < 2 or len(polls) < 2:
         return say("unknown", f"{'; '.join(found)} at one look: two are needed to tell", wants_history=True)
     message = f"{'; '.join(found)}: the other ranks wait for it"
@@ -117,7 +117,7 @@ def _skew(trail: EngineTrail, context: Context) -> Check:
 
 
 def _loaded(look: Look) -> bool:
-    shares = [gpu.fast.utilization_ratio for gpu in look.gpus if known(gpu.fast.utilization_ratio)]
+    shares = [gpu.fast.utilization_ratio for gpu in look.gpus.values() if known(gpu.fast.utilization_ratio)]
     return bool(shares) and max(shares) >= LOADED_RATIO
 
 
@@ -150,7 +150,7 @@ def _reasons(gpus: tuple[GpuSnapshot, ...], looks: list[Look]) -> list[str]:
         masks = [
             seen.fast.clock_reasons
             for look in looks
-            for seen in look.gpus
+            for seen in look.gpus.values()
             if seen.identity.uuid == gpu.identity.uuid and known(seen.fast.clock_reasons)
         ]
         bits = ~0 if masks else 0

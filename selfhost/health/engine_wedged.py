@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from selfhost.health.engine import EngineTrail, Look, every_engine, mean, percent, requests, said
-from selfhost.health.engine_power import band_of
+from selfhost.health.engine_power import BusyPower, bands_at_work
 from selfhost.health.types import Check, Context, History
 from selfhost.observation import GpuSnapshot, Missing, Reading, known
 
@@ -28,6 +28,7 @@ IDLE_RATIO = 0.1
 TENSOR_RATIO, MEMORY_RATIO = 0.01, 0.05
 # Ours: share of the middle of the learnt band below which a busy GPU does not work.
 POWER_SHARE = 0.5
+_LEARN = "`selfhost health --learn` under load finds out"
 _COUNTERS = ("generation_tokens", "prompt_tokens", "requests_finished")
 
 
@@ -140,10 +141,11 @@ def _gpus(trail: EngineTrail, freeze: Freeze, context: Context) -> Reading[Gpus]
         shares.append(share)
     working = lazy = missing = None
     told: list[tuple[float, str]] = []
+    bands = bands_at_work(trail, context, before=freeze.looks[0].at)
     for gpu, share in zip(trail.gpus, shares, strict=True):
         if share < BUSY_RATIO:
             continue
-        at_work, words, power = _at_work(gpu, freeze, trail, context)
+        at_work, words, power = _at_work(gpu, freeze, bands.get(gpu.identity.uuid))
         if at_work is None:
             missing = words
         elif at_work:
@@ -155,18 +157,15 @@ def _gpus(trail: EngineTrail, freeze: Freeze, context: Context) -> Reading[Gpus]
     return Gpus(busiest=max(shares), idlest=min(shares), working=working, lazy=lazy, missing=missing)
 
 
-def _at_work(
-    gpu: GpuSnapshot, freeze: Freeze, trail: EngineTrail, context: Context
-) -> tuple[bool | None, str, float]:
-    """Whether a busy GPU works, by GPM or else by its power; the words for it, and what the clearest of several is."""
+def _at_work(gpu: GpuSnapshot, freeze: Freeze, band: BusyPower | None) -> tuple[bool | None, str, float]:
+    """Whether a busy GPU works, by GPM or else by its power, None where neither tells; the words for it; its watts."""
     uuid = gpu.identity.uuid
     tensor = mean(freeze.looks, uuid, lambda gpu: gpu.fast.tensor_activity_ratio)
     memory = mean(freeze.looks, uuid, lambda gpu: gpu.fast.memory_activity_ratio)
     watts = mean(freeze.looks, uuid, lambda gpu: gpu.fast.power_watts)
-    band = band_of(trail, uuid, context, before=freeze.looks[0].at)
     drawn = 0.0 if isinstance(watts, Missing) else watts
     at_power = f" at {drawn:.0f} W" if known(watts) else ""
-    if known(watts) and known(band):
+    if known(watts) and band is not None:
         at_power += f" of a learnt {band.low_watts:.0f}–{band.high_watts:.0f} W"
     if known(tensor):
         idle = tensor < TENSOR_RATIO and not (known(memory) and memory >= MEMORY_RATIO)
@@ -175,8 +174,8 @@ def _at_work(
         return not idle, words, drawn
     if isinstance(watts, Missing):
         return None, f"power of {gpu.label} cannot be read ({watts.missing})", drawn
-    if isinstance(band, Missing):
-        return None, f"{gpu.label} draws {drawn:.0f} W, and {band.missing}", drawn
+    if band is None:
+        return None, f"what {gpu.label} draws at work is not known ({_LEARN})", drawn
     return drawn >= POWER_SHARE * band.median_watts, at_power, drawn
 
 
