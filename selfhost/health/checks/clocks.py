@@ -82,21 +82,18 @@ def _reasons(trail: Trail, context: Context) -> list[Finding] | Finding:
 
 
 def _flapping(trail: Trail, masks: list[tuple[float, int]]) -> list[Finding]:
-    """Hardware slowdowns that come and go."""
+    """Hardware slowdowns that come and go; one in a minute counts once, however often the GPU is polled."""
     recent = [(at, mask) for at, mask in masks if at >= masks[-1][0] - EVENT_WINDOW_SECONDS]
     seconds = recent[-1][0] - recent[0][0]
     bits = HW_SLOWDOWN | HW_THERMAL | POWER_BRAKE
-    begun = sum(
-        bool(mask & bits) and not before & bits
-        for (_, before), (_, mask) in zip([(0.0, 0), *recent], recent, strict=False)
-    )
-    if seconds < EVENT_WINDOW_SECONDS * 0.95 or begun / (seconds / 60) < EVENTS_A_MINUTE:
+    minutes = len({int((at - recent[0][0]) / 60) for at, mask in recent if mask & bits})
+    if seconds < EVENT_WINDOW_SECONDS * 0.95 or minutes / (seconds / 60) < EVENTS_A_MINUTE:
         return []
     return [
         Finding(
             level="critical",
             message=f"{trail.gpu.label}: slowed by its hardware again and again: look at power and cooling",
-            evidence=f"{begun} slowdowns in {seconds / 60:.0f} minutes, limit {EVENTS_A_MINUTE} a minute",
+            evidence=f"in {minutes} of the last {seconds / 60:.0f} minutes, limit {EVENTS_A_MINUTE:.0%} of them",
             action="inspect_hardware",
         )
     ]
