@@ -191,22 +191,17 @@ const char *text_of(nvmlDevice_t device, const char *key) {
     return scenario_text(device->gpu, key_of(device, key, buffer));
 }
 
-nvmlReturn_t get_real(nvmlDevice_t device, const char *key, double *value, bool *whole) {
+nvmlReturn_t get_number(nvmlDevice_t device, const char *key, Number *number) {
     char buffer[160];
-    return scenario_real(device->gpu, key_of(device, key, buffer), value, whole);
-}
-
-static nvmlReturn_t get_integer(nvmlDevice_t device, const char *key, long long *value) {
-    char buffer[160];
-    return scenario_integer(device->gpu, key_of(device, key, buffer), value);
+    return scenario_number(device->gpu, key_of(device, key, buffer), number);
 }
 
 #define GET(name, type)                                                                                               \
     nvmlReturn_t name(nvmlDevice_t device, const char *key, type *value) {                                            \
         if (!value) return INVALID_ARGUMENT;                                                                          \
-        long long number = 0;                                                                                         \
-        nvmlReturn_t result = get_integer(device, key, &number);                                                      \
-        if (result == SUCCESS) *value = (type)number;                                                                 \
+        Number number;                                                                                                \
+        nvmlReturn_t result = get_number(device, key, &number);                                                       \
+        if (result == SUCCESS) *value = (type)number.whole;                                                           \
         return result;                                                                                                \
     }
 GET(get_u32, uint32_t)
@@ -225,9 +220,13 @@ nvmlReturn_t get_text(nvmlDevice_t device, const char *key, char *text, uint32_t
 
 nvmlReturn_t get_numbered(nvmlDevice_t device, const char *family, unsigned number, const char *key, long long *value) {
     char name[128];
+    Number found = {0};
     snprintf(name, sizeof name, "%s%u.%s", family, number, key);
-    nvmlReturn_t result = get_integer(device, name, value);
-    if (result != NOT_SUPPORTED) return result;
-    snprintf(name, sizeof name, "%s*.%s", family, key);
-    return get_integer(device, name, value);
+    nvmlReturn_t result = get_number(device, name, &found);
+    if (result == NOT_SUPPORTED && !text_of(device, name)) {
+        snprintf(name, sizeof name, "%s*.%s", family, key);
+        result = get_number(device, name, &found);
+    }
+    *value = found.whole;
+    return result;
 }

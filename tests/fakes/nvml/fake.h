@@ -22,6 +22,9 @@ extern const char *const function_names[FUNCTIONS];
 typedef struct { int gpu, mig; } Device;
 typedef Device *nvmlDevice_t;
 
+/* A number of the scenario: `whole` is what it is without its fraction, if it has any. */
+typedef struct { double real; long long whole; bool is_whole; } Number;
+
 /* scenario.c ---------------------------------------------------------------------------------------------------- */
 
 /* Faults of one GPU, or of the system: -1 stands for none. */
@@ -40,8 +43,8 @@ const Faults *scenario_faults(int gpu);
 /* Text of a key, NULL where it is absent. gpu may be SYSTEM. */
 const char *scenario_text(int gpu, const char *key);
 /* NOT_SUPPORTED where the key is absent, N where its text is !N. */
-nvmlReturn_t scenario_integer(int gpu, const char *key, long long *value);
-nvmlReturn_t scenario_real(int gpu, const char *key, double *value, bool *whole);
+nvmlReturn_t scenario_number(int gpu, const char *key, Number *number);
+bool scenario_has_scopes(int gpu);
 
 /* core.c -------------------------------------------------------------------------------------------------------- */
 
@@ -72,7 +75,7 @@ const char *text_of(nvmlDevice_t device, const char *key);
 nvmlReturn_t get_u32(nvmlDevice_t device, const char *key, uint32_t *value);
 nvmlReturn_t get_i32(nvmlDevice_t device, const char *key, int32_t *value);
 nvmlReturn_t get_u64(nvmlDevice_t device, const char *key, uint64_t *value);
-nvmlReturn_t get_real(nvmlDevice_t device, const char *key, double *value, bool *whole);
+nvmlReturn_t get_number(nvmlDevice_t device, const char *key, Number *number);
 nvmlReturn_t get_text(nvmlDevice_t device, const char *key, char *text, uint32_t length);
 /* A key with a number in it, such as nvlink3.state; nvlink*.state stands for every one. */
 nvmlReturn_t get_numbered(nvmlDevice_t device, const char *family, unsigned number, const char *key, long long *value);

@@ -329,10 +329,10 @@ API nvmlGpmMetricsGet(GpmMetrics *metrics) {
     for (uint32_t i = 0; i < metrics->count; i++) {
         GpmMetric *metric = &metrics->metrics[i];
         char key[32];
-        bool whole;
+        Number number = {0};
         snprintf(key, sizeof key, "gpm.%u", metric->id);
-        metric->value = 0;
-        metric->result = get_real(later->device, key, &metric->value, &whole);
+        metric->result = get_number(later->device, key, &number);
+        metric->value = number.real;
         metric->info = (GpmMetricInfo){"", "", ""};
     }
     return leave(SUCCESS);

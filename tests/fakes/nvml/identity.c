@@ -29,10 +29,10 @@ API nvmlSystemGetNVMLVersion(char *text, unsigned length) {
 }
 
 static nvmlReturn_t cuda_version(int *version) {
-    long long number = 0;
+    Number number;
     if (!version) return INVALID_ARGUMENT;
-    nvmlReturn_t result = scenario_integer(SYSTEM, "cuda", &number);
-    if (result == SUCCESS) *version = (int)number;
+    nvmlReturn_t result = scenario_number(SYSTEM, "cuda", &number);
+    if (result == SUCCESS) *version = (int)number.whole;
     return result;
 }
 

@@ -225,28 +225,47 @@ static bool is_wide(uint32_t field) {
            (field >= 201 && field <= 222) || (field >= 235 && field <= 250) || (field >= 269 && field <= 271);
 }
 
+/* By hand, because a monitor asks for a good many of them at a time. */
+static void field_key(char key[16], uint32_t field) {
+    char digits[10];
+    int count = 0;
+    do digits[count++] = (char)('0' + field % 10);
+    while (field /= 10);
+    memcpy(key, "field.", 6);
+    for (key += 6; count;) *key++ = digits[--count];
+    *key = '\0';
+}
+
+static nvmlReturn_t field_number(nvmlDevice_t device, const FieldValue *field, Type *type, Number *number) {
+    char key[32];
+    if (scenario_has_scopes(device->gpu)) {
+        snprintf(key, sizeof key, "field.%u.%u", field->field, field->scope);
+        if (text_of(device, key)) return get_number(device, key, number);
+    }
+    field_key(key, field->field);
+    nvmlReturn_t result = get_number(device, key, number);
+    if (result != NOT_SUPPORTED || text_of(device, key)) return result;
+    for (size_t i = 0; i < sizeof SAME / sizeof *SAME; i++)
+        if (SAME[i].field == field->field) {
+            *type = SAME[i].type;
+            return get_number(device, SAME[i].key, number);
+        }
+    return NOT_SUPPORTED;
+}
+
 static nvmlReturn_t field_value(nvmlDevice_t device, FieldValue *field) {
-    char key[64];
-    double value = 0;
-    uint64_t wide = 0;
-    bool whole = true;
     Type type = is_wide(field->field) ? U64 : U32;
-    snprintf(key, sizeof key, "field.%u.%u", field->field, field->scope);
-    if (!text_of(device, key)) snprintf(key, sizeof key, "field.%u", field->field);
-    if (!text_of(device, key))
-        for (size_t i = 0; i < sizeof SAME / sizeof *SAME; i++)
-            if (SAME[i].field == field->field) snprintf(key, sizeof key, "%s", SAME[i].key), type = SAME[i].type;
-    nvmlReturn_t result = get_real(device, key, &value, &whole);
+    Number number;
+    nvmlReturn_t result = field_number(device, field, &type, &number);
     if (result != SUCCESS) return result;
-    get_u64(device, key, &wide);
-    if (!whole) type = DOUBLE;
-    else if (value < 0) type = I32;
-    else if (wide > UINT32_MAX) type = U64;
+    if (!number.is_whole) type = DOUBLE;
+    else if (number.whole < 0) type = I32;
+    else if (number.whole > UINT32_MAX) type = U64;
     field->type = type;
-    if (type == DOUBLE) field->value.real = value;
-    else if (type == U32) field->value.u32 = (uint32_t)wide;
-    else if (type == I32) field->value.i32 = (int32_t)value;
-    else field->value.u64 = wide;
+    if (type == DOUBLE) field->value.real = number.real;
+    else if (type == U32) field->value.u32 = (uint32_t)number.whole;
+    else if (type == I32) field->value.i32 = (int32_t)number.whole;
+    else field->value.u64 = (uint64_t)number.whole;
     return SUCCESS;
 }
 

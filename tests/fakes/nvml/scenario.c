@@ -1,26 +1,17 @@
-/* The scenario file: `key = value` lines, read again when the file changes, and lines `at 5s key = value` that come
- * into force as time goes by. README.md in this folder lists the keys. */
+/* What is in force now: the lines of the scenario, read again when the file changes, and those with `at 5s` as time goes
+ * by. */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "fake.h"
+#include "lines.h"
 
-enum { EVERY_GPU = -2, CHECK_EVERY_MS = 50 };
-
-typedef struct {
-    double at; /* seconds after the clock started, negative for a line without `at` */
-    int gpu, number;
-    char *key, *value;
-} Line;
+enum { CHECK_EVERY_MS = 50 };
 
 /* A number is a sum of terms: constants, i*K (times the GPU's index) and K/s (times the seconds gone by). */
 typedef struct {
@@ -30,14 +21,11 @@ typedef struct {
     bool is_number, is_whole;
 } Entry;
 
-typedef struct { Entry *slots; size_t mask; } Table;
-
-enum { MAX_FILES = 8 };
-typedef struct { /* a file and what it includes; the lines point into the buffers */
-    char *buffers[MAX_FILES];
-    Line *lines;
-    size_t files, count, room;
-} Text;
+typedef struct {
+    Entry *slots;
+    size_t mask;
+    bool scopes; /* some key is field.N.SCOPE */
+} Table;
 
 static struct {
     char path[4096];
@@ -49,10 +37,6 @@ static struct {
     struct stat seen;
     int count;
 } now = {.next_at = -1};
-
-static const char *const KNOWN[] = {
-#include "keys.def"
-};
 
 static size_t hash(const char *key) {
     size_t value = 14695981039346656037u;
@@ -77,144 +61,6 @@ double scenario_seconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)(time.tv_sec - now.started.tv_sec) + 1e-9 * (double)(time.tv_nsec - now.started.tv_nsec);
-}
-
-/* Reading the file ----------------------------------------------------------------------------------------------- */
-
-static char *trim(char *text) {
-    while (isspace((unsigned char)*text)) text++;
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1])) *--end = '\0';
-    return text;
-}
-
-static bool known(const char *key) {
-    for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++)
-        if (fnmatch(KNOWN[i], key, 0) == 0) return true;
-    return false;
-}
-
-static int function_of(const char *name) {
-    if (strcmp(name, "*") == 0) return FUNCTIONS;
-    for (int i = 0; i < FUNCTIONS; i++)
-        if (strcmp(function_names[i], name) == 0) return i;
-    return -1;
-}
-
-static const char *const FAULT_KEYS[] = {"ret.", "after.", "delay_us."};
-
-static bool is_fault(const char *key) {
-    for (size_t i = 0; i < 3; i++)
-        if (strncmp(key, FAULT_KEYS[i], strlen(FAULT_KEYS[i])) == 0) return true;
-    return strcmp(key, "after") == 0;
-}
-
-/* Split one line in place; NULL where it is well formed, otherwise what is wrong with it. */
-static const char *parse_line(char *text, Line *line) {
-    line->at = -1;
-    if (strncmp(text, "at ", 3) == 0) {
-        char *end;
-        line->at = strtod(text + 3, &end);
-        if (end == text + 3 || *end != 's' || line->at < 0) return "`at` wants seconds, such as `at 5s key = value`";
-        text = trim(end + 1);
-    }
-    char *equals = strchr(text, '=');
-    if (!equals) return "no `=`";
-    *equals = '\0';
-    line->key = trim(text);
-    line->value = trim(equals + 1);
-    line->gpu = SYSTEM;
-    if (strncmp(line->key, "gpu*.", 5) == 0) {
-        line->gpu = EVERY_GPU;
-        line->key += 5;
-    } else if (strncmp(line->key, "gpu", 3) == 0 && isdigit((unsigned char)line->key[3])) {
-        char *end;
-        line->gpu = (int)strtol(line->key + 3, &end, 10);
-        if (*end != '.' || line->gpu >= MAX_GPUS) return "a GPU is gpu0 to gpu31";
-        line->key = end + 1;
-    }
-    if (is_fault(line->key)) {
-        const char *dot = strchr(line->key, '.');
-        return dot && function_of(dot + 1) < 0 ? "no such function" : NULL;
-    }
-    char name[256];
-    snprintf(name, sizeof name, "%s%s", line->gpu == SYSTEM ? "system." : "", line->key);
-    return known(name) ? NULL : "no such key";
-}
-
-static char *read_all(const char *path, struct stat *status) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    char *buffer = NULL;
-    if (file < 0 || fstat(file, status) != 0 || !(buffer = malloc((size_t)status->st_size + 1))) {
-        fprintf(stderr, "fake nvml: %s: %s\n", path, strerror(errno));
-        if (file >= 0) close(file);
-        return NULL;
-    }
-    size_t have = 0;
-    ssize_t got;
-    while ((got = read(file, buffer + have, (size_t)status->st_size - have)) > 0) have += (size_t)got;
-    buffer[have] = '\0';
-    close(file);
-    return buffer;
-}
-
-static void drop(Text *text) {
-    for (size_t i = 0; i < text->files; i++) free(text->buffers[i]);
-    free(text->lines);
-    *text = (Text){0};
-}
-
-static bool add_line(Text *text, const Line *line) {
-    if (text->count == text->room) {
-        text->room = text->room ? 2 * text->room : 128;
-        Line *lines = realloc(text->lines, text->room * sizeof *lines);
-        if (!lines) return false;
-        text->lines = lines;
-    }
-    text->lines[text->count++] = *line;
-    return true;
-}
-
-static void drop_comment(char *line) {
-    for (char *at = line; (at = strchr(at, '#')); at++)
-        if (at == line || isspace((unsigned char)at[-1])) {
-            *at = '\0';
-            return;
-        }
-}
-
-static bool parse_file(Text *text, const char *path, struct stat *status);
-
-/* `include = name` takes in a file beside this one; edits of it are seen when this one changes. */
-static bool include(Text *text, const char *path, const char *name) {
-    char other[4096];
-    struct stat status;
-    const char *slash = strrchr(path, '/');
-    int length = snprintf(other, sizeof other, "%.*s%s", slash ? (int)(slash - path + 1) : 0, path, name);
-    return length > 0 && (size_t)length < sizeof other && parse_file(text, other, &status);
-}
-
-static bool parse_file(Text *text, const char *path, struct stat *status) {
-    char *buffer = text->files < MAX_FILES ? read_all(path, status) : NULL;
-    if (!buffer) return false;
-    text->buffers[text->files++] = buffer;
-    int number = 0;
-    for (char *next = buffer, *raw; (raw = strsep(&next, "\n"));) {
-        Line line;
-        number++;
-        drop_comment(raw);
-        raw = trim(raw);
-        if (!*raw) continue;
-        const char *wrong = parse_line(raw, &line);
-        if (wrong) {
-            fprintf(stderr, "fake nvml: %s:%d: %s: %s\n", path, number, wrong, raw);
-            return false;
-        }
-        line.number = number;
-        bool included = line.gpu == SYSTEM && strcmp(line.key, "include") == 0;
-        if (!(included ? include(text, path, line.value) : add_line(text, &line))) return false;
-    }
-    return true;
 }
 
 /* From lines to what is in force now ------------------------------------------------------------------------------ */
@@ -288,6 +134,7 @@ static void put(int gpu, const Line *line) {
     if (strcmp(line->value, "absent") == 0) return;
     entry->text = with_index(line->value, gpu);
     if (entry->text) parse_number(entry, gpu);
+    if (strncmp(line->key, "field.", 6) == 0 && strchr(line->key + 6, '.')) now.tables[index].scopes = true;
 }
 
 static void clear(void) {
@@ -298,7 +145,7 @@ static void clear(void) {
         size_t size = 64;
         while (size < 2 * now.text.count + 2) size *= 2;
         table->slots = calloc(size, sizeof *table->slots);
-        table->mask = size - 1;
+        table->mask = size - 1, table->scopes = false;
         Faults *faults = &now.faults[i];
         memset(faults->ret, -1, sizeof faults->ret);
         memset(faults->after, 0, sizeof faults->after);
@@ -358,14 +205,14 @@ static void rebuild(void) {
 static bool load(void) {
     Text text = {0};
     /* What cannot be read is complained about once, not on every call: `seen` is what was looked at. */
-    if (!parse_file(&text, now.path, &now.seen)) {
-        drop(&text);
+    if (!lines_read(&text, now.path, &now.seen)) {
+        lines_drop(&text);
         return false;
     }
     Text old = now.text;
     now.text = text;
     rebuild();
-    drop(&old);
+    lines_drop(&old);
     return true;
 }
 
@@ -408,7 +255,7 @@ const char *scenario_text(int gpu, const char *key) {
     return entry ? entry->text : NULL;
 }
 
-nvmlReturn_t scenario_real(int gpu, const char *key, double *value, bool *whole) {
+nvmlReturn_t scenario_number(int gpu, const char *key, Number *number) {
     const Entry *entry = find(gpu, key);
     if (!entry) return NOT_SUPPORTED;
     if (entry->text[0] == '!') return atoi(entry->text + 1);
@@ -416,17 +263,14 @@ nvmlReturn_t scenario_real(int gpu, const char *key, double *value, bool *whole)
         fprintf(stderr, "fake nvml: %s: %s is no number: %s\n", now.path, key, entry->text);
         return UNKNOWN;
     }
-    *value = entry->base + (entry->per_second != 0 ? entry->per_second * scenario_seconds() : 0);
-    *whole = entry->is_whole;
+    *number = (Number){entry->base, entry->whole, entry->is_whole};
+    if (entry->per_second != 0) {
+        number->real += entry->per_second * scenario_seconds();
+        number->whole = (long long)number->real;
+    } else if (!entry->is_whole) {
+        number->whole = (long long)number->real;
+    }
     return SUCCESS;
 }
 
-nvmlReturn_t scenario_integer(int gpu, const char *key, long long *value) {
-    const Entry *entry = find(gpu, key);
-    double real;
-    bool whole;
-    nvmlReturn_t result = scenario_real(gpu, key, &real, &whole);
-    if (result != SUCCESS) return result;
-    *value = entry->per_second == 0 && whole ? entry->whole : (long long)real;
-    return SUCCESS;
-}
+bool scenario_has_scopes(int gpu) { return now.tables[gpu].scopes; }
