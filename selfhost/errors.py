@@ -111,3 +111,7 @@ class VerifyError(SelfhostError):
 
 class BundleError(SelfhostError):
     """A bundle that is cut off, was changed on the way, or is none."""
+
+
+class ClusterError(SelfhostError):
+    """A Kubernetes API that cannot be reached, does not accept the credentials, or does not permit what is asked."""

@@ -1,5 +1,6 @@
 """Many nodes at once: their exporters read with bounded parallelism, judged, and sorted by trouble."""
 
+from selfhost.fleet.cluster import nodes_of_cluster
 from selfhost.fleet.poll import poll
 from selfhost.fleet.table import columns, render, rows, to_json
 from selfhost.fleet.types import SCHEMA, NodeAddress, NodeResult
@@ -10,6 +11,7 @@ __all__ = [
     "NodeAddress",
     "NodeResult",
     "columns",
+    "nodes_of_cluster",
     "nodes_of_urls",
     "poll",
     "render",

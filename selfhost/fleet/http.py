@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 LARGEST_BODY_BYTES = 1 << 20
 _LARGEST_HEAD_BYTES = 16 << 10
 _LONGEST_CHUNK_LINE = 256
+# A server writes a body in a few chunks; one that makes thousands of them wants to keep its reader busy.
+_MOST_CHUNKS = 2000
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
 _LENGTH = re.compile(rb"\d{1,15}")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?")
@@ -30,6 +32,7 @@ class HttpAnswer:
         self._head_done = False
         self._length: int | None = None
         self._chunked = False
+        self._chunks = 0
 
     @property
     def begun(self) -> bool:
@@ -116,6 +119,9 @@ class HttpAnswer:
                 return True
             if len(self._raw) < line + 2 + size + 2:
                 return False
+            self._chunks += 1
+            if self._chunks > _MOST_CHUNKS:
+                raise NotHttpError(f"the answer comes in more than {_MOST_CHUNKS} chunks")
             self._joined += self._raw[line + 2 : line + 2 + size]
             del self._raw[: line + 2 + size + 2]
         if len(self._raw) >= _LONGEST_CHUNK_LINE:

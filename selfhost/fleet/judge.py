@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import replace
-from typing import TypeVar
 
 from selfhost.errors import MalformedAnswerError, SelfhostError
 from selfhost.fleet.types import (
@@ -30,8 +29,6 @@ from selfhost.observation.summary import (
     SummaryLevel,
     read_summary,
 )
-
-_Part = TypeVar("_Part", CheckSummary, GpuSummary, EngineSummary)
 
 # All ours. An exporter polls every few seconds, and its slow lane every minute.
 STALE_SECONDS = 120.0
@@ -167,22 +164,28 @@ def _read(body: bytes) -> Summary:
 
 def _clean(summary: Summary) -> Summary:
     """The same with texts that a terminal can be shown; almost always the very same."""
+    texts = [summary.host, *(engine.name for engine in summary.engines)]
+    for gpu in summary.gpus:
+        texts += (gpu.uuid, gpu.name)
+    for check in summary.checks:
+        texts += (check.code, check.message, check.action)
+    if summary.host and all(printable(text) == text for text in texts):
+        return summary
     return replace(
         summary,
         host=printable(summary.host) or "?",
-        checks=_clean_all(summary.checks, "code", "message", "action"),
-        gpus=_clean_all(summary.gpus, "uuid", "name"),
-        engines=_clean_all(summary.engines, "name"),
+        checks=tuple(
+            replace(
+                check,
+                code=printable(check.code),
+                message=printable(check.message),
+                action=printable(check.action),
+            )
+            for check in summary.checks
+        ),
+        gpus=tuple(replace(gpu, uuid=printable(gpu.uuid), name=printable(gpu.name)) for gpu in summary.gpus),
+        engines=tuple(replace(engine, name=printable(engine.name)) for engine in summary.engines),
     )
-
-
-def _clean_all(values: tuple[_Part, ...], *names: str) -> tuple[_Part, ...]:
-    made = []
-    for value in values:
-        texts = {name: getattr(value, name) for name in names}
-        clean = {name: printable(text) for name, text in texts.items()}
-        made.append(value if clean == texts else replace(value, **clean))
-    return tuple(made)
 
 
 def printable(text: str) -> str:

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from selfhost.errors import UsageError
+from selfhost.errors import ClusterError, UsageError
 from selfhost.fleet.fetch import fetch_all
 from selfhost.fleet.judge import compare, judge, result_of
-from selfhost.fleet.types import SLOW, Answer, NodeAddress, NodeResult
+from selfhost.fleet.types import FORBIDDEN, SLOW, Answer, NodeAddress, NodeResult
 
 # Ours: an exporter answers from memory in milliseconds; three seconds are a packet lost twice, or a node in trouble.
 DEADLINE_SECONDS = 3.0
@@ -41,6 +41,7 @@ def poll(
 
     Raises:
         UsageError: a deadline or a number that is not positive.
+        ClusterError: the Kubernetes API lets none of the nodes be read.
     """
     if deadline_seconds <= 0 or parallel < 1:
         raise UsageError("The deadline must be longer than 0 s, and at least one node asked at a time.")
@@ -58,7 +59,18 @@ def poll(
         fetch_all(direct, deadline_seconds=deadline_seconds, parallel=min(parallel, len(direct)), done=done)
     if asked:
         _ask_all(asked, deadline_seconds, min(parallel, PARALLEL_ASKED, len(asked)), done)
+    _refuse_if_forbidden([results[number] for number, _ in asked])
     return compare(tuple(results[number] for number in range(len(nodes))))
+
+
+def _refuse_if_forbidden(asked: list[NodeResult]) -> None:
+    """One permission that is missing for every node is one error, not a thousand findings."""
+    said = [check.message for result in asked for check in result.findings if check.code == FORBIDDEN]
+    if asked and len(said) == len(asked):
+        raise ClusterError(
+            f"None of {len(asked)} exporters may be read: {said[0][:1].lower()}{said[0][1:]}",
+            hint="Give the account a role with the verb get on pods/proxy there, or read the pods with --direct.",
+        )
 
 
 def _ask_all(

@@ -82,7 +82,10 @@ def render(results: tuple[NodeResult, ...], width: int = 80, *, limit: int | Non
         max(column.least, min(column.most, max((len(row[at]) for row in table), default=0)))
         for at, column in enumerate(shape)
     ]
-    rest = max(_LEAST_WHY if width >= 80 else 10, width - sum(widths) - _GAP * len(widths))
+    rest = width - sum(widths) - _GAP * len(widths)
+    if rest < _LEAST_WHY:  # long names give way to the reason, down to their least
+        widths[1] = max(_NODE.least, widths[1] - (_LEAST_WHY - rest))
+        rest = max(1, width - sum(widths) - _GAP * len(widths))
     for row in (columns(width), *table):
         cells = [
             fit(cell, wide).ljust(wide) if at < 2 else fit(cell, wide).rjust(wide)

@@ -69,7 +69,7 @@ def _node(word: str, port: int) -> NodeAddress:
         raise _no_address(word) from None
     host = target.netloc.rpartition("@")[2]
     host = host if host.endswith("]") else host.rpartition(":")[0] or host
-    wrong = target.query or target.fragment or target.path not in _PATHS
+    wrong = "\\" in word or target.query or target.fragment or target.path not in _PATHS
     if target.scheme not in ("http", "https") or not _HOST.fullmatch(host) or not number or wrong:
         raise _no_address(word)
     url = f"{target.scheme}://{host.lower()}:{number}"

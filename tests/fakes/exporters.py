@@ -71,13 +71,13 @@ def address(number: int) -> str:
     return f"127.7.{number >> 8}.{number & 255}"
 
 
-def summary(at: str, **changes: Any) -> dict[str, Any]:
+def summary(node: str, /, **changes: Any) -> dict[str, Any]:
     """What a healthy node of eight GPUs says."""
-    number = int(at.rpartition(".")[2])
+    number = int(node.rpartition(".")[2])
     gpus = [
         {
             "index": index,
-            "uuid": f"GPU-{at.replace('.', '-')}-{index}",
+            "uuid": f"GPU-{node.replace('.', '-')}-{index}",
             "name": "NVIDIA H100 80GB HBM3",
             "up": True,
             "utilization_ratio": (number % 100) / 100,
@@ -97,7 +97,7 @@ def summary(at: str, **changes: Any) -> dict[str, Any]:
     }
     made = {
         "schema": "selfhost/summary/v1",
-        "host": f"node-{at}",
+        "host": f"node-{node}",
         "at": time.time(),
         "verdict": "ok",
         "checks": [],
@@ -177,7 +177,7 @@ KINDS: dict[str, Callable[[str, str], bytes]] = {
     "endless": lambda _at, _: b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * (2 << 20),
     "headers": lambda _at, _: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000,
     "interim": lambda _at, _: b"HTTP/1.1 100 Continue\r\n\r\n" * 5000,
-    "tiny": lambda _at, _: _chunked(b"x" * 200_000, 1),
+    "tiny": lambda _at, _: _chunked(b"x" * 50_000, 1),
     "badchunk": lambda _at, _: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + b"x" * 500,
     "gzip": lambda _at, _: b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b",
     "lengths": lambda _at, _: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",

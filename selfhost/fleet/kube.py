@@ -1,0 +1,257 @@
+"""A Kubernetes API server through the official client's connections: lists, and exporters behind its proxy.
+
+The client reads the kubeconfig, renews tokens and speaks TLS. What comes back is read as plain JSON, since its model
+classes take seconds over a thousand nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from selfhost.errors import ClusterError
+from selfhost.fleet.http import LARGEST_BODY_BYTES
+from selfhost.fleet.judge import printable
+from selfhost.fleet.poll import PARALLEL_ASKED
+from selfhost.fleet.types import FORBIDDEN, LYING, PATH, SLOW, UNREACHABLE, Answer
+
+# As kubectl asks for lists (--chunk-size).
+_PAGE = 500
+_MOST_PAGES = 200
+# Ours.
+_LIST_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+
+
+class Api:
+    """The API server, through the official client's connections."""
+
+    def __init__(self, client: Any, context: str) -> None:
+        self._client = client
+        self._configuration = client.configuration
+        self._context = context
+        self._pool = client.rest_client.pool_manager
+
+    def list(self, path: str, resource: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Objects of a list, page by page.
+
+        Raises:
+            ClusterError: it cannot be had.
+        """
+        token = ""
+        for _ in range(_MOST_PAGES):
+            words = urlencode({**query, "limit": _PAGE, **({"continue": token} if token else {})})
+            try:
+                with self._open(f"{path}?{words}", _LIST_SECONDS) as response:
+                    body = response.read()
+                    self._check(response.status, body, resource, path)
+            except TimeoutError:
+                raise ClusterError(
+                    f"The API server {self._configuration.host} did not list {resource} in {_LIST_SECONDS:g} s."
+                ) from None
+            page = json_object(body)
+            items, metadata = page.get("items"), part(page, "metadata")
+            if not isinstance(items, list):
+                raise ClusterError(
+                    f"{self._configuration.host} does not answer as a Kubernetes API server.",
+                    hint="Check the server of this context in the kubeconfig.",
+                )
+            yield from (item for item in items if isinstance(item, dict))
+            token = text(metadata, "continue")
+            if not token:
+                return
+
+    def ask(self, namespace: str, pod: str, port: int, seconds: float) -> Answer:
+        """One exporter's summary, through the API server's proxy; raises nothing."""
+        started = time.monotonic()
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}:{port}/proxy{PATH}"
+        try:
+            with self._open(path, seconds) as response:
+                answer = _whole(response, started + seconds, namespace)
+        except ClusterError as error:
+            answer = Answer(fault=UNREACHABLE, detail=error.message)
+        except TimeoutError:
+            answer = Answer(fault=SLOW, level="warn", detail=f"no whole answer within {seconds:g} s")
+        return replace(answer, seconds=time.monotonic() - started)
+
+    @contextmanager
+    def _open(self, path: str, seconds: float) -> Iterator[Any]:
+        """An answer whose body is still to be read.
+
+        Raises:
+            ClusterError: no connection.
+            TimeoutError: connected, and no answer in time.
+        """
+        import urllib3
+
+        headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
+        for setting in self._configuration.auth_settings().values():
+            if setting.get("in") == "header" and setting.get("value"):
+                headers[setting["key"]] = setting["value"]
+        try:
+            response = self._pool.request(
+                "GET",
+                f"{self._configuration.host}{path}",
+                headers=headers,
+                timeout=urllib3.Timeout(connect=min(seconds, _CONNECT_SECONDS), read=seconds),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                yield response
+            finally:
+                # A body that was read to its end has given its connection back by now; any other ends it.
+                response.close()
+        except urllib3.exceptions.ReadTimeoutError:
+            raise TimeoutError from None
+        except urllib3.exceptions.HTTPError as error:
+            raise self._no_way(error) from None
+
+    def _no_way(self, error: Exception) -> ClusterError:
+        host = self._configuration.host
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ClusterError(
+                f"The certificate of {host} is not trusted.",
+                hint="Check certificate-authority-data of this cluster in the kubeconfig.",
+            )
+        return ClusterError(
+            f"The API server {host} cannot be reached ({type(error).__name__}).",
+            hint="Check the network, VPN and context: kubectl cluster-info answers once they are right.",
+        )
+
+    def _check(self, status: int, body: bytes, resource: str, path: str) -> None:
+        if status == 200:
+            return
+        if status == 401:
+            raise ClusterError(
+                f"The API server does not accept the credentials of {self._context}.",
+                hint="Log in again: kubectl get nodes works once they are right.",
+            )
+        said = text(json_object(body), "message")[:300]
+        if status == 403:
+            names = path.split("/")
+            where = f"in the namespace {names[4]}" if "namespaces" in names else "in the whole cluster"
+            raise ClusterError(
+                f"No permission to list {resource} {where}{f' ({said})' if said else ''}.",
+                hint=f"Give {self._context} a role with the verb list on {resource} {where}.",
+            )
+        raise ClusterError(f"The API server answered {status} for {resource}{f' ({said})' if said else ''}.")
+
+
+def connect(context: str | None, kubeconfig: str | None) -> Api:
+    """The API server of a kubeconfig's context, or the one that this pod runs under.
+
+    Raises:
+        ClusterError: no client, no kubeconfig, or no such context.
+    """
+    try:
+        import kubernetes
+        from kubernetes.config.config_exception import ConfigException
+    except ImportError:
+        raise ClusterError(
+            "The Kubernetes client is not installed.", hint="pip install 'selfhost[cluster]' brings it."
+        ) from None
+    client: Any = kubernetes.client
+    config: Any = kubernetes.config
+    made = client.Configuration()
+    made.connection_pool_maxsize = PARALLEL_ASKED
+    try:
+        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=made)
+        name = f"context {context}" if context else "the current context"
+    except ConfigException as error:
+        if context is not None or kubeconfig is not None:
+            raise _no_context(config, context, kubeconfig, error) from None
+        try:
+            config.load_incluster_config(client_configuration=made)
+            name = "this pod's service account"
+        except ConfigException:
+            raise _no_context(config, context, kubeconfig, error) from None
+    except Exception as error:  # not YAML, or names files that are not there
+        raise ClusterError(
+            f"The kubeconfig cannot be used: {printable(str(error)).splitlines()[0][:200]}.",
+            hint="kubectl config view shows what is wrong with it.",
+        ) from None
+    return Api(client.ApiClient(made), name)
+
+
+def _no_context(config: Any, context: str | None, kubeconfig: str | None, error: Exception) -> ClusterError:
+    try:
+        names = [str(one["name"]) for one in config.list_kube_config_contexts(kubeconfig)[0]]
+    except Exception:  # whatever is wrong with the file was said by the first error
+        return ClusterError(
+            f"There is no kubeconfig that can be used ({printable(str(error))[:200]}).",
+            hint="Set KUBECONFIG, or give a list of exporters with --nodes.",
+        )
+    if context is not None and context not in names:
+        return ClusterError(
+            f"The kubeconfig has no context {context}.",
+            hint=f"It has {', '.join(names[:10])}." if names else "It has none.",
+        )
+    return ClusterError(
+        f"The kubeconfig cannot be used ({printable(str(error))[:200]}).",
+        hint="kubectl config view shows what is wrong with it.",
+    )
+
+
+def _whole(response: Any, until: float, namespace: str) -> Answer:
+    """Reads an answer to its end.
+
+    Raises:
+        TimeoutError: not by then.
+    """
+    body = b""
+    # A single read of what has come; before urllib3 2, `read` is that.
+    read = getattr(response, "read1", response.read)
+    while piece := read(1 << 16):
+        body += piece
+        if len(body) > LARGEST_BODY_BYTES:
+            return Answer(
+                fault=LYING, level="warn", detail=f"the answer is larger than {LARGEST_BODY_BYTES >> 10} KiB"
+            )
+        if time.monotonic() > until:
+            raise TimeoutError
+    response.release_conn()
+    if response.status in (401, 403):
+        words = f"no permission to get pods/proxy in the namespace {namespace}"
+        return Answer(fault=FORBIDDEN, detail=words)
+    # The API server answers with a Status object in the place of a pod that it cannot reach.
+    data = json_object(body)
+    if response.status != 200 and data.get("kind") == "Status" and data.get("apiVersion") == "v1":
+        said = text(data, "message")[:300] or f"the API server answered {response.status}"
+        return Answer(fault=UNREACHABLE, detail=f"not reached through the API server: {said}")
+    return Answer(status=response.status, body=body, dated=_date(response.headers.get("Date", "")))
+
+
+def _date(value: str) -> float | None:
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """JSON as an object, an empty one for anything else."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def part(item: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object's member that is an object, an empty one for anything else."""
+    found = item.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def text(item: dict[str, Any], name: str) -> str:
+    """An object's member that is text, "" for anything else."""
+    value = item.get(name)
+    return printable(value) if isinstance(value, str) else ""
