@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from selfhost.monitor.edges import ALL_LANES, Edges, machine
+from selfhost.monitor.edges import ALL_LANES, Edges, Lane, machine
 from selfhost.monitor.observer import Observer
 from selfhost.monitor.sources import Sources
 from selfhost.observation import Observation
@@ -18,6 +18,9 @@ _ENGINE_SHARE = 0.4
 _STOP_SECONDS = 0.5
 # Ours: seconds between two looks. Utilization is a sample of up to a second, and GPM needs 100 ms between two.
 STEP_SECONDS = 2.0
+
+# Who the GPUs are is asked once: asking again starts GPM's comparison of two samples anew.
+_AGAIN: frozenset[Lane] = ALL_LANES - {"static"}
 
 
 def observe_once(
@@ -77,17 +80,19 @@ def watch_once(
                 return tuple(seen)
             time.sleep(step_seconds)
             left = min(deadline_seconds, until - time.monotonic() + sources.engine_timeout_seconds)
-            seen.append(_look(observer, sources, left))
+            seen.append(_look(observer, sources, left, _AGAIN))
     finally:
         observer.stop(_STOP_SECONDS)
 
 
-def _look(observer: Observer, sources: Sources, deadline_seconds: float) -> Observation:
+def _look(
+    observer: Observer, sources: Sources, deadline_seconds: float, lanes: frozenset[Lane] = ALL_LANES
+) -> Observation:
     began = time.monotonic()
     # A search and a scrape; what NVML does not need of its time goes to the engines.
     engines = min(deadline_seconds * _ENGINE_SHARE, sources.engine_timeout_seconds + 1.0)
     return observer.look(
-        ALL_LANES,
+        lanes,
         nvml_seconds=deadline_seconds - engines,
         engine_seconds=engines,
         whole=True,
