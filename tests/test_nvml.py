@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from selfhost.nvml import gpm, identity, structs, values
+from selfhost.nvml import codes, gpm, identity, structs, values
 from selfhost.nvml.fields import driver_numbers, value_of
 from selfhost.nvml.gpu import GONE
+from selfhost.nvml.library import Library
+from selfhost.nvml.processes import process_struct
 from selfhost.observation import GpuSnapshot, Missing, XidEvent, known
 from tests.fakes import nvml
 
@@ -395,6 +397,20 @@ def test_a_driver_that_does_not_know_a_field_is_no_failure(worker: Callable[...,
     assert code_of(gpu.fast.memory_temperature_celsius) == 999
     assert code_of(gpu.fast.held_down.thermal_seconds) == 21
     assert one.ask("failed")[0] == 1
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_tried_field_by_field_once(
+    worker: Callable[..., Worker],
+) -> None:
+    one = worker("healthy", "gpu0.ret.nvmlDeviceGetFieldValues = 2")
+    (gpu,) = one.poll()
+    assert gpu.fault is None
+    assert code_of(gpu.fast.recovery_action) == 13
+    assert (gpu.slow.ecc.volatile_corrected, gpu.slow.pcie_replays) == (2, 3)
+    before = one.trace()
+    one.poll("fast", "slow")
+    assert one.trace().since(before).of("nvmlDeviceGetFieldValues") == 0
+    assert one.ask("failed")[0] == 0
 
 
 @pytest.mark.parametrize(("driver", "there"), [("580.65.06", False), ("580.82.07", True), ("610.20", True)])
@@ -811,6 +827,30 @@ def test_structs_have_the_sizes_that_pynvml_gives_them() -> None:
     assert pynvml.nvmlEccSramErrorStatus_v1 == structs.SRAM_V1
 
 
+def test_the_drivers_with_a_longer_process_struct_are_told_by_their_functions() -> None:
+    class Driver:
+        """A library of which only the names of its functions matter."""
+
+        def __init__(self, *names: str) -> None:
+            self._names = names
+
+        def __getitem__(self, name: str) -> object:
+            if name not in self._names:
+                raise AttributeError(name)
+            return object()
+
+    def struct_of(symbol: str, driver: tuple[int, ...], *names: str) -> type[ctypes.Structure]:
+        return process_struct(Library(Driver(*names), lambda: None, time.monotonic), symbol, driver)
+
+    newest, sized = "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetConfComputeMemSizeInfo"
+    assert struct_of(newest, (535, 54), sized) is structs.ProcessWithProtected
+    assert struct_of(newest, (535, 129), sized, "nvmlDeviceGetRunningProcessDetailList") is structs.Process
+    assert struct_of(newest, (580, 95), sized) is structs.Process
+    assert struct_of(newest.replace("_v3", "_v2"), (535, 54), sized) is structs.Process
+    assert struct_of(newest.removesuffix("_v3"), (450, 80)) is structs.ProcessV1
+    assert [ctypes.sizeof(one) for one in (structs.ProcessV1, structs.ProcessWithProtected)] == [16, 32]
+
+
 def test_values_are_read_by_their_type() -> None:
     assert value_of(0, 0x3FF8000000000000) == 1.5
     assert value_of(1, 0xDEADBEEF00000007) == 7
@@ -828,5 +868,5 @@ def test_placeholders_are_no_numbers() -> None:
     assert isinstance(values.flag(2), Missing)
     assert isinstance(gpm.ratio(0, float("nan")), Missing)
     assert gpm.ratio(0, 25.0) == 0.25
-    assert gpm.ratio(4, 25.0) == gpm.codes.missing(4)
+    assert gpm.ratio(4, 25.0) == codes.missing(4)
     assert identity.architecture(21) == "architecture 21"

@@ -94,10 +94,10 @@ class Events:
 
     def _uuid(self, address: int | None) -> str | None:
         """UUID of the event's GPU; a handle that is not one of ours, such as a MIG device's, is asked for it."""
+        if (address or 0) in self._uuids:
+            return self._uuids[address or 0]
         if not address:
             return None
-        if address in self._uuids:
-            return self._uuids[address]
         try:
             uuid = Asked(self._library, c_void_p(address), tables.UUID).read()
         except codes.GpuFault:

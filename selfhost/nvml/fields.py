@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ctypes import c_int
+from ctypes import byref, c_int
 from struct import Struct, pack, unpack
 from typing import Any
 
@@ -23,7 +23,8 @@ UNSIGNED_64 = frozenset((2, 3))
 # Between CUDA 13.0 and 13.0 Update 1 (driver 580 TRD2) the ids 251 to 273 changed places, so an older driver answers
 # something else under them (https://docs.nvidia.com/deploy/nvml-api/known-issues.html, read 2026-11-21).
 RENUMBERED = range(251, 274)
-# First driver of CUDA 13.0 Update 1, from its release notes (Table "CUDA Toolkit and Corresponding Driver Versions").
+# Driver of CUDA 13.0 Update 1: 580.82.07, as of its release notes
+# (https://docs.nvidia.com/cuda/archive/13.0.1/cuda-toolkit-release-notes/, read 2026-11-26).
 RENUMBERED_SINCE = (580, 82)
 TOO_OLD_FOR_FIELD = Missing(
     missing="this driver gives the field's number another meaning (before 580.82)", code=FUNCTION_NOT_FOUND
@@ -137,10 +138,23 @@ class Fields:
             self._library.note(code)
         return codes.missing(code)
 
+    def _refused(self) -> bool:
+        """Whether one field alone spoils the call, which then goes on without it: ask each by itself, once."""
+        refused = False
+        for entry, name in zip(self._array, self._names, strict=True):
+            code = self._library.run(FUNCTION, self._function, (self._handle, c_int(1), byref(entry)))
+            if code == codes.INVALID_ARGUMENT:
+                self._absent[name] = self.values[name] = UNKNOWN_FIELD
+                refused = True
+        self._prepare()
+        return refused
+
     def _all_failed(self, code: int) -> dict[str, Any]:
         if code in codes.GPU_FAULTS:
             self._library.note(code)
             raise codes.GpuFault(codes.missing(code))
+        if code == codes.INVALID_ARGUMENT and self._refused():
+            return self.read()
         reason = codes.missing(code)
         for name in self._names:
             self.values[name] = reason

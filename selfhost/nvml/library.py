@@ -17,7 +17,7 @@ from selfhost.observation import Missing
 from selfhost.observation.reading import FUNCTION_NOT_FOUND
 
 # What of pynvml is used; a module of that name without them is another package.
-NEEDED = ("nvmlInitWithFlags", "nvmlShutdown", "NVMLError", "_LoadNvmlLibrary", "nvmlDeviceGetFieldValues")
+NEEDED = ("nvmlInitWithFlags", "nvmlShutdown", "NVMLError", "nvmlLib", "nvmlDeviceGetFieldValues")
 # Drivers before CUDA 9.2 lack nvmlInitWithFlags, which is all that pynvml tries.
 INIT_FUNCTIONS = ("nvmlInit_v2", "nvmlInit")
 
