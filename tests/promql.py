@@ -75,7 +75,7 @@ def selectors(expr: str) -> list[Selector]:
     found = [part for part in nodes(pp.parse(expr)) if isinstance(part, pp.VectorSelector)]
     return [
         Selector(
-            name=part.name,
+            name=str(part.name),
             labels=frozenset(matcher.name for matcher in part.matchers.matchers),
             values=tuple((matcher.name, matcher.value) for matcher in part.matchers.matchers),
         )
@@ -93,7 +93,7 @@ def check(expr: str, emitted: frozenset[str]) -> frozenset[str]:
 
 def _result(expr: Any, emitted: frozenset[str]) -> frozenset[str]:
     if isinstance(expr, pp.VectorSelector):
-        return labels_of(expr.name, emitted)
+        return labels_of(str(expr.name), emitted)
     if isinstance(expr, pp.MatrixSelector):
         return _result(expr.vector_selector, emitted)
     if isinstance(expr, pp.AggregateExpr):

@@ -125,14 +125,16 @@ def archives(part: Part) -> dict[str, bytes]:
     Raises:
         OutputError: one package alone is too large for an archive.
     """
-    units = _units(part)
-    shares: list[dict[str, bytes]] = [{}]
-    for unit in sorted(units, key=lambda name: (name != "", name)):
-        if (
-            len(_zip({**shares[-1], **units[unit]}, part)) > LARGEST_BYTES - 2048
-        ):  # room for a longer __main__
+    shares: list[dict[str, bytes]] = []
+    room: list[int] = []
+    for files in _units(part):  # each into the first archive that has room for it
+        size = sum(_packed_bytes(name, data) for name, data in files.items())
+        at = next((at for at, left in enumerate(room) if size <= left), len(shares))
+        if at == len(shares):
             shares.append({})
-        shares[-1].update(units[unit])
+            room.append(LARGEST_BYTES - 4096)  # the list at the end, and a __main__ that names the others
+        shares[at].update(files)
+        room[at] -= size
     names = [ARCHIVE_FILE, *(f"selfhost-{number}.pyz" for number in range(2, len(shares) + 1))]
     shares[0]["__main__.py"] = _main(part, names[1:]).encode()
     made = {name: _zip(files, part) for name, files in zip(names, shares, strict=True)}
@@ -141,18 +143,24 @@ def archives(part: Part) -> dict[str, bytes]:
     return made
 
 
-def _units(part: Part) -> dict[str, dict[str, bytes]]:
-    """What has to stay together: each package or module directly below selfhost, and selfhost itself with the rest."""
+def _units(part: Part) -> list[dict[str, bytes]]:
+    """Files that have to stay together, largest first: each package or module directly below selfhost.
+
+    The first are selfhost's own, its command line and what starts it.
+    """
     units: dict[str, dict[str, bytes]] = {"": {"__main__.py": _main(part, []).encode()}}
     for name, (path, source) in modules(part).items():
         unit = name.split(".")[1] if "." in name else ""
-        unit = "" if unit == "cli" else unit  # beside what starts it
+        unit = "" if unit == "cli" else unit
         files = units.setdefault(unit, {})
         files[_inside(path)] = source
         files |= {_inside(data): data.read_bytes() for data in _data_files(path, source)}
     for module, distribution in part.distributions:
         units[f"{module}.py"] = {f"{module}.py": _foreign(module, distribution)}
-    return units
+    others = sorted(
+        (name for name in units if name), key=lambda name: (-sum(map(len, units[name].values())), name)
+    )
+    return [units[""], *(units[name] for name in others)]
 
 
 def _foreign(module: str, distribution: str) -> bytes:
