@@ -14,14 +14,17 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from selfhost.errors import MalformedAnswerError, UsageError
@@ -30,6 +33,7 @@ from selfhost.exporter.exporter import XidCounts
 from selfhost.exporter.families import EngineExtra, Judged, families
 from selfhost.exporter.page import Page, form_of
 from selfhost.exporter.summarise import summarise, tokens_per_second
+from selfhost.exporter.text import exposition
 from selfhost.health import Baseline, Check, GpuBaseline, Health
 from selfhost.metrics import CLOCK_REASONS, DCGM_LABELS, GPU_LABELS, HELD_DOWN_REASONS, METRICS, metric_names
 from selfhost.monitor import Poller, Sources
@@ -57,6 +61,7 @@ from tests.fakes import nvml
 from tests.monitoring import GIB, FakeReader, edges, identity
 
 QUICK = Sources(interval_seconds=0.05, slow_every=2, discover_engines=False)
+parse_openmetrics: Callable[[str], Iterator[Metric]] = openmetrics_parser.text_string_to_metric_families
 LOST = Missing(missing="GPU is lost", code=15)
 UUID = identity(0).uuid
 
@@ -252,6 +257,15 @@ def test_both_formats_say_the_same(dcgm: bool) -> None:
     assert read == plain
     series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(series) == len(set(series)), "no series stands twice"
+
+
+def test_text_is_prometheus_clients_own() -> None:
+    found = families(rich(), judged())
+    registry = CollectorRegistry()
+    registry.register(type("Found", (), {"collect": lambda self: found})())
+    assert exposition(found, "text").encode() == generate_latest(registry)
+    write: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+    assert (exposition(found, "openmetrics") + "# EOF\n").encode() == write(registry)
 
 
 def test_form_of_the_exposition() -> None:

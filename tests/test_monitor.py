@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,10 @@ from tests.monitoring import Driver, FakeReader, answer, edges, identity
 QUICK = Sources(interval_seconds=0.05, slow_every=2, discover_engines=False)
 
 
-def until(condition, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+Start = Callable[[Sources, Edges], Poller]
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not in time"
@@ -43,7 +47,7 @@ def until(condition, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-d
 
 
 @pytest.fixture
-def start():
+def start() -> Iterator[Start]:
     """Starts pollers and stops them after the test."""
     pollers: list[Poller] = []
 
@@ -159,15 +163,15 @@ print(seen.node.nvml.stuck_call)
     assert time.monotonic() - began < 15
 
 
-def test_lanes(start) -> None:
+def test_lanes(start: Start) -> None:
     reader = FakeReader()
-    poller = start(QUICK, edges(reader))
+    start(QUICK, edges(reader))
     until(lambda: len(reader.polls) >= 5)
     assert reader.polls[0] == {"static", "fast", "slow"}
     assert reader.polls[1:5] == [{"fast"}, {"fast", "slow"}, {"fast"}, {"fast", "slow"}]
 
 
-def test_names_of_processes_stay_between_slow_lanes(start) -> None:
+def test_names_of_processes_stay_between_slow_lanes(start: Start) -> None:
     reader = FakeReader()
     poller = start(replace(QUICK, slow_every=50), edges(reader))
     until(lambda: len(reader.polls) >= 4)
@@ -177,7 +181,7 @@ def test_names_of_processes_stay_between_slow_lanes(start) -> None:
     assert poller.latest().node.gpus[0].namespace == "llm"
 
 
-def test_poller_goes_on_while_nvml_hangs(start) -> None:
+def test_poller_goes_on_while_nvml_hangs(start: Start) -> None:
     engine = EngineAddress(url="http://127.0.0.1:8000")
     reader = FakeReader()
     poller = start(replace(QUICK, engines=(engine,)), edges(reader))
@@ -201,7 +205,7 @@ def test_poller_goes_on_while_nvml_hangs(start) -> None:
     assert poller.latest().node.nvml.fault is None
 
 
-def test_stop_leaves_what_hangs(start) -> None:
+def test_stop_leaves_what_hangs(start: Start) -> None:
     reader = FakeReader(hang_at=0)
     poller = start(QUICK, edges(reader))
     until(lambda: reader.current_call is not None)
@@ -233,7 +237,7 @@ def test_hung_gpus_are_those_not_read_since() -> None:
     assert hung_after_seconds(0.5) == 5.0
 
 
-def test_nvml_is_tried_again(monkeypatch: pytest.MonkeyPatch, start) -> None:
+def test_nvml_is_tried_again(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     monkeypatch.setattr("selfhost.monitor.nvml_thread.RETRY_SECONDS", 0.2)
     answers: list[FakeReader | Missing] = [Missing(missing="driver not loaded", code=9), FakeReader()]
     poller = start(QUICK, edges(lambda: answers.pop(0)))
@@ -245,7 +249,7 @@ def test_nvml_is_tried_again(monkeypatch: pytest.MonkeyPatch, start) -> None:
     assert len(poller.latest().node.gpus) == 2
 
 
-def test_driver_that_was_loaded_anew(monkeypatch: pytest.MonkeyPatch, start) -> None:
+def test_driver_that_was_loaded_anew(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     monkeypatch.setattr("selfhost.monitor.nvml_thread.RETRY_SECONDS", 0.2)
     dead, fresh = FakeReader(), FakeReader()
     answers = [dead, fresh]
@@ -260,7 +264,7 @@ def test_driver_that_was_loaded_anew(monkeypatch: pytest.MonkeyPatch, start) -> 
     assert dead.closed
 
 
-def test_a_gpu_that_is_gone_stays(start) -> None:
+def test_a_gpu_that_is_gone_stays(start: Start) -> None:
     reader = FakeReader()
     poller = start(QUICK, edges(reader))
     until(lambda: len(poller.latest().node.gpus) == 2)
@@ -270,7 +274,7 @@ def test_a_gpu_that_is_gone_stays(start) -> None:
     assert gone.identity == identity(1)
 
 
-def test_faults_of_ours_end_no_thread(start) -> None:
+def test_faults_of_ours_end_no_thread(start: Start) -> None:
     class Broken(FakeReader):
         def drain_events(self, at: float) -> tuple[XidEvent, ...]:
             raise RuntimeError("ours")
@@ -283,15 +287,19 @@ def test_faults_of_ours_end_no_thread(start) -> None:
     assert poller.alive
 
 
-def test_a_listener_that_fails_is_told_of(start) -> None:
+def test_a_listener_that_fails_is_told_of(start: Start) -> None:
     poller = start(QUICK, edges(FakeReader()))
-    poller.listen(lambda observation, history: 1 // 0)  # type: ignore[arg-type,return-value]
+
+    def broken(observation: Observation, history: tuple[Observation, ...]) -> None:
+        raise ZeroDivisionError
+
+    poller.listen(broken)
     until(lambda: poller.failure is not None)
     assert "ZeroDivisionError" in (poller.failure or "")
     assert poller.alive
 
 
-def test_xids_are_bounded(start) -> None:
+def test_xids_are_bounded(start: Start) -> None:
     reader = FakeReader(xids=[XidEvent(at=float(number), xid=13) for number in range(MOST_XIDS + 50)])
     poller = start(QUICK, edges(reader))
     until(lambda: bool(poller.latest().node.xids))
@@ -299,7 +307,7 @@ def test_xids_are_bounded(start) -> None:
     assert poller.latest().node.xids[-1].at == MOST_XIDS + 49
 
 
-def test_a_dead_engine_delays_nobody(start) -> None:
+def test_a_dead_engine_delays_nobody(start: Start) -> None:
     stuck = threading.Event()
 
     def scrape(
@@ -322,7 +330,7 @@ def test_a_dead_engine_delays_nobody(start) -> None:
     stuck.set()
 
 
-def test_engine_that_went_away_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch, start) -> None:
+def test_engine_that_went_away_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     here = [EngineAddress(url="http://127.0.0.1:8000", pids=(5,))]
     sources = replace(QUICK, discover_engines=True)
     poller = start(sources, edges(FakeReader(), find=lambda pids: tuple(here)))

@@ -7,17 +7,17 @@ time work. Its counters do not end in `_total`; OpenMetrics has no counter of an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from selfhost.catalog.xids import xids
 from selfhost.exporter.families import owner_labels, read
+from selfhost.exporter.text import Sample, sample_line
 from selfhost.metrics import DCGM_ONLY, GPU_METRICS
 from selfhost.observation import GpuSnapshot, NodeSnapshot, known
 
 _XID = "DCGM_FI_DEV_XID_ERRORS"
 _PARTED = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE")
 _MIB = 1 << 20
-Sample = tuple[dict[str, str], float]
 
 
 def dcgm_text(node: NodeSnapshot, last_xids: Mapping[str, int], *, openmetrics: bool) -> str:
@@ -110,20 +110,9 @@ def _xid_sample(gpu: GpuSnapshot, labels: dict[str, str], last: Mapping[str, int
 def _family(
     name: str, kind: str, text: str, samples: Iterable[Sample], *, openmetrics: bool
 ) -> Iterable[str]:
-    from prometheus_client.utils import floatToGoString
-
-    show: Callable[[float], str] = floatToGoString
-    lines = [f"{name}{_labels(labels)} {show(value)}\n" for labels, value in samples]
+    lines = [sample_line(name, labels, value) for labels, value in samples]
     if not lines:
         return []
     if kind == "counter" and openmetrics:
         kind = "unknown"
     return [f"# HELP {name} {text}\n", f"# TYPE {name} {kind}\n", *lines]
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items())) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from selfhost.exporter.families import EngineExtra, Judged, families
-from selfhost.exporter.page import CONTENT_TYPES, Format, Page, form_of
+from selfhost.exporter.page import CONTENT_TYPES, Page, form_of
 from selfhost.exporter.summarise import summarise
+from selfhost.exporter.text import Format
 from selfhost.health import Baseline, Context, Health, assess
 from selfhost.health.engine_wedged import CODE as WEDGED
 from selfhost.health.memory_plan import memory_terms
