@@ -57,12 +57,20 @@ def decode(kind: object, data: object, path: str, refuse: Refuse) -> object:
     Raises:
         SelfhostError: what `refuse` made.
     """
+    try:
+        return _quick(kind)(data)
+    except (_MisfitError, SelfhostError, RecursionError):
+        # Again with a path, for the error; a fleet of nodes and a long recording are read without one.
+        return _decode(kind, data, path, refuse)
+
+
+def _decode(kind: object, data: object, path: str, refuse: Refuse) -> object:
     origin = typing.get_origin(kind)
     if origin in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(kind) if option is not type(None)]
         if data is None and type(None) in typing.get_args(kind):
             return None
-        return decode(_fitting(options, data), data, path, refuse)
+        return _decode(_fitting(options, data), data, path, refuse)
     if origin is typing.Literal:
         allowed = typing.get_args(kind)
         if not isinstance(data, str) or data not in allowed:
@@ -72,10 +80,61 @@ def decode(kind: object, data: object, path: str, refuse: Refuse) -> object:
         if not isinstance(data, list):
             raise _wrong(path, "a list", data, refuse)
         item = typing.get_args(kind)[0]
-        return tuple(decode(item, value, f"{path}[{number}]", refuse) for number, value in enumerate(data))
+        return tuple(_decode(item, value, f"{path}[{number}]", refuse) for number, value in enumerate(data))
     if isinstance(kind, type) and is_dataclass(kind):
         return _decode_object(kind, data, path, refuse)
     return _decode_scalar(kind, data, path, refuse)
+
+
+class _MisfitError(Exception):
+    """Data that does not fit; which and where is for `_decode` to say."""
+
+
+@cache
+def _quick(kind: object) -> Callable[[object], object]:
+    """What reads one type, made once: the rules of `_decode`, which says what is wrong where this one gives up."""
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _quick_union(typing.get_args(kind))
+    if origin is typing.Literal:
+        allowed = frozenset(typing.get_args(kind))
+        return lambda data: data if isinstance(data, str) and data in allowed else _misfit()
+    if origin is tuple:
+        item = _quick(typing.get_args(kind)[0])
+        return lambda data: tuple(map(item, data)) if isinstance(data, list) else _misfit()
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _quick_object(kind)
+    return lambda data: _decode_scalar(kind, data, "", _misfit)
+
+
+def _quick_union(options: tuple[object, ...]) -> Callable[[object], object]:
+    nullable = type(None) in options
+    rest = [option for option in options if option is not type(None)]
+    only = _quick(rest[0]) if len(rest) == 1 else None
+
+    def read(data: object) -> object:
+        if data is None and nullable:
+            return None
+        return only(data) if only is not None else _quick(_fitting(rest, data))(data)
+
+    return read
+
+
+def _quick_object(kind: type) -> Callable[[object], object]:
+    hints = _hints(kind)
+    readers = {field.name: _quick(hints[field.name]) for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if not field.metadata.get("later")}
+
+    def read(data: object) -> object:
+        if not isinstance(data, dict) or not needed <= data.keys() <= readers.keys():
+            return _misfit()
+        return kind(**{name: readers[name](value) for name, value in data.items()})
+
+    return read
+
+
+def _misfit(_sentence: str = "") -> typing.NoReturn:
+    raise _MisfitError
 
 
 def _fitting(options: list[object], data: object) -> object:
@@ -121,7 +180,9 @@ def _decode_object(kind: type, data: object, path: str, refuse: Refuse) -> objec
     for name, field in own.items():
         if name not in data and not field.metadata.get("later"):
             raise refuse(f"{path}.{name} is missing")
-    values = {name: decode(hints[name], data[name], f"{path}.{name}", refuse) for name in own if name in data}
+    values = {
+        name: _decode(hints[name], data[name], f"{path}.{name}", refuse) for name in own if name in data
+    }
     try:
         return kind(**values)
     except SelfhostError as error:
