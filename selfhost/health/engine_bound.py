@@ -158,7 +158,7 @@ def _gpus(trail: EngineTrail, seen: Activity, context: Context, *, once: bool) -
             "ok", f"bound by power: at the power limit {percent(seen.capped)} of the time{slower}; {shown}"
         )
     if isinstance(seen.tensor, Missing) or isinstance(seen.memory, Missing):
-        return _without_gpm(trail, words, seen, context)
+        return _without_gpm(trail, words, seen, context, once=once)
     if seen.tensor >= TENSOR_RATIO and seen.tensor >= seen.memory * TENSOR_RATIO / MEMORY_RATIO:
         return say("ok", f"bound by computation: {shown}")
     if seen.memory >= MEMORY_RATIO:
@@ -177,8 +177,8 @@ def _parts(seen: Activity) -> str:
     return f", {' and '.join(parts)} active" if parts else ""
 
 
-def _without_gpm(trail: EngineTrail, words: str, seen: Activity, context: Context) -> Check:
-    """Boards before Hopper do not tell computing from reading memory."""
+def _without_gpm(trail: EngineTrail, words: str, seen: Activity, context: Context, *, once: bool) -> Check:
+    """Boards before Hopper do not tell computing from reading memory; later ones not at the first look."""
     say = partial(said, trail, code=CODE, source=SOURCE)
     places = _places(context)
     running = trail.engine.running
@@ -186,9 +186,9 @@ def _without_gpm(trail: EngineTrail, words: str, seen: Activity, context: Contex
         return say("ok", f"bound by the batch: all {places} places (--max-num-seqs) are taken; {words}")
     why = seen.tensor if isinstance(seen.tensor, Missing) else seen.memory
     assert isinstance(why, Missing)
-    asked = "no GPM before Hopper" if why.absent else why.missing
-    message = f"bound by the GPUs: {words}; whether by computation or by bandwidth this board does not tell ({asked})"
-    return say("ok", message)
+    asked = "this board has no GPM, as those before Hopper" if why.absent else why.missing
+    message = f"bound by the GPUs: {words}; by computation or by bandwidth: {asked}"
+    return say("ok", message, wants_history=once and not why.absent)
 
 
 def _places(context: Context) -> int | None:
