@@ -631,3 +631,12 @@ def test_queries_of_the_docs_exist_too() -> None:
     assert found
     for expr in found:
         check(expr, emitted())
+
+
+def test_the_fleet_view_finds_the_pods() -> None:
+    from selfhost.fleet.cluster import SELECTOR
+    from selfhost.fleet.types import PORT
+
+    key, _, value = SELECTOR.partition("=")
+    assert kind("plain", "DaemonSet")["spec"]["template"]["metadata"]["labels"][key] == value
+    assert container("plain")["ports"] == [{"name": "metrics", "containerPort": PORT, "protocol": "TCP"}]

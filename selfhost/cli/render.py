@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _FILES = {
     "plan.json": "the plan itself",
     "README.md": "what to do before and after",
-    "selfhost.pyz": "selfhost pull, which the Job runs",
+    "dashboard.json": "the dashboard, for Grafana's import",
+    "prometheus-rules.yaml": "the rules, for a Prometheus without the operator",
 }
 
 
@@ -60,17 +61,23 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
     noun = "object" if objects == 1 else "objects"
     headline(f"{decided.name}: {objects} {noun} for {target} in {output}, in the order they are applied.")
     click.echo()
-    rows = [(document.name, _what(document)) for document in manifests.documents]
+    rows = [(document.name, _what(document, target)) for document in manifests.documents]
     table((("file", "left"), ("what it is", "left")), rows)
-    if target == "kubernetes":
+    if any(document.name == "kustomization.yaml" for document in manifests.documents):
         where = shlex.quote(str(output))
         next_step(f"kubectl apply -k {where}", f"{output / 'README.md'} says what to do before and after")
 
 
-def _what(document: Document) -> str:
+def _what(document: Document, target: str) -> str:
     """The kind of an object, or what another file is for."""
     import re
 
+    if document.name.endswith(".pyz"):
+        return (
+            "selfhost monitor, or a part of it"
+            if target == "monitor"
+            else "selfhost pull, which the Job runs"
+        )
     if kind := re.search(r"^kind: (\w+)", document.text, re.MULTILINE):
         return kind[1]
     return _FILES.get(document.name, "")
