@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfhost.nvml import values
+from selfhost.nvml import codes, values
 from selfhost.nvml.fields import Fields
 from selfhost.nvml.library import Library
 from selfhost.nvml.question import Asked
@@ -14,9 +14,12 @@ from selfhost.observation import Missing, NvLink, Reading
 MOST_LINKS = 36
 STATE = "nvmlDeviceGetNvLinkState"
 COUNTER = "nvmlDeviceGetNvLinkErrorCounter"
-# Reading → its field, and the nvmlNvLinkErrorCounter_t of the call that is older.
-COUNTERS = {"replay": (161, 0), "recovery": (162, 1), "crc": (163, 2)}
-STATE_FIELD = 165
+# Reading → its field, and for the counters the nvmlNvLinkErrorCounter_t of the older call.
+FIELDS = {"active": 165, "crc": 163, "replay": 161, "recovery": 162}
+COUNTERS = {"crc": 2, "replay": 0, "recovery": 1}
+
+# Where a reading of a link comes from: a field's name, or a question of its own.
+Source = str | Asked[Any]
 
 
 class Links:
@@ -26,18 +29,21 @@ class Links:
         count: NVML field 91; where it is absent, links are asked one by one until there is no further one.
     """
 
-    __slots__ = ("_calls", "_count", "_fields", "_handle", "_library")
+    __slots__ = ("_counted", "_fields", "_handle", "_library", "_links", "_none")
 
     def __init__(self, library: Library, handle: Any, count: Reading[int]) -> None:
         self._library = library
         self._handle = handle
-        self._count = count
-        self._calls: dict[tuple[str, int], Asked[int]] = {}
+        self._counted = not isinstance(count, Missing)
         known = 0 if isinstance(count, Missing) else min(count, MOST_LINKS)
-        wanted = {f"active{link}": (STATE_FIELD, link) for link in range(known)}
-        for name, (field, _) in COUNTERS.items():
-            wanted |= {f"{name}{link}": (field, link) for link in range(known)}
-        self._fields = Fields(library, handle, wanted, ()) if wanted else None
+        self._fields = Fields(
+            library,
+            handle,
+            {f"{name}{link}": (field, link) for link in range(known) for name, field in FIELDS.items()},
+            (),
+        )
+        self._links: list[list[Source]] | None = None
+        self._none: Reading[tuple[NvLink, ...]] = ()
 
     def read(self) -> Reading[tuple[NvLink, ...]]:
         """Every link, or why there is none to read; an empty tuple where the board says that it has no link.
@@ -45,52 +51,51 @@ class Links:
         Raises:
             GpuFault: the GPU is gone.
         """
-        if isinstance(self._count, Missing):
-            return self._counted()
-        fields = self._fields.read() if self._fields else {}
-        return tuple(self._link(link, fields) for link in range(min(self._count, MOST_LINKS)))
+        fields = self._fields.read()
+        links = self._links
+        if links is None:
+            links = self._sources(fields) if self._counted else self._found()
+        if not links:
+            return self._none
+        return tuple(self._link(link, sources, fields) for link, sources in enumerate(links))
 
-    def _counted(self) -> Reading[tuple[NvLink, ...]]:
-        """Links up to the first that is not there."""
-        found: list[NvLink] = []
+    def _sources(self, fields: dict[str, Any]) -> list[list[Source]]:
+        """Fields where the driver has them, calls for what it lacks; decided at the first reading."""
+        links: list[list[Source]] = [[] for _ in range(len(fields) // len(FIELDS))]
+        for link, sources in enumerate(links):
+            for name in FIELDS:
+                value = fields[f"{name}{link}"]
+                absent = isinstance(value, Missing) and value.absent
+                sources.append(self._asked(name, link) if absent else f"{name}{link}")
+        self._links = links
+        return links
+
+    def _found(self) -> list[list[Source]]:
+        """Links up to the first that is not there; found anew where one of them failed for another reason."""
+        links: list[list[Source]] = []
         for link in range(MOST_LINKS):
-            active = self._state(link)
+            active = self._asked("active", link).read()
             if isinstance(active, Missing):
-                if not found:
-                    return active
-                break
-            found.append(self._link(link, {f"active{link}": active}))
-        return tuple(found)
+                self._none = active
+                if active.absent or active.code == codes.INVALID_ARGUMENT:
+                    self._links = links
+                return links
+            links.append([self._asked(name, link) for name in FIELDS])
+        self._links = links
+        return links
 
-    def _link(self, link: int, fields: dict[str, Any]) -> NvLink:
-        active = fields.get(f"active{link}")
-        if active is None or (isinstance(active, Missing) and active.absent):
-            active = self._state(link)
-        elif not isinstance(active, Missing):
-            active = values.flag(int(active))
-        counters = {}
-        for name, (_, counter) in COUNTERS.items():
-            value = fields.get(f"{name}{link}")
-            if value is None or (isinstance(value, Missing) and value.absent):
-                value = self._asked(COUNTER, link, counter).read()
-            counters[name] = value
+    def _asked(self, name: str, link: int) -> Asked[Any]:
+        if name == "active":
+            return Asked(self._library, self._handle, values.uint(STATE, convert=values.flag, inputs=(link,)))
+        return Asked(self._library, self._handle, values.ulong(COUNTER, inputs=(link, COUNTERS[name])))
+
+    @staticmethod
+    def _link(link: int, sources: list[Source], fields: dict[str, Any]) -> NvLink:
+        active, crc, replay, recovery = [
+            fields[source] if isinstance(source, str) else source.read() for source in sources
+        ]
+        if not isinstance(active, (bool, Missing)):
+            active = values.flag(active)
         return NvLink(
-            index=link,
-            active=active,
-            crc_errors=counters["crc"],
-            replay_errors=counters["replay"],
-            recovery_errors=counters["recovery"],
+            index=link, active=active, crc_errors=crc, replay_errors=replay, recovery_errors=recovery
         )
-
-    def _state(self, link: int) -> Reading[bool]:
-        active = self._asked(STATE, link).read()
-        return active if isinstance(active, Missing) else values.flag(active)
-
-    def _asked(self, symbol: str, *inputs: int) -> Asked[int]:
-        key = (symbol, inputs[0] * 8 + (inputs[1] if len(inputs) > 1 else 7))
-        if key not in self._calls:
-            question = (
-                values.uint(symbol, inputs=inputs) if symbol == STATE else values.ulong(symbol, inputs=inputs)
-            )
-            self._calls[key] = Asked(self._library, self._handle, question)
-        return self._calls[key]

@@ -179,8 +179,10 @@ class SlowLane:
             code = self._library.call("nvmlDeviceValidateInforom", self._handle)
             if code in (codes.SUCCESS, codes.CORRUPTED_INFOROM):
                 self._inforom = code == codes.SUCCESS
+            elif code in ABSENT_CODES:
+                self._inforom = codes.missing(code)
             else:
-                self._inforom = self._failed(code)
+                return self._failed(code)
             self._inforom_at = now
         return self._inforom
 
