@@ -31,6 +31,7 @@ from selfhost.observation import (
     SlowReadings,
     StartupMemory,
 )
+from selfhost.observation.reading import NOT_READ
 from selfhost.units import GIB, MIB
 from tests import plans
 
@@ -292,7 +293,9 @@ def test_a_lost_gpu_leaves_it_unknown() -> None:
         ({"health_status": UNANSWERED}, "critical", "restart_engine"),
         ({"health_status": FAILED, "metrics_age_seconds": FAILED}, "critical", "check_application"),
         ({"metrics_age_seconds": Missing(missing="HTTP 404: no metrics here")}, "warn", "fix_configuration"),
+        ({"metrics_age_seconds": Missing(missing="HTTP 404: no metrics"), "engine": "sglang"}, "ok", "none"),
         ({"metrics_age_seconds": 60.0}, "warn", "check_application"),
+        ({"metrics_age_seconds": NOT_READ, "health_status": NOT_READ}, "unknown", "none"),
     ],
 )
 def test_up(changes: dict[str, Any], level: str, action: str) -> None:

@@ -190,6 +190,19 @@ def test_metrics_stand_with_their_age_while_none_can_be_read() -> None:
     assert gone(other.metrics_age_seconds) == "connection refused"
 
 
+def test_an_engine_started_anew_is_asked_for_its_version_again() -> None:
+    script = Script()
+    script.values |= {"generation_tokens": 7}
+    with engine(script) as fake:
+        first = look(fake.url)
+        second = look(fake.url, previous=first)
+        script.values |= {"generation_tokens": 0}
+        third = look(fake.url, previous=second)
+        asked = [path for _, path, _ in fake.requests].count("/version")
+    assert [one.version for one in (first, second, third)] == ["0.32.0"] * 3
+    assert asked == 2
+
+
 def test_a_scrape_ends_in_time_whatever_the_server_does() -> None:
     with engine(Script(drip_seconds=0.05)) as fake:
         began = time.monotonic()

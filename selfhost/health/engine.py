@@ -9,9 +9,12 @@ from functools import partial
 
 from selfhost.health.types import Action, Check, Context, History, Level
 from selfhost.observation import EngineSnapshot, GpuSnapshot, Missing, Reading, known
+from selfhost.observation.reading import NOT_READ
 
 # Ours: metrics older than this say nothing of the present; the poller's default tick is 5 s, a scrape's limit 2 s.
 STALE_SECONDS = 15.0
+# They serve metrics only with `--enable-metrics` or `--metrics` (SGLang 0.5.23, llama.cpp; read 2026-11-21).
+_ASKED_FOR = ("sglang", "llamacpp")
 _UP = "vLLM 0.32.0 /health: 503 once its core has died; SGLang, TGI, llama.cpp: 503 while loading (read 2026-11-21)"
 
 
@@ -54,6 +57,12 @@ class EngineTrail:
         if isinstance(age, Missing):
             return f"its metrics cannot be read: {age.missing}"
         return f"its metrics are {age:.0f} s old" if age > STALE_SECONDS else None
+
+    @property
+    def without_metrics(self) -> bool:
+        """Whether it was started without metrics, which SGLang and llama.cpp have to be asked for."""
+        off = self.stale is not None and ("HTTP 404" in self.stale or "HTTP 501" in self.stale)
+        return off and self.engine.engine in _ASKED_FOR
 
     def recent(self, seconds: float) -> tuple[Look, ...]:
         """The looks of the last `seconds`, the latest one at least where there is any."""
@@ -185,6 +194,8 @@ def _up(trail: EngineTrail, context: Context) -> Check:
     engine = trail.engine
     say = partial(said, trail, code="engine-up", source=_UP, evidence=f"{engine.url} ({engine.engine})")
     status, stale = engine.health_status, trail.stale
+    if status == NOT_READ:
+        return say("unknown", "was not looked at in time", wants_history=True)
     if isinstance(status, Missing) and stale is not None:
         loading = "; it does not listen before it is loaded" if engine.engine in ("vllm", "unknown") else ""
         return say("critical", f"does not answer: {status.missing}{loading}", action="check_application")
@@ -200,6 +211,8 @@ def _up(trail: EngineTrail, context: Context) -> Check:
         return say("warn", "its health path answers 503: it loads, or ends", action="check_application")
     if status != 200:
         return say("warn", f"its health path answers {status}", action="check_application")
+    if trail.without_metrics:
+        return say("ok", "health path 200; it was started without metrics (--enable-metrics, --metrics)")
     if stale is not None:
         off = "404" in stale or "no metric" in stale
         return say(

@@ -50,6 +50,8 @@ def _bound(trail: EngineTrail, context: Context) -> Check:
     engine = trail.engine
     if engine.sleeping is True:
         return say("ok", "not bound: asleep")
+    if trail.without_metrics:
+        return say("skipped", "it was started without metrics")
     if trail.stale is not None:
         return say("unknown", f"what binds it is not known: {trail.stale}")
     if isinstance(engine.waiting, Missing):

@@ -78,6 +78,8 @@ def _wedged(trail: EngineTrail, context: Context) -> Check:
     engine = trail.engine
     if engine.sleeping is True:
         return say("ok", "asleep (engine_sleep_state), so that nothing is expected of it")
+    if trail.without_metrics:
+        return say("skipped", "it was started without metrics")
     if trail.stale is not None:
         return say("unknown", f"whether it makes tokens is not known: {trail.stale}")
     if all(isinstance(getattr(engine, name), Missing) for name in _COUNTERS[:2]):

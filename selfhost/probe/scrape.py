@@ -56,6 +56,9 @@ def scrape(
             found = _base(address, target, previous, now, str(error))
         else:
             found = read_page(_base(address, target, previous, now, "not on its page"), page, now)
+        if previous is not None and _restarted(previous, found):
+            unasked = Missing(missing="the engine was started anew")
+            found = replace(found, version=unasked, startup=_startup(address, None))
         found = replace(found, health_status=_health(wire, found))
         if not known(found.version) or not known(found.model):
             found = _asked(wire, found)
@@ -125,6 +128,12 @@ def _base(
         canary_seconds=_NO_CANARY,
         startup=_startup(address, previous),
     )
+
+
+def _restarted(before: EngineSnapshot, now: EngineSnapshot) -> bool:
+    """Whether a counter fell: a new process, maybe of another release."""
+    pairs = ((before.generation_tokens, now.generation_tokens), (before.prompt_tokens, now.prompt_tokens))
+    return any(known(earlier) and known(later) and later < earlier for earlier, later in pairs)
 
 
 def _startup(address: EngineAddress, previous: EngineSnapshot | None) -> Reading[StartupMemory]:

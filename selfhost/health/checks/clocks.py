@@ -150,6 +150,8 @@ def _held(trail: Trail, context: Context) -> list[Finding] | Finding:
         if growth is None or growth[0] <= 0 or growth[1] < _SHORTEST_SECONDS:
             continue
         share = growth[0] / growth[1]
+        if name == "thermal_seconds" and found and "heat" in found[-1].message:
+            continue  # the same time, with its kind named
         if share <= HELD_SHARE and name not in _ANY_COUNTS:
             continue
         found.append(

@@ -120,7 +120,8 @@ def _blind(trail: Trail) -> str | None:
 
 def orphans(history: History, context: Context) -> list[Check]:
     """Whether memory is in use on a GPU that no process holds."""
-    if history[-1].node.in_container:
+    node = history[-1].node
+    if node.in_container and not node.host_pids:
         message = "processes of other containers are not visible from this one"
         return [Check(code="memory-orphaned", level="skipped", message=message, source=_ORPHAN)]
     return family(
