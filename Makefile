@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-pull bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-monitor bench-pull bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -68,8 +68,12 @@ format: $(VENV)/.dev ## put the code into the house format
 docs: $(VENV)/.dev ## write the generated pages and blocks again
 	$(BIN)/python scripts/docs.py
 
-bench: $(VENV)/.dev ## start-up, size and sweep speed as ratios; fails past its limits
+bench: $(VENV)/.dev ## start-up, size, sweep and monitoring speed as ratios; fails past its limits
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
+
+bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, memory, a hung NVML; fails past its limits
+	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py

@@ -37,7 +37,8 @@ GPUS = 8
 NVITOP_SHARE, GPUSTAT_SHARE, CALLS = 1 / 3, 1 / 100, 10.0
 # What a page allocator and caches may take once ten thousand scrapes are over; a leak of 1 KB each would be 10 MB.
 SCRAPE_MS, GROWN_BYTES, HUNG_MS = 5.0, 3 * 10**6, 250.0
-HUNG_SECONDS = 8.0
+HUNG_SECONDS = 20.0  # past three ticks, when the GPUs count as not answering
+TICK_SECONDS, HISTORY = 5.0, 3
 
 NVITOP = """
 import json, sys, time
@@ -97,13 +98,13 @@ def served(url: str) -> None:
     from selfhost.monitor import Poller, Sources
     from selfhost.observation import EngineAddress
 
-    # A short history that is full before anything is measured.
+    # The tick that `--serve` has, and a short history that is full before anything is measured.
     sources = Sources(
         engines=(EngineAddress(url=url, engine="vllm"),),
         discover_engines=False,
         kernel_log=False,
-        interval_seconds=0.5,
-        history_count=20,
+        interval_seconds=TICK_SECONDS,
+        history_count=HISTORY,
     )
     serve(Poller(sources), "127.0.0.1", 0, dcgm_names=True, announce=lambda at: print(at, flush=True))
 
@@ -195,7 +196,7 @@ def resident_bytes(pid: int) -> int:
 def scrapes(environment: dict[str, str], count: int) -> dict[str, float]:
     """Milliseconds of a scrape, and what the exporter's memory grows by over many."""
     with exporter(environment) as (port, pid):
-        time.sleep(10)  # the history is full
+        time.sleep(TICK_SECONDS * HISTORY)  # the history is full
         for _ in range(500):
             status, body, _ = ask(port, "/metrics")
             assert status == 200
@@ -222,7 +223,7 @@ def hung(environment: dict[str, str], scenario: Path) -> dict[str, float]:
                 status, _, seconds = ask(port, path)
                 assert status == 200
                 slowest, count = max(slowest, seconds), count + 1
-            time.sleep(0.02)
+            time.sleep(0.05)
         ending = time.monotonic()
         os.kill(pid, 15)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
