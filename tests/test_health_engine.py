@@ -145,6 +145,17 @@ def test_wedged_by_gpm_needs_no_band() -> None:
     assert "at 300 W, tensor cores 0 % and memory 0 % active" in check.message
 
 
+def test_samples_that_reach_back_to_the_last_token_do_not_hide_it() -> None:
+    def at(seconds: float) -> Any:
+        worked = seconds <= 30  # GPM compares with the poll before, when tokens still flowed
+        gpm = {"tensor_activity_ratio": 0.4 * worked, "memory_activity_ratio": 0.5 * worked}
+        return {"generation_tokens": int(min(seconds, 30))}, gpm
+
+    check = only(engine_wedged(history(seconds=60, step=5, per_look=at), BARE))
+    assert check.level == "critical"
+    assert "wedged for 30 s" in check.message
+
+
 @pytest.mark.parametrize(
     ("of_engine", "of_gpu", "level", "says"),
     [

@@ -133,6 +133,12 @@ def mean(looks: Iterable[Look], uuid: str, read: Callable[[GpuSnapshot], Reading
     return values if isinstance(values, Missing) else statistics.fmean(values)
 
 
+def median(looks: Iterable[Look], uuid: str, read: Callable[[GpuSnapshot], Reading[float]]) -> Reading[float]:
+    """Median of a reading of one GPU over the looks: one stray sample does not move it."""
+    values = samples(looks, uuid, read)
+    return values if isinstance(values, Missing) else statistics.median(values)
+
+
 def percent(ratio: float) -> str:
     """A share for people: 0.98 -> `98 %`."""
     return f"{100 * ratio:.0f} %"

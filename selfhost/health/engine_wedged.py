@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from selfhost.health.engine import EngineTrail, Look, every_engine, mean, percent, requests, said
+from selfhost.health.engine import EngineTrail, Look, every_engine, median, percent, requests, said
 from selfhost.health.engine_power import BusyPower, bands_at_work
 from selfhost.health.types import Check, Context, History
 from selfhost.observation import GpuSnapshot, Missing, Reading, known
@@ -45,6 +45,11 @@ class Freeze:
         return self.looks[-1].at - self.looks[0].at
 
     @property
+    def still(self) -> tuple[Look, ...]:
+        """The looks whose GPU samples lie within it: the first one's reach back to when tokens may have flowed."""
+        return self.looks[1:] or self.looks
+
+    @property
     def enough(self) -> bool:
         """Whether it is long enough to be told from a pause."""
         return self.seconds >= (LEAST_SECONDS if self.whole else FROZEN_SECONDS)
@@ -55,7 +60,7 @@ class Gpus:
     """What the joined GPUs did during the freeze.
 
     Args:
-        busiest, idlest: mean utilization of the GPU that was busiest, and of the one that was so least.
+        busiest, idlest: median utilization of the GPU that was busiest, and of the one that was so least.
         working: why one of them works, None when none is seen to.
         lazy: what shows that none works, None when that cannot be told.
         missing: what could not be read, and how to come by it.
@@ -135,7 +140,7 @@ def _gpus(trail: EngineTrail, freeze: Freeze, context: Context) -> Reading[Gpus]
         return Missing(missing=f"which GPUs it runs on is not known ({trail.gpus.missing})")
     shares: list[float] = []
     for gpu in trail.gpus:
-        share = mean(freeze.looks, gpu.identity.uuid, lambda gpu: gpu.fast.utilization_ratio)
+        share = median(freeze.still, gpu.identity.uuid, lambda gpu: gpu.fast.utilization_ratio)
         if isinstance(share, Missing):
             return Missing(
                 missing=f"utilization of {gpu.label} cannot be read ({share.missing})", code=share.code
@@ -162,9 +167,9 @@ def _gpus(trail: EngineTrail, freeze: Freeze, context: Context) -> Reading[Gpus]
 def _at_work(gpu: GpuSnapshot, freeze: Freeze, band: BusyPower | None) -> tuple[bool | None, str, float]:
     """Whether a busy GPU works, by GPM or else by its power, None where neither tells; the words for it; its watts."""
     uuid = gpu.identity.uuid
-    tensor = mean(freeze.looks, uuid, lambda gpu: gpu.fast.tensor_activity_ratio)
-    memory = mean(freeze.looks, uuid, lambda gpu: gpu.fast.memory_activity_ratio)
-    watts = mean(freeze.looks, uuid, lambda gpu: gpu.fast.power_watts)
+    tensor = median(freeze.still, uuid, lambda gpu: gpu.fast.tensor_activity_ratio)
+    memory = median(freeze.still, uuid, lambda gpu: gpu.fast.memory_activity_ratio)
+    watts = median(freeze.still, uuid, lambda gpu: gpu.fast.power_watts)
     drawn = 0.0 if isinstance(watts, Missing) else watts
     at_power = f" at {drawn:.0f} W" if known(watts) else ""
     if known(watts) and band is not None:
