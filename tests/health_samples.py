@@ -165,7 +165,7 @@ def polls(count: int, every: float = 2.0, **changes: Any) -> tuple[Observation, 
     """The same GPU, polled several times. A change that is a function is given the number of the poll."""
     nodes = []
     for place in range(count):
-        values = {
+        values: dict[str, Any] = {
             part: {name: value(place) if callable(value) else value for name, value in some.items()}
             for part, some in changes.items()
         }

@@ -56,8 +56,18 @@ def baseline(*indices: int, **changes: Any) -> Baseline:
 
 WELL = seen(node(gpu(0), gpu(1)), node(gpu(0), gpu(1)))
 
+_Fault = tuple[tuple[Observation, ...], str, Level, str]
+_RECOVERIES: tuple[tuple[int, Level, str], ...] = (
+    (1, "critical", "reset_gpu"), (2, "critical", "reboot_node"), (3, "warn", "reset_gpu"),
+    (4, "critical", "reset_gpu"), (5, "critical", "reset_gpu"), (6, "critical", "reset_gpu"),
+    (7, "critical", "reboot_node"), (99, "warn", "inspect_hardware"),
+)  # fmt: skip
+RECOVERY: dict[str, _Fault] = {
+    f"recovery action {action}": (one(quick={"recovery_action": action}), "gpu-recovery", level, todo)
+    for action, level, todo in _RECOVERIES
+}
 # Name -> history, code of the check, its level, its action.
-FAULTS: dict[str, tuple[tuple[Observation, ...], str, Level, str]] = {
+FAULTS: dict[str, _Fault] = {
     "lost": (one(fault=Missing(missing="GPU is lost", code=15)), "gpu-lost", "critical", "reboot_node"),
     "reset required": (
         one(fault=Missing(missing="reset required", code=16)), "gpu-reset-required", "critical", "reset_gpu",
@@ -74,14 +84,7 @@ FAULTS: dict[str, tuple[tuple[Observation, ...], str, Level, str]] = {
         one(rare={"processes": Missing(missing="no permission", code=4)}),
         "gpu-readings", "unknown", "fix_configuration",
     ),
-    **{
-        f"recovery action {action}": (one(quick={"recovery_action": action}), "gpu-recovery", level, todo)
-        for action, level, todo in (
-            (1, "critical", "reset_gpu"), (2, "critical", "reboot_node"), (3, "warn", "reset_gpu"),
-            (4, "critical", "reset_gpu"), (5, "critical", "reset_gpu"), (6, "critical", "reset_gpu"),
-            (7, "critical", "reboot_node"), (99, "warn", "inspect_hardware"),
-        )
-    },
+    **RECOVERY,
     "remap failed": (
         one(rare={"remapped": replace(ROWS, failed=True)}), "memory-remap-failed", "critical", "inspect_hardware",
     ),
@@ -290,8 +293,10 @@ def test_what_a_board_lacks_is_skipped_and_not_a_fault() -> None:
         from dataclasses import fields
 
         whole = gpu()
-        quick = {f.name: missing for f in fields(whole.fast) if f.name != "held_down"}
-        rare = {f.name: missing for f in fields(whole.slow) if f.name not in ("ecc", "remapped", "mig")}
+        quick: dict[str, Any] = {f.name: missing for f in fields(whole.fast) if f.name != "held_down"}
+        rare: dict[str, Any] = {
+            f.name: missing for f in fields(whole.slow) if f.name not in ("ecc", "remapped", "mig")
+        }
         rare["ecc"] = EccCounts(**{f.name: missing for f in fields(whole.slow.ecc)})
         rare["remapped"] = RemappedRows(**{f.name: missing for f in fields(whole.slow.remapped)})
         quick["held_down"] = BootTotals(**{f.name: missing for f in fields(whole.fast.held_down)})
@@ -402,6 +407,11 @@ def test_where_it_does_not_apply_it_is_skipped_with_a_reason(name: str) -> None:
     check = judge(history)[code][0]
     assert check.level == "skipped", check
     assert len(check.message) > 8
+
+
+def test_a_container_that_sees_the_host_s_processes_can_tell_orphans() -> None:
+    orphan = gpu(quick={**IDLE, "memory_used_bytes": 16 * MIB}, rare={"processes": ()})
+    assert judge(seen(node(orphan, in_container=True, host_pids=True)))["memory-orphaned"][0].level == "warn"
 
 
 def test_power_cap_is_told_and_no_fault() -> None:

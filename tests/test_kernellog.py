@@ -23,8 +23,8 @@ def parse(text: str) -> list[KernelEvent]:
     return list(parse_lines(text.splitlines(), now=NOW, booted_at=BOOTED))
 
 
-def local(*fields: int) -> float:
-    return time.mktime((*fields, 0, 0, -1))
+def local(year: int, month: int, day: int, hour: int, minute: int, second: int) -> float:
+    return time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from selfhost.cli._monitor_options import engine_address
 from selfhost.cli._options import NamedPath, json_option
 from selfhost.cli._output import emit_json, next_step
 from selfhost.errors import SelfhostError, UsageError
@@ -53,8 +55,13 @@ _LEARN_INTERVAL_SECONDS = 1.0
     "--plan", "plan_file", type=_FILE, metavar="FILE", help="The plan.json the engine was deployed from."
 )
 @click.option(
-    "--engine", "engines", multiple=True, metavar="URL", help="An engine's address; may be repeated."
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="URL",
+    help="An engine's address; URL=0,1 names its GPUs too.",
 )
+@click.option("--canary", is_flag=True, help="Also ask each engine for one token.")
 @click.option("--no-engines", is_flag=True, help="Look at the GPUs alone.")
 @click.option(
     "--kernel-log",
@@ -92,6 +99,7 @@ def command(
     suppressions: Path | None,
     plan_file: Path | None,
     engines: tuple[str, ...],
+    canary: bool,
     no_engines: bool,
     kernel_log: Path | None,
     recording: Path | None,
@@ -112,7 +120,7 @@ def command(
         if force and not learn:
             raise UsageError("--force goes with --learn.")
         known = _baseline(baseline, learning=learn)
-        sources = _sources(engines, no_engines, plan_file, kernel_log, timeout)
+        sources = replace(_sources(engines, no_engines, plan_file, kernel_log, timeout), canary=canary)
         if recording is not None:
             history = _replayed(recording)
         else:
@@ -148,7 +156,6 @@ def _sources(
     timeout: float,
 ) -> Sources:
     from selfhost.monitor import Sources
-    from selfhost.observation import EngineAddress
 
     plan = None
     if plan_file is not None:
@@ -156,7 +163,7 @@ def _sources(
 
         plan = read_plan(plan_file)
     return Sources(
-        engines=tuple(EngineAddress(url=url) for url in engines),
+        engines=tuple(map(engine_address, engines)),
         discover_engines=not no_engines and not engines,
         plan=plan,
         kernel_log_file=kernel_log,

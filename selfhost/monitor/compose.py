@@ -55,6 +55,7 @@ def compose_node(
         boot_id=facts.boot_id,
         booted_at=facts.booted_at,
         in_container=facts.in_container,
+        host_pids=facts.host_pids,
         driver_version=view.driver_version,
         nvml_version=view.nvml_version,
         cuda_version=view.cuda_version,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfhost.node.cgroups import membership
-from selfhost.node.proc import names_in, read_text
+from selfhost.node.proc import host_pids, names_in, read_text
 from selfhost.observation import DeviceFile, Missing, Reading
 
 # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug …" and, for the open modules,
@@ -33,6 +33,7 @@ class NodeFacts:
         boot_id: changes with each boot; None where it cannot be read.
         booted_at: Unix time, None where it cannot be read.
         in_container: this process runs in a container.
+        host_pids: this process is in the host's own PID namespace.
         kernel_driver_version: of the NVIDIA module that is loaded.
         device_files: /dev/nvidia*, ascending.
         system_memory_total_bytes, system_memory_available_bytes: MemTotal and MemAvailable.
@@ -42,6 +43,7 @@ class NodeFacts:
     boot_id: str | None
     booted_at: float | None
     in_container: bool
+    host_pids: bool = False
     kernel_driver_version: Reading[str]
     device_files: tuple[DeviceFile, ...]
     system_memory_total_bytes: int | None
@@ -61,6 +63,7 @@ def node_facts(root: Path = Path("/"), environment: Mapping[str, str] | None = N
         boot_id=(read_text(root / "proc/sys/kernel/random/boot_id", 64) or "").strip() or None,
         booted_at=_booted_at(root),
         in_container=in_container(root),
+        host_pids=host_pids(root),
         kernel_driver_version=_driver(root),
         device_files=_device_files(root),
         system_memory_total_bytes=total,

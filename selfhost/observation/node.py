@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from selfhost.observation.engine import EngineSnapshot
@@ -81,6 +81,7 @@ class NodeSnapshot:
         boot_id: /proc/sys/kernel/random/boot_id, None where it cannot be read.
         booted_at: Unix time of the boot, None where it cannot be read.
         in_container: this process runs in a container.
+        host_pids: this process is in the host's own PID namespace, so that every process can be seen.
         driver_version, nvml_version: as NVML tells them, such as 580.95.05 and 13.580.95.05.
         cuda_version: highest CUDA the driver can run, such as 13.0.
         kernel_driver_version: of /proc/driver/nvidia/version: what is loaded, whatever the library is.
@@ -95,6 +96,7 @@ class NodeSnapshot:
     boot_id: str | None = None
     booted_at: float | None = None
     in_container: bool = False
+    host_pids: bool = field(default=False, metadata={"later": True})
     driver_version: Reading[str] = NOT_READ
     nvml_version: Reading[str] = NOT_READ
     cuda_version: Reading[str] = NOT_READ

@@ -144,7 +144,7 @@ def _held(trail: Trail, context: Context) -> list[Finding] | Finding:
         return unanswered(missing[0], "time that clocks were held down", trail)
     if window(trail) < _SHORTEST_SECONDS:
         return Finding(level="skipped", message="how long clocks are held down needs two readings")
-    found = []
+    found: list[Finding] = []
     for name, cause, most in _TOTALS:
         growth = grown([(at, _total(fast.held_down, name)) for at, fast in trail.fast])
         if growth is None or growth[0] <= 0 or growth[1] < _SHORTEST_SECONDS:
