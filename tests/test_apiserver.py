@@ -24,7 +24,9 @@ import yaml
 
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 
-CASES = sorted(path for path in (Path(__file__).parent / "golden" / "kubernetes").iterdir() if path.is_dir())
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted(path for path in (GOLDEN / "kubernetes").iterdir() if path.is_dir())
+CASES.append(GOLDEN / "monitor" / "restricted")  # the monitor's others need a namespace that is not
 ASSETS, CONFIG = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
 pytestmark = [
     pytest.mark.skipif(
@@ -152,7 +154,7 @@ def test_every_object_is_taken(case: Path, cluster: Cluster, namespace: str) -> 
 def test_their_pods_are_admitted(case: Path, cluster: Cluster, namespace: str) -> None:
     """Pod Security judges pods when they are made, not the Deployments and Jobs that make them."""
     for document in documents(case):
-        if document["kind"] in ("Deployment", "Job"):
+        if document["kind"] in ("Deployment", "Job", "DaemonSet"):
             template = document["spec"]["template"]
             spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}
             metadata = template["metadata"] | {"name": "pod"}

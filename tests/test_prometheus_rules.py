@@ -211,6 +211,64 @@ def test_alerts_fire_when_they_should_and_only_then(rules: Path, tmp_path: Path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
 
 
+# A node with nothing wrong, at work: what most series look like most of the time.
+HEALTHY = {
+    UP: "1x600",
+    f"selfhost_nvml_up{{{NODE}}}": "1x600",
+    f"selfhost_nvml_poll_age_seconds{{{NODE}}}": "4x600",
+    SEEN: "8x600",
+    EXPECTED: "8x600",
+    f"selfhost_health_level{{{NODE}}}": "0x600",
+    f'selfhost_check_level{{{NODE},code="gpu-lost",gpu="3"}}': "0x600",
+    f"selfhost_gpu_up{{{GPU}}}": "1x600",
+    f"selfhost_gpu_recovery_action{{{OWNED}}}": "0x600",
+    f"selfhost_gpu_row_remap_failed{{{OWNED}}}": "0x600",
+    f"selfhost_gpu_row_remap_pending{{{OWNED}}}": "0x600",
+    f'selfhost_gpu_ecc_errors_total{{{OWNED},kind="uncorrected"}}': "0x600",
+    f'selfhost_gpu_ecc_errors_total{{{OWNED},kind="corrected"}}': "0+1x600",
+    held("power_cap"): "0+50x600",  # at its power limit, as an H100 is under load
+    held("hw_thermal"): "7x600",
+    held("hw_power_brake"): "0x600",
+    f"selfhost_gpu_thermal_margin_celsius{{{OWNED}}}": "25x600",
+    f"selfhost_gpu_pcie_link_generation{{{OWNED}}}": "5x600",
+    f"selfhost_gpu_pcie_link_generation_max{{{OWNED}}}": "5x600",
+    f"selfhost_gpu_pcie_link_lanes{{{OWNED}}}": "16x600",
+    f"selfhost_gpu_pcie_link_lanes_max{{{OWNED}}}": "16x600",
+    f"selfhost_gpu_pcie_replays_total{{{OWNED}}}": "12x600",
+    f"selfhost_gpu_utilization_ratio{{{OWNED}}}": "0.97x600",
+    f'selfhost_gpu_nvlink_up{{{OWNED},link="3"}}': "1x600",
+    link_errors("replay"): "2x600",
+    link_errors("crc"): "0+1x600",
+    f"selfhost_engine_up{{{ENGINE}}}": "1x600",
+    f"selfhost_engine_healthy{{{ENGINE}}}": "1x600",
+    f"selfhost_engine_wedged{{{ENGINE}}}": "0x600",
+    f"selfhost_engine_kv_usage_ratio{{{ENGINE}}}": "0.97x600",
+    f"selfhost_engine_preemptions_total{{{ENGINE}}}": "3x600",
+    f"selfhost_engine_requests_waiting{{{ENGINE}}}": "0 4 0 2x597",
+    f'selfhost_engine_memory_actual_bytes{{{ENGINE},term="weights"}}': "30400000000x600",
+    f'selfhost_engine_memory_predicted_bytes{{{ENGINE},term="weights"}}': "30000000000x600",
+}
+
+
+def test_nothing_fires_for_a_node_at_work(rules: Path, tmp_path: Path) -> None:
+    quiet = {
+        "interval": "1m",
+        "input_series": [{"series": labels, "values": values} for labels, values in HEALTHY.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count(ALERTS{alertstate=~"pending|firing"}) or vector(0)',
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": "{}", "value": 0}],
+            }
+            for minute in (0, 5, 15, 60, 240, 500)
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(rules)], "tests": [quiet]}), encoding="utf-8")
+    done = promtool("test", "rules", path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
 def test_every_alert_was_seen_firing(rules: Path) -> None:
     groups = yaml.safe_load(rules.read_text(encoding="utf-8"))["groups"]
     names = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}

