@@ -37,13 +37,19 @@ def test_a_wedged_engine_is_critical_and_one_at_work_is_not(fake_gpus: Environme
     environment = fake_gpus("wedged") | {"XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     working = stuck()
     working.tokens_per_second = 50.0
-    with engine(stuck()) as one, engine(stuck()) as two, engine(working) as three:
+    # vLLM pull request 46811: the gauges read 0, and only a request of our own tells.
+    hidden = stuck()
+    hidden.values |= {"waiting": 0}
+    hidden.hang = frozenset({"/v1/completions"})
+    with engine(stuck()) as one, engine(stuck()) as two, engine(working) as three, engine(hidden) as four:
         told = health(one, environment, "--json")
         nagios = health(two, environment, "--nagios")
         well = health(three, environment, "--json")
+        asked = health(four, environment, "--json", "--canary")
         out, err = told.communicate(timeout=50)
         line, _ = nagios.communicate(timeout=50)
         fine, _ = well.communicate(timeout=50)
+        silent, err = asked.communicate(timeout=50)
 
     assert told.returncode == 5, err
     document = json.loads(out)
@@ -57,3 +63,7 @@ def test_a_wedged_engine_is_critical_and_one_at_work_is_not(fake_gpus: Environme
     (check,) = (one for one in json.loads(fine)["checks"] if one["code"] == "engine-wedged")
     assert check["level"] == "ok"
     assert "tokens flow" in check["message"]
+    assert asked.returncode == 5, err
+    first = json.loads(silent)["checks"][0]
+    assert (first["code"], first["level"]) == ("engine-wedged", "critical")
+    assert "a one-token request unanswered" in first["message"]

@@ -116,7 +116,9 @@ def machine(sources: Sources) -> Edges:
     def scrape(
         address: EngineAddress, timeout_seconds: float, now: float, previous: EngineSnapshot | None
     ) -> EngineSnapshot:
-        return probe.scrape(address, timeout_seconds=timeout_seconds, now=now, previous=previous)
+        return probe.scrape(
+            address, timeout_seconds=timeout_seconds, now=now, previous=previous, canary=sources.canary
+        )
 
     return Edges(
         open_nvml=nvml.open_nvml,

@@ -28,6 +28,7 @@ class Sources:
         interval_seconds: the fast lane's tick.
         slow_every: the slow lane runs on every Nth tick.
         engine_timeout_seconds: how long one engine may take to answer.
+        canary: ask every engine for one token at each look, which tells a wedge that its gauges hide.
         kernel_log: read the kernel's log for Xids.
         kernel_log_file: a file of dmesg's or journalctl's output to read instead of /dev/kmsg.
         history_seconds, history_count: what is kept of the past, by whichever is less.
@@ -41,6 +42,7 @@ class Sources:
     interval_seconds: float = 5.0
     slow_every: int = 3
     engine_timeout_seconds: float = 2.0
+    canary: bool = False
     kernel_log: bool = True
     kernel_log_file: Path | None = None
     history_seconds: float = 900.0
