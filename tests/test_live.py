@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -433,21 +434,27 @@ class Hand:
 def test_a_recording_plays_at_its_pace_and_can_be_stepped() -> None:
     hand = Hand()
     replay = Replay(nodes.history(10), hand)
-    assert len(replay.history()) == 1
-    hand.now += 4.1
-    assert len(replay.history()) == 3
-    replay.follow(ViewState(replay=True, speed=4.0))
-    hand.now += 1.0
-    assert len(replay.history()) == 5
-    replay.follow(ViewState(replay=True, speed=4.0, paused=True))
+
+    def after(seconds: float, **state: Any) -> int:
+        hand.now += seconds
+        replay.follow(ViewState(replay=True, **state))
+        return len(replay.history())
+
+    assert after(0) == 1
+    assert after(4.1) == 3
     hand.now += 100
-    assert len(replay.history()) == 5
+    assert len(replay.history()) == 3  # one turn of the loop sees one moment, however long it takes
+    hand.now -= 100
+    assert after(0, speed=4.0) == 3
+    assert after(1.0, speed=4.0, paused=True) == 5
+    assert after(100, speed=4.0, paused=True) == 5
     replay.step(-1)
-    assert len(replay.history()) == 4
+    assert after(0, paused=True, speed=4.0) == 4
     replay.step(3)
     assert replay.told() == "recording 7 of 10  4 x"
-    replay.follow(ViewState(replay=True))
-    hand.now += 1000
+    assert after(1000, paused=True) == 7
+    assert after(0) == 7
+    assert after(1000) == 10
     assert replay.told() == "recording 10 of 10  end"
     replay.step(1)
     assert len(replay.history()) == 10
@@ -458,4 +465,5 @@ def test_gaps_in_a_recording_are_not_waited_for() -> None:
     first, second = nodes.observation(0), nodes.observation(1)
     replay = Replay((first, replace(second, at=first.at + 86_400), replace(second, at=first.at - 5)), hand)
     hand.now += 61
+    replay.follow(ViewState(replay=True))
     assert replay.told() == "recording 3 of 3  end"

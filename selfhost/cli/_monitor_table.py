@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # A screen is for reading; --json has all of them.
 MOST_PROCESSES, MOST_FINDINGS = 16, 8
 Columns = tuple[tuple[str, Align], ...]
+GPU_COLUMNS: Columns = (
+    ("gpu", "right"), ("util", "right"), ("GiB", "right"), ("power W", "right"), ("temp left", "right"),
+    ("MHz", "right"), ("tensor", "right"), ("clocks held by", "left"),
+)  # fmt: skip
 
 
 def troubles(observation: Observation, named: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -65,19 +69,28 @@ def _gpu_troubles(node: NodeSnapshot) -> list[str]:
     return found
 
 
-def answer(observation: Observation, named: frozenset[str] = frozenset()) -> str:
-    """The first line: what there is, and whether it answers."""
+def answer(
+    observation: Observation, named: frozenset[str] = frozenset(), health: Health | None = None
+) -> str:
+    """The first line: what there is, whether it answers, and how much is wrong besides."""
     found = troubles(observation, named)
     gpus, engines = len(observation.node.gpus), len(observation.engines)
     there = [_plural(gpus, "GPU")] if gpus else []
     there += [_plural(engines, "engine")] if engines else []
     if not found:
-        return (
-            f"{', '.join(there)}: all answer." if len(there) > 1 or gpus > 1 else f"{there[0]}: it answers."
-        )
+        says = "all answer" if gpus + engines > 1 else "it answers"
+        return f"{', '.join(there)}: {says}{_besides(health)}."
     sentence = "; ".join(found)
     rest = f" {', '.join(there)} seen." if there and observation.node.nvml.fault is not None else ""
     return f"{sentence[:1].upper()}{sentence[1:]}.{rest}"
+
+
+def _besides(health: Health | None) -> str:
+    """`, 1 critical finding and 2 warnings`: what answers is not well for that."""
+    levels = [check.level for check in health.checks] if health else []
+    parts = [_plural(levels.count("critical"), "critical finding")] if "critical" in levels else []
+    parts += [_plural(levels.count("warn"), "warning")] if "warn" in levels else []
+    return f", {' and '.join(parts)}" if parts else ""
 
 
 def _plural(count: int, what: str) -> str:
@@ -90,8 +103,9 @@ def show(
     """Print everything for a person; with a plan, what it predicted of the memory."""
     observation = seen.observation
     node = observation.node
-    good = not troubles(observation, named)
-    headline(UNICODE.plain(answer(observation, named)), good=good)
+    found = troubles(observation, named)
+    good = not found and (seen.health is None or seen.health.verdict not in ("critical", "warn"))
+    headline(UNICODE.plain(answer(observation, named, seen.health)), good=good)
     driver = words.shown(node.driver_version, str)
     cuda = words.shown(node.cuda_version, str)
     kinds = words.kinds(line.gpu.identity.name for line in seen.gpus)
@@ -115,7 +129,9 @@ def show(
 
 
 def _findings(health: Health | None) -> None:
-    bad = [check for check in health.checks if check.level in ("critical", "warn")] if health else []
+    bad = (
+        [check for check in health.checks if check.level in ("critical", "warn", "unknown")] if health else []
+    )
     if not bad:
         return
     click.echo()
@@ -137,15 +153,17 @@ def _finding(check: Check) -> tuple[str, str, str]:
 
 
 def _gpus(seen: Seen, node: NodeSnapshot) -> None:
-    columns: Columns = (
-        ("gpu", "right"), ("util", "right"), ("GiB", "right"), ("power W", "right"), ("temp left", "right"),
-        ("MHz", "right"), ("tensor", "right"), ("clocks held by", "left"),
-    )  # fmt: skip
     rows: list[tuple[str, ...]] = []
     for line in seen.gpus:
         rows.append(_gpu(line, node))
         rows += [_mig(instance, line) for instance in line.gpu.slow.mig if line.gpu.fault is None]
-    table(columns, rows)
+    # Tensor activity is a difference of two samples, and older boards do not tell it.
+    kept = [at for at, (head, _) in enumerate(GPU_COLUMNS) if head != "tensor" or _any_known(rows, at)]
+    table([GPU_COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows])
+
+
+def _any_known(rows: Sequence[tuple[str, ...]], at: int) -> bool:
+    return any(row[at] not in ("", words.MISSING) for row in rows)
 
 
 def _gpu(line: GpuLine, node: NodeSnapshot) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Source(Protocol):
         """Where in it the view stands, for the first line."""
 
     def follow(self, state: ViewState) -> None:
-        """Take over what was chosen: interval, speed, pause."""
+        """Move on to now, and take over what was chosen: interval, speed, pause."""
 
     def step(self, by: int) -> None:
         """Go back or forward by one observation, where that can be."""
@@ -69,39 +69,32 @@ class Replay:
         self._observations = observations
         self._monotonic = monotonic
         self._times = _times(observations)
-        self._offset, self._since = 0.0, monotonic()
+        self._offset, self._since, self._place = 0.0, monotonic(), 0
         self._speed, self._paused = 1.0, False
 
-    def _position(self) -> float:
-        """Seconds of the recording that have been played."""
-        played = 0.0 if self._paused else (self._monotonic() - self._since) * self._speed
-        return min(self._offset + played, self._times[-1])
-
-    def _place(self) -> int:
-        return max(0, bisect_right(self._times, self._position()) - 1)
-
     def history(self) -> tuple[Observation, ...]:
-        """Observations up to the place that is being played."""
-        end = self._place() + 1
+        """What was played until the last `follow` or `step`."""
+        end = self._place + 1
         return self._observations[max(0, end - HISTORY) : end]
 
     def told(self) -> str:
         """`12 of 300`, the speed where it is not the recorded one, and the end."""
-        place = self._place()
         speed = "" if self._speed == 1 else f"  {self._speed:g} x"
-        end = "  end" if place == len(self._observations) - 1 else ""
-        return f"recording {place + 1} of {len(self._observations)}{speed}{end}"
+        end = "  end" if self._place == len(self._observations) - 1 else ""
+        return f"recording {self._place + 1} of {len(self._observations)}{speed}{end}"
 
     def follow(self, state: ViewState) -> None:
-        """Play at the chosen speed, or stand."""
-        if (state.speed, state.paused) != (self._speed, self._paused):
-            self._offset, self._since = self._position(), self._monotonic()
-            self._speed, self._paused = state.speed, state.paused
+        """Play on until now, from here on at the chosen speed, or stand."""
+        now = self._monotonic()
+        played = 0.0 if self._paused else (now - self._since) * self._speed
+        self._offset, self._since = min(self._offset + played, self._times[-1]), now
+        self._speed, self._paused = state.speed, state.paused
+        self._place = max(0, bisect_right(self._times, self._offset) - 1)
 
     def step(self, by: int) -> None:
         """One observation back (-1) or forward (1)."""
-        place = max(0, min(self._place() + by, len(self._times) - 1))
-        self._offset, self._since = self._times[place], self._monotonic()
+        self._place = max(0, min(self._place + by, len(self._times) - 1))
+        self._offset, self._since = self._times[self._place], self._monotonic()
 
 
 def _times(observations: tuple[Observation, ...]) -> list[float]:
