@@ -15,6 +15,7 @@ from selfhost.observation import (
     DeviceFile,
     EccCounts,
     FabricState,
+    GpuProcess,
     Missing,
     NvmlState,
     Observation,
@@ -206,6 +207,10 @@ FAULTS: dict[str, _Fault] = {
     ),
     "ecc pending": (one(rare={"ecc_pending": False}), "ecc-mode", "warn", "reset_gpu"),
     "mig pending": (one(rare={"mig_pending": True}), "mig-mode", "warn", "reset_gpu"),
+    "debugging": (
+        one(rare={"processes": (GpuProcess(pid=4, name="vllm", debugging=("CUDA_PROFILE",)),)}),
+        "debug-variables", "warn", "fix_configuration",
+    ),
     "orphan": (
         one(quick={**IDLE, "memory_used_bytes": 16 * MIB}, rare={"processes": ()}),
         "memory-orphaned", "warn", "reset_gpu",

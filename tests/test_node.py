@@ -387,3 +387,15 @@ def test_the_package_loads_neither_grpc_nor_protobuf() -> None:
     code = "import sys, selfhost.node; print([m for m in sys.modules if m.startswith(('grpc', 'google.'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_of_an_environment_only_names_that_slow_cuda_are_kept(tree: ProcTree) -> None:
+    tree.host()
+    tree.process(10, ["python3"])
+    tree.write(
+        "proc/10/environ",
+        "HF_TOKEN=hf_secret\0CUDA_PROFILE=/x/secret\0NSIGHT_CUDA_DEBUGGER=0\0CUDA_HOME=/usr\0",
+    )
+    (shown,) = attribute((GpuProcess(pid=10),), tree.root)
+    assert shown.debugging == ("CUDA_PROFILE",)
+    assert "secret" not in repr(shown)

@@ -37,10 +37,12 @@ def assess(history: History, context: Context, suppressions: tuple[Suppression, 
 
 
 def worst_first(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Checks by level, then the node's and the engines' before those of single GPUs; the order within stays."""
-    return tuple(
-        sorted(checks, key=lambda check: (LEVELS.index(check.level), -1 if check.gpu is None else check.gpu))
-    )
+    """Checks by level, then those of the node, of GPUs and of engines: a cause before what follows from it."""
+
+    def rank(check: Check) -> tuple[int, bool, int]:
+        return LEVELS.index(check.level), check.engine is not None, -1 if check.gpu is None else check.gpu
+
+    return tuple(sorted(checks, key=rank))
 
 
 def verdict_of(checks: Iterable[Check]) -> Level:

@@ -15,6 +15,15 @@ _LONGEST_NAME = 64
 # The kernel keeps this many bytes of a name (TASK_COMM_LEN less its zero).
 _COMM_BYTES = 15
 
+# Variables that make CUDA trace, profile, dump or wait (DCGM 4.6.0 diagnostics, env_variables test; read 2026-11-21).
+_DEBUGGING = (
+    "CUDA_DEVICE_WAITS_ON_EXCEPTION",
+    "CUDA_ENABLE_COREDUMP_ON_EXCEPTION",
+    "CUDA_INJECTION64_PATH",
+    "CUDA_PROFILE",
+    "NSIGHT_CUDA_DEBUGGER",
+)
+
 
 def attribute(
     processes: tuple[GpuProcess, ...], root: Path = Path("/"), *, names: ContainerNames | None = None
@@ -92,7 +101,15 @@ def _attributed(process: GpuProcess, root: Path, names: ContainerNames, *, same_
         container=found.container if found else None,
         pod=found.pod if found else None,
         namespace=found.namespace if found else None,
+        debugging=_debugging(read_text(where / "environ") or ""),
     )
+
+
+def _debugging(environment: str) -> tuple[str, ...]:
+    """Which of those variables are set, and not to 0. The rest of the environment, and every value, stays here."""
+    pairs = (entry.partition("=") for entry in environment.split("\0"))
+    named = {name for name, _, value in pairs if value not in ("", "0")}
+    return tuple(name for name in _DEBUGGING if name in named)
 
 
 def _with_owners(

@@ -5,7 +5,7 @@ Each field names the `nvidia-smi --query-gpu=` column or the NVML call it can be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from selfhost.observation.reading import NOT_READ, Missing, Reading
 
@@ -187,6 +187,7 @@ class GpuProcess:
         pod_uid, pod, namespace, container: Kubernetes' names where they are known.
         unit: systemd unit, for engines without a container.
         mig_instance: GPU instance id, None without MIG.
+        debugging: names of variables in its environment that make CUDA trace, profile or wait; never their values.
     """
 
     pid: int
@@ -200,6 +201,7 @@ class GpuProcess:
     container: str | None = None
     unit: str | None = None
     mig_instance: int | None = None
+    debugging: tuple[str, ...] = field(default=(), metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How the boards are set: persistence, ECC, MIG; and memory that nobody holds."""
+"""How boards and processes are set: persistence, ECC, MIG, debugging; and memory that nobody holds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from selfhost.units import MIB
 _PERSISTENCE = "DCGM 4.6.0 diagnostics persistence_mode; AzNHC (read 2026-11-21)"
 _ECC = "Meta GCM, AzNHC (read 2026-11-21)"
 _MIG = "nvmlDeviceGetMigMode, current and pending, nvml.h r615 (read 2026-11-21)"
+_VARIABLES = "DCGM 4.6.0 diagnostics env_variables (read 2026-11-21)"
 _ORPHAN = "Meta GCM: 15 MiB with no process (read 2026-11-21)"
 
 ORPHAN_BYTES = 15 * MIB
@@ -118,6 +119,25 @@ def _blind(trail: Trail) -> str | None:
     return None
 
 
+def _debugging(trail: Trail, context: Context) -> list[Finding] | Finding:
+    processes = trail.gpu.slow.processes
+    if isinstance(processes, Missing):
+        return unanswered(processes, "list of processes", trail)
+    if not any(process.name for process in processes):
+        return Finding(level="skipped", message="no process can be seen from here")
+    return [
+        Finding(
+            level="warn",
+            message=f"{trail.gpu.label}: {process.pod or process.name} runs with {', '.join(process.debugging)} set, "
+            "which slows it or makes it wait",
+            evidence=f"environment of pid {process.pid}",
+            action="fix_configuration",
+        )
+        for process in processes
+        if process.debugging
+    ]
+
+
 def orphans(history: History, context: Context) -> list[Check]:
     """Whether memory is in use on a GPU that no process holds."""
     node = history[-1].node
@@ -135,11 +155,12 @@ def orphans(history: History, context: Context) -> list[Check]:
 
 
 def modes(history: History, context: Context) -> list[Check]:
-    """Persistence, ECC and MIG."""
+    """Persistence, ECC, MIG, and variables that debug."""
     rules = (
         ("persistence", _PERSISTENCE, "persistence mode is on", _persistence),
         ("ecc-mode", _ECC, "ECC as it should be", _ecc),
         ("mig-mode", _MIG, "MIG as it should be", _mig),
+        ("debug-variables", _VARIABLES, "no process runs with CUDA's debugging variables", _debugging),
     )
     return [
         check
