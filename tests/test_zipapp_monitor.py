@@ -219,7 +219,7 @@ def test_kustomize_makes_the_config_maps_that_the_daemon_set_mounts(tmp_path: Pa
     maps = {item["metadata"]["name"]: item for item in built if item["kind"] == "ConfigMap"}
     (daemon,) = [item for item in built if item["kind"] == "DaemonSet"]
     volumes = {volume["name"]: volume for volume in daemon["spec"]["template"]["spec"]["volumes"]}
-    brought = {}
+    brought: dict[str, bytes] = {}
     for source in volumes["selfhost"]["projected"]["sources"]:
         config = maps[source["configMap"]["name"]]
         assert config["metadata"]["namespace"] == daemon["metadata"]["namespace"]
