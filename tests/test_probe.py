@@ -65,6 +65,13 @@ def test_every_reading_of_a_vllm() -> None:
     assert not seen.unanswered
 
 
+def test_a_server_that_ends_each_connection() -> None:
+    with engine(Script(closing=True)) as fake:
+        seen = look(fake.url, canary=True)
+    assert (seen.running, seen.health_status, seen.version) == (0, 200, "0.32.0")
+    assert known(seen.canary_seconds)
+
+
 def test_data_parallel_ranks_are_summed_and_the_fullest_cache_counts() -> None:
     page = "\n".join(
         f'vllm:{name}{{engine="{rank}",model_name="m"}} {value}'

@@ -87,14 +87,26 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         return self.link.receive(buffer)
 
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self.link.readers -= 1
+            self.link.end()
+
 
 class _Link:
-    """The part of a socket that http.client uses, under a deadline."""
+    """The part of a socket that http.client uses, under a deadline.
+
+    As with a socket, what `makefile` gave can be read after `close`: http.client closes at once where the server says
+    that it will.
+    """
 
     def __init__(self, link: socket.socket, wire: Wire) -> None:
         self.socket, self.wire = link, wire
+        self.readers, self.closing = 0, False
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        self.readers += 1
         return io.BufferedReader(_Bounded(self))
 
     def receive(self, buffer: Any) -> int:
@@ -106,7 +118,12 @@ class _Link:
         self.socket.sendall(data)
 
     def close(self) -> None:
-        self.socket.close()
+        self.closing = True
+        self.end()
+
+    def end(self) -> None:
+        if self.closing and self.readers <= 0:
+            self.socket.close()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -204,8 +221,8 @@ class Wire:
         self.connection.request(
             "GET" if body is None else "POST", self.target.prefix + path, body=body, headers=headers
         )
-        answer = self.connection.getresponse()
-        data = answer.read(LIMIT_BYTES + 1)
+        with self.connection.getresponse() as answer:
+            data = answer.read(LIMIT_BYTES + 1)
         if len(data) > LIMIT_BYTES:
             self.connection.close()
             raise NoAnswerError(f"an answer of more than {LIMIT_BYTES // 2**20} MiB")

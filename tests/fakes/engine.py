@@ -47,6 +47,7 @@ class Script:
         health, metrics: HTTP status of these paths.
         hang: paths that take the request and never answer.
         drip_seconds: pause between the bytes of the metrics page.
+        closing: ends the connection after each answer, whose length it does not tell, as HTTP/1.0 does.
         redirect: where the metrics path sends the client.
         extra: more JSON pages by path.
     """
@@ -64,6 +65,7 @@ class Script:
     metrics: int = 200
     hang: frozenset[str] = frozenset()
     drip_seconds: float = 0.0
+    closing: bool = False
     redirect: str | None = None
     extra: dict[str, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -127,7 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, *, location: str | None = None, drip: float = 0.0) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        if self.fake.script.closing:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(body)))
         if location is not None:
             self.send_header("Location", location)
         self.end_headers()
