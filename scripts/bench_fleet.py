@@ -1,8 +1,8 @@
 """One pass over a thousand simulated exporters, some dead, slow or lying, against peers in the same run.
 
 Exits with 1 past a limit. Peers do less: they fetch, and judge nothing. `threads` is http.client in as many threads,
-each answer through json.loads; `curl --parallel` makes as many transfers at once; `curl in turn` asks the first tenth of
-the nodes one after another. The exporters run in a process of their own, on the same cores.
+each answer through json.loads; `curl --parallel` makes as many transfers at once; `curl in turn` asks the first tenth
+of the nodes one after another. The exporters run in a process of their own, on the same cores.
 """
 
 from __future__ import annotations

@@ -104,6 +104,7 @@ class _Asking:
     async def _connect(self, host: str, port: int, asked: _Exchange, *, secure: bool) -> None:
         loop = asyncio.get_running_loop()
         address = host if _literal(host) else await self._names.find(host, port)
+        asked.named = True
         context = self._tls if secure else None
         await loop.create_connection(
             lambda: asked, address, port, ssl=context, server_hostname=host if secure else None
@@ -121,6 +122,7 @@ class _Exchange(asyncio.Protocol):
         self.answer: asyncio.Future[Answer] = loop.create_future()
         self.connecting: asyncio.Future[None] | None = None
         self.request = b""
+        self.named = False
         self._transport: asyncio.Transport | None = None
         self._http = HttpAnswer()
 
@@ -156,7 +158,10 @@ class _Exchange(asyncio.Protocol):
 
     def give_up(self, after_seconds: float) -> None:
         """The deadline is over."""
-        if self._transport is None:
+        if not self.named:
+            words = f"its name was not looked up within {after_seconds:g} s"
+            self._settle(Answer(fault=UNREACHABLE, detail=words))
+        elif self._transport is None:
             words = f"no connection within {after_seconds:g} s"
             self._settle(Answer(fault=UNREACHABLE, level="critical", detail=words))
         elif self._http.begun:

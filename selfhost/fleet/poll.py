@@ -57,11 +57,26 @@ def poll(
     asked = [(number, node) for number, node in enumerate(nodes) if node.ask is not None]
     direct = [(number, node) for number, node in enumerate(nodes) if node.ask is None and node.url]
     if direct:
-        fetch_all(direct, deadline_seconds=deadline_seconds, parallel=min(parallel, len(direct)), done=done)
+        fetch_all(
+            direct,
+            deadline_seconds=deadline_seconds,
+            parallel=min(parallel, len(direct), _open_files()),
+            done=done,
+        )
     if asked:
         _ask_all(asked, deadline_seconds, min(parallel, PARALLEL_ASKED, len(asked)), done)
     _refuse_if_forbidden([results[number] for number, _ in asked])
     return compare(tuple(results[number] for number in range(len(nodes))))
+
+
+def _open_files() -> int:
+    """How many connections this process can have open beside what it has: one too many would look like a dead node."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return PARALLEL
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(1, soft // 2) if soft > 0 else PARALLEL
 
 
 def _refuse_if_forbidden(asked: list[NodeResult]) -> None:

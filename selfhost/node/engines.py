@@ -13,7 +13,7 @@ from pathlib import Path
 
 from selfhost.node.cgroups import Membership, membership
 from selfhost.node.commands import DEFAULT_PORTS, Command, command
-from selfhost.node.proc import ancestors, holds_gpu, host_pids, pids, process, read_text
+from selfhost.node.proc import ancestors, command_line, holds_gpu, host_pids, parent_of, pids, read_text
 from selfhost.node.sockets import Listener, listeners, reachable_at, socket_inodes
 from selfhost.observation.engine import EngineAddress
 
@@ -30,13 +30,15 @@ class _Tree:
 def find_engines(gpu_pids: Iterable[int] = (), root: Path = Path("/")) -> tuple[EngineAddress, ...]:
     """Every inference server that can be seen from here, by address.
 
-    Reads /proc once; raises nothing. Of command lines only the engine and the port are kept.
+    Reads /proc once, and raises nothing. Of command lines only the engine and the port are kept.
 
     Args:
         gpu_pids: processes that have a context on a GPU, as NVML numbers them.
         root: what stands before /proc.
     """
     tree = _tree(root)
+    if tree is None:
+        return ()
     same_numbers = host_pids(root)
     on_gpu = [pid for pid in gpu_pids if pid in tree.parents and (same_numbers or holds_gpu(root, pid))]
     servers = _servers(tree)
@@ -53,21 +55,23 @@ def find_engines(gpu_pids: Iterable[int] = (), root: Path = Path("/")) -> tuple[
     return tuple(found[url] for url in sorted(found))
 
 
-def _tree(root: Path) -> _Tree:
+def _tree(root: Path) -> _Tree | None:
+    """Every process and its parent; None where no process is an engine's, which costs one read for each."""
+    every = pids(root)
+    commands = {pid: kind for pid in every if (kind := command(command_line(root, pid))) is not None}
+    if not commands:
+        return None
     parents: dict[int, int] = {}
-    commands: dict[int, Command] = {}
     children: dict[int, list[int]] = {}
-    for pid in pids(root):
-        seen = process(root, pid)
-        if seen is None:
-            continue
-        parents[pid] = seen.parent
-        children.setdefault(seen.parent, []).append(pid)
-        kind = command(seen.argv)
-        if kind is not None:
-            commands[pid] = kind
+    for pid in every:
+        parent = parent_of(root, pid)
+        if parent is not None:
+            parents[pid] = parent
+            children.setdefault(parent, []).append(pid)
     return _Tree(
-        parents=parents, commands=commands, children={pid: tuple(own) for pid, own in children.items()}
+        parents=parents,
+        commands={pid: kind for pid, kind in commands.items() if pid in parents},
+        children={pid: tuple(own) for pid, own in children.items()},
     )
 
 

@@ -7,28 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 # More than any of the files below holds; a file that claims more is cut there.
 _LARGEST_BYTES = 1 << 20
 # PROC_PID_INIT_INO (0xEFFFFFFC) of the kernel's include/linux/proc_ns.h: inode of the machine's first PID namespace.
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process as /proc lists it.
-
-    Args:
-        comm: what the kernel calls it, at most 15 bytes.
-        argv: its command line. Holds secrets: nothing of it but the program's name leaves this package.
-    """
-
-    pid: int
-    parent: int
-    comm: str
-    argv: tuple[str, ...]
 
 
 def read_text(path: Path, largest: int = _LARGEST_BYTES) -> str | None:
@@ -45,6 +29,20 @@ def read_text(path: Path, largest: int = _LARGEST_BYTES) -> str | None:
             pieces.append(piece)
             left -= len(piece)
         return b"".join(pieces).decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def read_once(path: Path | str, largest: int = 4096) -> str | None:
+    """A file of /proc that one read gives whole, such as stat or cmdline; None where it cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        return os.read(handle, largest).decode("utf-8", errors="replace")
     except OSError:
         return None
     finally:
@@ -74,23 +72,19 @@ def pids(root: Path) -> tuple[int, ...]:
 
 def parent_of(root: Path, pid: int) -> int | None:
     """The parent's pid; None where the process is gone."""
-    stat = read_text(root / "proc" / str(pid) / "stat", 4096)
+    stat = read_once(f"{root}/proc/{pid}/stat")
     # The name stands in parentheses and may hold any character, parentheses too: fields are counted from the last one.
     fields = stat.rpartition(")")[2].split() if stat else []
     return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else None
 
 
-def process(root: Path, pid: int) -> Process | None:
-    """A process with its command line; None where it is gone."""
-    parent = parent_of(root, pid)
-    if parent is None:
-        return None
-    where = root / "proc" / str(pid)
-    comm = (read_text(where / "comm", 256) or "").rstrip("\n")
-    line = read_text(where / "cmdline", 1 << 16) or ""
-    return Process(
-        pid=pid, parent=parent, comm=comm, argv=tuple(line.rstrip("\0").split("\0")) if line else ()
-    )
+def command_line(root: Path, pid: int) -> tuple[str, ...]:
+    """A process's command line, empty for a kernel thread or a process that is gone.
+
+    It holds secrets: nothing of it but what is known of a program leaves this package.
+    """
+    line = read_once(f"{root}/proc/{pid}/cmdline", 1 << 16)
+    return tuple(line.rstrip("\0").split("\0")) if line else ()
 
 
 def host_pids(root: Path) -> bool:
