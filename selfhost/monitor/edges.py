@@ -106,7 +106,7 @@ def machine(sources: Sources) -> Edges:
     from selfhost.node.kernellog import read_kernel_log
 
     names = ContainerNames(sources.root)
-    pods = PodResources(sources.kubelet_socket) if sources.kubelet_socket.exists() else None
+    pods = PodResources(sources.kubelet_socket)  # looks itself, again and again, whether there is one
 
     def kernel_log(now: float, booted_at: float | None) -> Reading[tuple[KernelEvent, ...]]:
         if not sources.kernel_log:
