@@ -31,7 +31,6 @@ class EngineNames:
     Args:
         prefix: what all its names start with, which tells the engine by its page.
         running … queue_time: as in EngineSnapshot. Latencies are names of histograms or summaries without a suffix.
-        counts_at_end: the token counters move when a request ends, not with each token.
         version_paths: JSON pages that tell the version, each with the key it stands under.
         model_label: label that names the served model; None where a page has to be asked.
         model_path: JSON page and key that tell the model where no label does.
@@ -56,7 +55,6 @@ class EngineNames:
     cache_tokens: tuple[Series, ...] = ()
     cache_info: str | None = None
     sleep_state: str | None = None
-    counts_at_end: bool = False
     version_paths: tuple[tuple[str, str], ...] = ()
     model_label: str | None = "model_name"
     model_path: tuple[str, str] | None = None
@@ -129,7 +127,6 @@ SGLANG = EngineNames(
     inter_token=("sglang:inter_token_latency_seconds",),
     queue_time=("sglang:queue_time_seconds",),
     cache_tokens=(_s("sglang:max_total_num_tokens"),),
-    counts_at_end=True,
     version_paths=(("/server_info", "version"), ("/get_server_info", "version")),
 )
 
@@ -138,12 +135,12 @@ TGI = EngineNames(
     prefix="tgi_",
     running=(_s("tgi_batch_current_size"),),
     waiting=(_s("tgi_queue_size"),),
+    # Both token counters grow when a request ends.
     prompt_tokens=(_s("tgi_request_input_length_sum"),),
     generation_tokens=(_s("tgi_request_generated_tokens_sum"),),
     requests_finished=(_s("tgi_request_success"),),
     inter_token=("tgi_request_mean_time_per_token_duration",),
     queue_time=("tgi_request_queue_duration",),
-    counts_at_end=True,
     version_paths=(("/info", "version"),),
     model_label=None,
     model_path=("/info", "model_id"),
@@ -155,10 +152,9 @@ LLAMACPP = EngineNames(
     running=(_s("llamacpp:requests_processing"),),
     waiting=(_s("llamacpp:requests_deferred"),),
     kv_usage_ratio=(_s("llamacpp:kv_cache_usage_ratio"),),  # gone in newer builds
+    # Both token counters grow when a slot has finished its work, not with each token.
     prompt_tokens=(_s("llamacpp:prompt_tokens_total"),),
     generation_tokens=(_s("llamacpp:tokens_predicted_total"),),
-    # Both token counters grow when a slot has finished its work.
-    counts_at_end=True,
     version_paths=(("/props", "build_info"),),
     model_label=None,
     model_path=("/props", "model_alias"),
