@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
 from selfhost.monitor.edges import Edges, Lane, Reader
 from selfhost.node import NodeFacts
 from selfhost.observation import (
@@ -158,3 +160,19 @@ def edges(
         scrape=scrape,
         join=lambda engines, gpus: engines,
     )
+
+
+def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Samples by name, as prometheus_client's parser reads them, but for the `_total` that it adds to counters."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in parse_text(text):
+        for sample in family.samples:
+            name = sample.name.removesuffix("_total") if sample.name.startswith("DCGM") else sample.name
+            found.setdefault(name, []).append((sample.labels, sample.value))
+    return found
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    fitting = [number for own, number in samples(text)[name] if labels.items() <= own.items()]
+    assert len(fitting) == 1, (name, labels, fitting)
+    return fitting[0]

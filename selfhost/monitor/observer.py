@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from selfhost.monitor.compose import compose_node, hung_after_seconds
@@ -65,8 +66,7 @@ class Observer:
         self.engines.kick()
         self.nvml.request(lanes)
         if slow:
-            self._facts = self._edges.node_facts()
-            self._kernel_log = self._edges.kernel_log(self._edges.clock(), self._facts.booted_at)
+            self._read_node()
         self.nvml.settle(nvml_seconds - (time.monotonic() - began))
         until = time.monotonic() + engine_seconds if until is None else until
         if slow:
@@ -80,6 +80,14 @@ class Observer:
         if whole:  # the time that the engines did not need
             self.nvml.settle(until - time.monotonic())
         return self.compose(last=whole)
+
+    def _read_node(self) -> None:
+        with suppress(Exception):
+            self._facts = self._edges.node_facts()
+        try:
+            self._kernel_log = self._edges.kernel_log(self._edges.clock(), self._facts.booted_at)
+        except Exception as error:
+            self._kernel_log = Missing(missing=f"the kernel log cannot be read: {type(error).__name__}")
 
     def compose(self, *, last: bool = False) -> Observation:
         """What is known now."""
@@ -100,7 +108,10 @@ class Observer:
             now=now,
             monotonic=monotonic,
         )
-        engines = self._edges.join(self.engines.snapshots(), node.gpus)
+        engines = self.engines.snapshots()
+        # The edges promise not to raise; one that does costs its own readings, not everybody's.
+        with suppress(Exception):
+            engines = self._edges.join(engines, node.gpus)
         return Observation(
             schema=SCHEMA,
             at=now,

@@ -20,8 +20,8 @@ from selfhost.observation import Observation
 
 Listener = Callable[[Observation, tuple[Observation, ...]], None]
 
-_FAST: frozenset[Lane] = frozenset(("fast",))
-_SLOW: frozenset[Lane] = frozenset(("fast", "slow"))
+FAST: frozenset[Lane] = frozenset(("fast",))
+SLOW: frozenset[Lane] = frozenset(("fast", "slow"))
 # Ours: how much of a tick NVML is waited for before an observation goes out without what is still being read.
 _NVML_SHARE = 0.5
 
@@ -125,7 +125,7 @@ class Poller:
     def _tick(self, *, slow: bool) -> None:
         interval = self.sources.interval_seconds
         observation = self._observer.look(
-            _SLOW if slow else _FAST,
+            SLOW if slow else FAST,
             nvml_seconds=interval * _NVML_SHARE,
             engine_seconds=min(PROMPT_SECONDS, interval / 4),
         )
