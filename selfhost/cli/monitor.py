@@ -59,15 +59,21 @@ FILE = NamedPath(path_type=Path)
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]")
 @click.option("--namespace", metavar="NAME", help="Namespace of the exporters.  [default: every one]")
 @click.option(
-    "--parallel", type=AT_LEAST[1], metavar="N", help="How many nodes are asked at once.  [default: 64]"
+    "--parallel",
+    type=AT_LEAST[1],
+    metavar="N",
+    help="How many nodes are asked at once.  [default: 256; --cluster: 32]",
 )
-@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds for all nodes together.  [default: 5]")
+@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds that each node has.  [default: 3]")
 def command(**options: Any) -> int:
     """GPUs through NVML, engines through their own metrics, and the two joined.
 
     Without an option: once, as a table. A reading that the board or the driver does not have is shown as –; with --json
     it is an object with the reason and NVML's code. Exit code 5: a GPU is lost or needs a reset, NVML cannot be used or
-    counts no GPU, or an engine that was named does not answer. What else may be wrong is `selfhost health`'s to say.
+    counts no GPU, or an engine that was named does not answer; of many nodes: one is critical or does not answer. What
+    else may be wrong is `selfhost health`'s to say.
+
+    --record writes one observation, N with --count, and with --watch all until the view is left.
     """
     wanted = checked(Wanted(**options))
     if wanted.cluster or wanted.nodes is not None:

@@ -97,14 +97,11 @@ def _first(seen: Seen, state: ViewState, width: int, now: float) -> Text:
         where = f"{state.source}  " if state.replay else ""
         when = Cell(text=f"PAUSED  {where}{words.clock(seen.observation.at)}", style="bold reverse")
     driver, cuda = number(node.driver_version), number(node.cuda_version)
-    parts = [
-        Cell(text=" "),
-        Cell(text=node.host, style=HEAD),
-        Cell(text=f"  driver {driver or words.MISSING}  CUDA {cuda or words.MISSING}"),
-    ]
+    parts = [Cell(text=" "), Cell(text=node.host, style=HEAD)]
     if node.nvml.stuck_seconds > 0:
-        stuck = f"  {node.nvml.stuck_call or 'NVML'} not back for {words.age(node.nvml.stuck_seconds)}"
-        parts.append(Cell(text=stuck, style=LOUD))
+        stuck = f"{node.nvml.stuck_call or 'NVML'} not back for {words.age(node.nvml.stuck_seconds)}"
+        parts += [Cell(text="  "), Cell(text=stuck, style=LOUD)]
+    parts.append(Cell(text=f"  driver {driver or words.MISSING}  CUDA {cuda or words.MISSING}"))
     if state.recording:
         parts.append(Cell(text=f"  recording to {state.recording}", style=DIM))
     return _ends(parts, when, width, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from selfhost.observation import Observation
 
 # How soon something new is shown, at most; the poller's own interval decides when there is any.
 TICK_SECONDS = 0.25
+# Ours: checks over a long history that take longer than this rest for so many times as long.
+CHEAP_SECONDS, REST = 0.1, 10
 
 Judge = Callable[[tuple[Observation, ...]], Health]
 
@@ -37,19 +40,39 @@ def watch(
     """
     state = replace(state, glyphs=glyphs_for(environ))
     shown: tuple[Observation, ...] = ()
-    health: Health | None = None
+    verdicts = _Verdicts(judge)
     with Terminal(environ) as terminal:
         while not (state.quit or terminal.closed):
             source.follow(state)
             history = source.history()
-            standing = state.paused and not state.replay and shown
-            if not standing and not _same(history, shown):
-                shown, health = history, judge(history)
+            if not shown or state.replay or not state.paused:
+                shown = history
+            health = verdicts.of(shown)
             state = replace(state, source=source.told())
             width, height = terminal.size()
             terminal.draw(frame(shown, state, width, height, now(), health), width)
             for key in terminal.wait(TICK_SECONDS):
                 state = _after(key, state, source, shown, health, height)
+
+
+class _Verdicts:
+    """The verdict of what is shown, anew with every observation unless that costs too much of a processor."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._last: tuple[tuple[Observation, ...], Health] | None = None
+        self._due = 0.0
+
+    def of(self, history: tuple[Observation, ...]) -> Health:
+        """What the checks say; for a moment longer what they said before where they are slow."""
+        if self._last is not None and (_same(history, self._last[0]) or time.monotonic() < self._due):
+            return self._last[1]
+        began = time.process_time()
+        health = self._judge(history)
+        cost = time.process_time() - began
+        self._due = time.monotonic() + (cost * REST if cost > CHEAP_SECONDS else 0.0)
+        self._last = (history, health)
+        return health
 
 
 def _after(

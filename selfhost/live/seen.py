@@ -15,6 +15,8 @@ from selfhost.observation import (
     Observation,
 )
 
+# Ours: observations that lines and rates are made of: as many as a wide screen has columns for.
+PAST = 240
 # The check that says what limits an engine; it is `ok` where that is how engines work.
 BOUND = "engine-bound"
 
@@ -91,6 +93,7 @@ def see(history: Sequence[Observation], health: Health | None = None) -> Seen:
         history: oldest first, at least one.
         health: what the checks said; None where they did not run.
     """
+    history = history[-PAST:]
     latest = history[-1]
     checks = health.checks if health else ()
     return Seen(

@@ -42,7 +42,7 @@ def _row(line: EngineLine, glyphs: Glyphs) -> Row:
     engine, found = line.engine, line.rates
     level = line.level or "skipped"
     kv = number(engine.kv_usage_ratio)
-    generated = [_between(line, place) for place in range(1, len(line.past))]
+    generated = [_between(line, place) for place in range(max(1, len(line.past) - SPARK), len(line.past))]
     top = max([value for value in generated if value is not None], default=0.0)
     cells = (
         (f"{glyphs.level(level)} {engine.name}", LEVEL_STYLES[level] if level != "skipped" else "bold"),
