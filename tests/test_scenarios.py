@@ -135,7 +135,7 @@ def test_exit_code_without_nagios(name: str, fake_gpus: Environment, tmp_path: P
 def test_one_line_for_nagios(fake_gpus: Environment, tmp_path: Path) -> None:
     ran = health(fake_gpus("lost"), tmp_path, "--nagios")
     assert (ran.returncode, ran.stdout.count("\n"), ran.stderr) == (2, 1, "")
-    assert ran.stdout.startswith("CRITICAL: gpu 5 ")
+    assert ran.stdout.startswith("CRITICAL: gpu 5: fell off the bus")
 
 
 def test_a_node_that_is_well_is_looked_at_once(fake_gpus: Environment, tmp_path: Path) -> None:

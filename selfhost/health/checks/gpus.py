@@ -130,7 +130,9 @@ def _lost(gpu: GpuSnapshot, fault: Missing, *, hanging: bool) -> Check:
             " (in a container: the devices may have been taken away, as after systemctl daemon-reload)"
         )
     holders = sorted({process.pod or process.name or f"pid {process.pid}" for process in _processes(gpu)})
-    evidence = f"{gpu.identity.uuid} at {gpu.identity.pci_address}, {gpu.identity.name}: {fault.missing}"
+    unseen = gpu.identity.uuid.startswith("unknown-")  # it was lost before it could be asked who it is
+    who = "" if unseen else f"{gpu.identity.uuid} at {gpu.identity.pci_address}, {gpu.identity.name}: "
+    evidence = f"{who}{fault.missing}"
     if fault.code is not None:
         evidence += f" (NVML code {fault.code})"
     if holders:
@@ -139,7 +141,7 @@ def _lost(gpu: GpuSnapshot, fault: Missing, *, hanging: bool) -> Check:
         code="gpu-reset-required" if fault.code == RESET_REQUIRED else "gpu-lost",
         level=level,
         gpu=gpu.identity.index,
-        message=f"{gpu.label}: {sentence}",
+        message=f"{f'gpu {gpu.identity.index}' if unseen else gpu.label}: {sentence}",
         evidence=evidence,
         action=action,
         source=_LOST,
