@@ -72,7 +72,8 @@ def monitor_alerts() -> Iterable[Alert]:
         wait="15m",
         severity="warning",
         action="inspect_hardware",
-        summary="Check {{ $labels.code }} is critical on {{ $labels.node }} {{ $labels.gpu }}.",
+        summary="Check {{ $labels.code }} is critical on {{ $labels.node }}"
+        "{{ with $labels.gpu }} gpu {{ . }}{{ end }}.",
         runbook="Any check of `selfhost health`, also those with an alert of their own, whose advice goes first. "
         "`selfhost health` in the monitor's pod gives the evidence and the action.",
     )
