@@ -89,7 +89,7 @@ class Exporter:
             if self._observed - asked <= _ASKED_OBSERVATIONS:
                 page.render(form)
         self._page = page
-        self._summary = write_summary(summarise(history, health))
+        self._summary = write_summary(summarise(history, health, self.poller.sources.interval_seconds))
 
     def metrics(self, accept: str | None, *, packed: bool) -> tuple[bytes, str]:
         """Body and content type of /metrics. Never touches NVML."""

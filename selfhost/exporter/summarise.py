@@ -17,12 +17,15 @@ from selfhost.observation.summary import (
 RATE_SECONDS = 30.0
 
 
-def summarise(history: tuple[Observation, ...], health: Health | None) -> Summary:
+def summarise(
+    history: tuple[Observation, ...], health: Health | None, interval_seconds: float | None = None
+) -> Summary:
     """The last observation in short.
 
     Args:
         history: oldest first, at least one.
         health: None where the checks could not be run: the verdict is then unknown.
+        interval_seconds: of the observations.
     """
     last = history[-1]
     checks = health.checks if health is not None else ()
@@ -44,6 +47,7 @@ def summarise(history: tuple[Observation, ...], health: Health | None) -> Summar
         ),
         gpus=tuple(_gpu(gpu) for gpu in last.node.gpus),
         engines=tuple(_engine(engine, history) for engine in last.engines),
+        interval_seconds=interval_seconds,
     )
 
 

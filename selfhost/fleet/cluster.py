@@ -72,29 +72,26 @@ def _addresses(
     api: Api, pods: list[_Pod], nodes: dict[str, _Node], *, direct: bool, port: int
 ) -> tuple[NodeAddress, ...]:
     found: dict[str, NodeAddress] = {}
+    # A pod that runs stands last, and so before another of the same node that does not.
     for pod in sorted(pods, key=lambda pod: (pod.phase == "Running", pod.name)):
         if pod.ending or not pod.node:
             continue
         node = nodes.get(pod.node)
-        trouble = (node.trouble,) if node and node.trouble else ()
+        known = [node.trouble] if node and node.trouble else []
+        url, ask = "", None
         if pod.phase != "Running" or (direct and not pod.address):
             words = f"Its exporter {pod.namespace}/{pod.name} is {pod.phase.lower() or 'not running'}."
-            found[pod.node] = NodeAddress(
-                name=pod.node, findings=(*trouble, finding(NO_EXPORTER, "unknown", words))
-            )
+            known.append(finding(NO_EXPORTER, "unknown", words))
         elif direct:
-            host = f"[{pod.address}]" if ":" in pod.address else pod.address
-            found[pod.node] = NodeAddress(name=pod.node, url=f"http://{host}:{port}", findings=trouble)
+            url = f"http://[{pod.address}]:{port}" if ":" in pod.address else f"http://{pod.address}:{port}"
         else:
-            found[pod.node] = NodeAddress(
-                name=pod.node, ask=partial(api.ask, pod.namespace, pod.name, port), findings=trouble
-            )
+            ask = partial(api.ask, pod.namespace, pod.name, port)
+        found[pod.node] = NodeAddress(name=pod.node, url=url, ask=ask, findings=tuple(known), certain=True)
     for node in nodes.values():
         if node.name not in found and node.gpus:
             none = finding(NO_EXPORTER, "unknown", "It has GPUs and no exporter.", "fix_configuration")
-            found[node.name] = NodeAddress(
-                name=node.name, findings=(*((node.trouble,) if node.trouble else ()), none)
-            )
+            known = [node.trouble, none] if node.trouble else [none]
+            found[node.name] = NodeAddress(name=node.name, findings=tuple(known), certain=True)
     return tuple(found[name] for name in sorted(found))
 
 

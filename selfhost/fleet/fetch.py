@@ -137,7 +137,7 @@ class _Exchange(asyncio.Protocol):
         try:
             whole = self._http.feed(data)
         except NotHttpError as error:
-            self._settle(Answer(fault=LYING, level="warn", detail=str(error)))
+            self._settle(Answer(fault=LYING, detail=str(error)))
             return
         if whole:
             self._settle(self._whole())
@@ -150,9 +150,8 @@ class _Exchange(asyncio.Protocol):
                 raise NotHttpError("the connection ended before an answer came")
             self._http.end()
         except NotHttpError as error:
-            begun = self._http.begun
-            fault = LYING if begun else UNREACHABLE
-            self._settle(Answer(fault=fault, level="warn" if begun else "unknown", detail=str(error)))
+            fault = LYING if self._http.begun else UNREACHABLE
+            self._settle(Answer(fault=fault, detail=str(error)))
         else:
             self._settle(self._whole())
 
@@ -166,10 +165,10 @@ class _Exchange(asyncio.Protocol):
             self._settle(Answer(fault=UNREACHABLE, level="critical", detail=words))
         elif self._http.begun:
             words = f"answer not complete after {after_seconds:g} s"
-            self._settle(Answer(fault=SLOW, level="warn", detail=words))
+            self._settle(Answer(fault=SLOW, detail=words))
         else:
             words = f"no answer within {after_seconds:g} s, though it took the connection"
-            self._settle(Answer(fault=SLOW, level="warn", detail=words))
+            self._settle(Answer(fault=SLOW, detail=words))
 
     def close(self) -> None:
         """Ends the connection without waiting for the peer."""

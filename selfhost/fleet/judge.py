@@ -1,4 +1,8 @@
-"""What a node's answer is worth: read strictly, held against what is possible, and against what the others say."""
+"""What a node's answer is worth: read strictly, held against what is possible, and against what the others say.
+
+A node that should have answered and did not, or whose answer cannot be believed, is unknown; one whose host shows no
+sign of life is critical.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,8 @@ from selfhost.observation.summary import (
 
 # All ours. An exporter polls every few seconds, and its slow lane every minute.
 STALE_SECONDS = 120.0
+# … unless it says that it polls more seldom.
+_STALE_INTERVALS = 3
 # A minute is off by any measure, and readings of such a node cannot be joined with those of others.
 CLOCK_SECONDS = 60.0
 # Wider than anything a board can show, narrower than a sensor that fails.
@@ -73,12 +79,12 @@ def judge(address: NodeAddress, answer: Answer, *, now: float) -> NodeResult:
         except _OtherVersionError as error:
             found.append(finding(OTHER, "unknown", _sentence(str(error)), "fix_configuration"))
         except SelfhostError as error:
-            found.append(finding(LYING, "warn", f"Not a summary: {error.message}"))
+            found.append(finding(LYING, "unknown", f"Not a summary: {error.message}"))
         else:
             found.extend(_times(summary, answer, now))
             wrong = _impossible(summary)
             if wrong:
-                found.append(finding(LYING, "warn", f"Cannot be true: {wrong}."))
+                found.append(finding(LYING, "unknown", f"Cannot be true: {wrong}."))
     return result_of(address, tuple(found), summary, answer.seconds)
 
 
@@ -205,7 +211,8 @@ def _other_status(status: int) -> CheckSummary:
         return finding(
             OTHER, "unknown", f"It answered {status}: redirects are not followed.", "fix_configuration"
         )
-    return finding(OTHER, "unknown", f"The exporter answered {status}.")
+    more = ": it has observed nothing yet" if status == 503 else ""
+    return finding(OTHER, "unknown", f"The exporter answered {status}{more}.")
 
 
 def _times(summary: Summary, answer: Answer, now: float) -> list[CheckSummary]:
@@ -217,10 +224,10 @@ def _times(summary: Summary, answer: Answer, now: float) -> list[CheckSummary]:
         words = f"Its clock is {_span(abs(off))} {'ahead' if off > 0 else 'behind'}."
         found.append(finding(CLOCK, "warn", words, "fix_configuration"))
     age = there - summary.at
-    if age > STALE_SECONDS:
-        found.append(finding(STALE, "warn", f"Its readings are {_span(age)} old.", "check_application"))
+    if age > max(STALE_SECONDS, _STALE_INTERVALS * (summary.interval_seconds or 0)):
+        found.append(finding(STALE, "unknown", f"Its readings are {_span(age)} old.", "check_application"))
     elif age < -CLOCK_SECONDS:
-        found.append(finding(LYING, "warn", f"Its readings are of {_span(-age)} in the future."))
+        found.append(finding(LYING, "unknown", f"Its readings are of {_span(-age)} in the future."))
     return found
 
 
@@ -231,8 +238,6 @@ def _impossible(summary: Summary) -> str | None:
         return "a verdict of skipped"
     if LEVELS.index(worst_check) < LEVELS.index(summary.verdict):
         return f"a verdict of {summary.verdict} with a check that is {worst_check}"
-    if summary.verdict == "ok" and not all(gpu.up for gpu in summary.gpus):
-        return "a verdict of ok with a GPU that is down"
     if len(summary.gpus) > _MOST_GPUS:
         return f"{len(summary.gpus)} GPUs"
     for of in ("index", "uuid"):

@@ -77,7 +77,7 @@ class Api:
         except ClusterError as error:
             answer = Answer(fault=UNREACHABLE, detail=error.message)
         except TimeoutError:
-            answer = Answer(fault=SLOW, level="warn", detail=f"no whole answer within {seconds:g} s")
+            answer = Answer(fault=SLOW, detail=f"no whole answer within {seconds:g} s")
         return replace(answer, seconds=time.monotonic() - started)
 
     @contextmanager
@@ -212,9 +212,7 @@ def _whole(response: Any, until: float, namespace: str) -> Answer:
     while piece := read(1 << 16):
         body += piece
         if len(body) > LARGEST_BODY_BYTES:
-            return Answer(
-                fault=LYING, level="warn", detail=f"the answer is larger than {LARGEST_BODY_BYTES >> 10} KiB"
-            )
+            return Answer(fault=LYING, detail=f"the answer is larger than {LARGEST_BODY_BYTES >> 10} KiB")
         if time.monotonic() > until:
             raise TimeoutError
     response.release_conn()

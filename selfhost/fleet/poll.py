@@ -130,5 +130,5 @@ def _ask_all(
         for number in [number for number in left if started.get(number, late) < late]:
             left.remove(number)
             words = f"no answer within {deadline_seconds:g} s"
-            done(number, Answer(fault=SLOW, level="warn", detail=words, seconds=deadline_seconds))
+            done(number, Answer(fault=SLOW, detail=words, seconds=deadline_seconds))
             another()

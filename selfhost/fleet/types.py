@@ -59,6 +59,7 @@ class NodeAddress:
         ask: asks the node another way, such as through the Kubernetes API: takes the seconds it may last, and raises
             nothing.
         findings: what is known of the node without asking it.
+        certain: `name` is the node's, as Kubernetes has it, whatever the node calls itself.
     """
 
     name: str
@@ -66,6 +67,7 @@ class NodeAddress:
     authorization: str | None = field(default=None, repr=False, compare=False)
     ask: Callable[[float], Answer] | None = field(default=None, repr=False, compare=False)
     findings: tuple[CheckSummary, ...] = ()
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +95,8 @@ class NodeResult:
 
     @property
     def name(self) -> str:
-        """The host as it calls itself, or the name it was asked under."""
-        return self.summary.host if self.summary else self.address.name
+        """The name that is certain, else the host as it calls itself, else what it was asked under."""
+        return self.summary.host if self.summary and not self.address.certain else self.address.name
 
 
 def worst(levels: tuple[SummaryLevel, ...]) -> SummaryLevel:

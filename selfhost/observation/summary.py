@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from selfhost.errors import MalformedAnswerError, SelfhostError
@@ -62,6 +62,7 @@ class Summary:
         at: Unix time of the observation it rests on, by the node's clock.
         verdict: of the node.
         checks: the worst that are not well, at most five.
+        interval_seconds: how often the node is observed, None where it is not said.
     """
 
     schema: str
@@ -71,6 +72,7 @@ class Summary:
     checks: tuple[CheckSummary, ...]
     gpus: tuple[GpuSummary, ...]
     engines: tuple[EngineSummary, ...]
+    interval_seconds: float | None = field(default=None, metadata={"later": True})
 
 
 def write_summary(summary: Summary) -> bytes:

@@ -165,6 +165,7 @@ KINDS: dict[str, Callable[[str, str], bytes]] = {
     "host": lambda at, word: _json(summary(at, host=word)),
     "gpu": lambda at, word: _json(_gpus(at, uuid=word)),
     "stale": lambda at, _: _json(summary(at) | {"at": time.time() - 3600}),
+    "seldom": lambda at, _: _json(summary(at, interval_seconds=3600) | {"at": time.time() - 3700}),
     "future": lambda at, _: _json(summary(at) | {"at": time.time() + 3600}),
     "clock": lambda at, _: _json(summary(at) | {"at": time.time() - 7200}, dated=time.time() - 7200),
     "404": lambda _at, _: _json(b"not found", status="404 Not Found"),
