@@ -77,7 +77,8 @@ SCENARIOS: dict[str, Expected] = {
     "retired_pages": Expected(verdict="warn", code="memory-retired-pages", gpu=0, action="reset_gpu"),
     "slow": OK,
     "thermal": Expected(verdict="critical", code="clock-slowdown", gpu=1, action="inspect_hardware"),
-    "wedged": OK,  # without its engine a GPU that is stuck looks busy
+    # Without its engine it cannot be told from a spinning process.
+    "wedged": Expected(verdict="unknown", code="gpu-work", gpu=0, action="check_application"),
     "zero": Expected(verdict="unknown", code="nvml", action="fix_configuration"),
 }  # fmt: skip
 # Whose events come while it runs; has tests of its own.
