@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-monitor bench-pull bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,10 @@ docs: $(VENV)/.dev ## write the generated pages and blocks again
 bench: $(VENV)/.dev ## start-up, size, sweep and monitoring speed as ratios; fails past its limits
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
+	$(BIN)/python scripts/bench_fleet.py
+
+bench-fleet: $(VENV)/.dev ## a thousand exporters in one pass, fifty of them in trouble; fails past its limits
+	$(BIN)/python scripts/bench_fleet.py
 
 bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, memory, a hung NVML; fails past its limits
 	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)

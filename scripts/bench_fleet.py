@@ -120,9 +120,9 @@ def bench(options: argparse.Namespace) -> bool:
     )
     kept = [
         wrong == 0,
-        seconds <= options.seconds,
-        cpu_ratio >= options.threads_cpu_ratio,
-        tenth is None or tenth[0] / seconds >= options.in_turn_ratio,
+        seconds <= options.seconds * options.slack,
+        cpu_ratio >= options.threads_cpu_ratio / options.slack,
+        tenth is None or tenth[0] / seconds >= options.in_turn_ratio / options.slack,
     ]
     print("limits kept" if all(kept) else f"past a limit: {kept}")
     return all(kept)
@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="most for a pass")
     parser.add_argument("--threads-cpu-ratio", type=float, default=THREADS_CPU_RATIO, help="least")
     parser.add_argument("--in-turn-ratio", type=float, default=IN_TURN_RATIO, help="least")
+    parser.add_argument("--slack", type=float, default=1.0, help="for a machine that others use too")
     sys.exit(0 if bench(parser.parse_args()) else 1)
 
 

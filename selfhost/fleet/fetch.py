@@ -223,7 +223,7 @@ class _Names:
                 address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
                 settle = _Settle(found, address, None)
             except (OSError, UnicodeError) as error:
-                settle = _Settle(found, "", OSError(f"{host} has no address ({_plain(error)})"))
+                settle = _Settle(found, "", OSError(f"its name has no address: {_plain(error)}"))
             try:
                 loop.call_soon_threadsafe(settle)
             except RuntimeError:  # the pass is over
