@@ -13,6 +13,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from selfhost.errors import MalformedAnswerError
+from selfhost.exporter import Exporter
 from selfhost.exporter.exporter import XidCounts
 from selfhost.exporter.families import EngineExtra, Judged, families
 from selfhost.exporter.page import Page
@@ -20,9 +21,10 @@ from selfhost.exporter.summarise import summarise, tokens_per_second
 from selfhost.exporter.text import exposition
 from selfhost.health import Check, Health
 from selfhost.metrics import CLOCK_REASONS, DCGM_LABELS, GPU_LABELS, HELD_DOWN_REASONS, METRICS, metric_names
-from selfhost.monitor import Sources
+from selfhost.monitor import Poller, Sources
 from selfhost.observation import (
     BootTotals,
+    CacheConfig,
     EccCounts,
     EngineSnapshot,
     FastReadings,
@@ -40,7 +42,8 @@ from selfhost.observation import (
 )
 from selfhost.observation.node import SCHEMA
 from selfhost.observation.summary import read_summary, write_summary
-from tests.monitoring import GIB, identity, samples, value
+from tests import plans
+from tests.monitoring import GIB, FakeReader, edges, identity, samples, value
 
 QUICK = Sources(interval_seconds=0.05, slow_every=2, discover_engines=False)
 parse_openmetrics: Callable[[str], Iterator[Metric]] = openmetrics_parser.text_string_to_metric_families
@@ -462,3 +465,49 @@ def test_tokens_per_second() -> None:
 def test_summaries_that_are_none(text: str, wanted: str) -> None:
     with pytest.raises(MalformedAnswerError, match=wanted):
         read_summary(text)
+
+
+# --- what the checks add
+
+
+def test_wedged_engine_and_the_memory_plan() -> None:
+    """The engine's check and the plan's terms end in the engine's series."""
+    plan = plans.plan()
+    exporter = Exporter(Poller(QUICK, edges=edges(FakeReader())), plan=plan)
+    gpu = replace(
+        rich_gpu(),
+        fast=replace(
+            rich_gpu().fast,
+            utilization_ratio=1.0,
+            tensor_activity_ratio=0.0,
+            memory_activity_ratio=0.0,
+            clock_reasons=0,
+        ),
+    )
+    history: tuple[Observation, ...] = ()
+    for second in range(0, 60, 5):
+        at = 1000.0 + second
+        seen = rich(replace(gpu, fast_at=at, slow_at=at))
+        history += (
+            replace(
+                seen, at=at, engines=(replace(rich_engine(), at=at, cache=CacheConfig(gpu_blocks=1000)),)
+            ),
+        )
+        exporter.observed(history[-1], history)
+    assert exporter.failure is None
+    text = exporter.metrics(None, packed=False)[0].decode()
+    assert value(text, "selfhost_engine_wedged") == 1
+    assert value(text, "selfhost_check_level", code="engine-wedged") == 2
+    predicted = {row["term"]: size for row, size in samples(text)["selfhost_engine_memory_predicted_bytes"]}
+    assert predicted["KV cache"] == plan.memory.kv_available_bytes
+    actual = {row["term"]: size for row, size in samples(text)["selfhost_engine_memory_actual_bytes"]}
+    assert set(actual) <= set(predicted)
+    assert "KV cache" in actual
+
+
+def test_an_exporter_without_a_plan_predicts_nothing() -> None:
+    exporter = Exporter(Poller(QUICK, edges=edges(FakeReader())))
+    exporter.observed(rich(), (rich(),))
+    text = exporter.metrics(None, packed=False)[0].decode()
+    assert "selfhost_engine_memory_predicted_bytes" not in samples(text)
+    assert "selfhost_gpus_expected" not in samples(text)
