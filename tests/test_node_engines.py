@@ -176,6 +176,20 @@ def test_workers_that_ray_started_go_to_the_engine_of_their_container(tree: Proc
     assert [one.pids for one in find_engines((201, 300), tree.root)] == [(100, 201)]
 
 
+def test_servers_under_one_supervisor_are_engines_of_their_own(tree: ProcTree) -> None:
+    tree.process(100, ["vllm", "serve", "m", "--data-parallel-multi-port-external-lb"])
+    for rank in (0, 1, 2):
+        tree.process(110 + rank, [f"VLLM::APIServer_DP{rank}"], parent=100)
+        tree.process(120 + rank, ["VLLM::EngineCore"], parent=110 + rank)
+    tree.listen(100, 9256)
+    tree.listen(110, 8000)
+    tree.listen(111, 8001)
+    assert [(one.url, one.pids) for one in find_engines((120, 121), tree.root)] == [
+        ("http://127.0.0.1:8000", (110, 120)),
+        ("http://127.0.0.1:8001", (111, 121)),
+    ]
+
+
 def test_a_training_job_is_no_engine(tree: ProcTree) -> None:
     tree.process(300, ["python3", "train.py"], gpu=True)
     tree.listen(300, 6006)

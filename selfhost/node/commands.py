@@ -34,6 +34,9 @@ _PROGRAMS = {
 }
 # Titles that workers give themselves: what an engine within another program (a server of one's own) is known by.
 _TITLES = {"VLLM::": "vllm", "sglang::": "sglang"}
+# One of several servers under one supervisor, each with ranks, a port and metrics of its own (vLLM's
+# --data-parallel-multi-port-external-lb).
+_SEPARATE = "VLLM::APIServer_DP"
 _WORKERS = {"text-generation-server": "tgi"}
 _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*t?")
 # Options of the interpreter that take a value of their own.
@@ -49,12 +52,14 @@ class Command:
         server: it is the server itself; otherwise a worker.
         port: what `--port` asks for.
         tls: it was given a certificate.
+        separate: a server of its own, though its parent is one of the same engine.
     """
 
     engine: str
     server: bool
     port: int | None = None
     tls: bool = False
+    separate: bool = False
 
 
 def command(argv: tuple[str, ...]) -> Command | None:
@@ -62,6 +67,8 @@ def command(argv: tuple[str, ...]) -> Command | None:
 
     Only the program itself counts, so that a shell, a container client or an editor that mentions one does not.
     """
+    if argv and argv[0].startswith(_SEPARATE):
+        return Command(engine="vllm", server=True, separate=True)
     for title, engine in _TITLES.items():
         if argv and argv[0].startswith(title):
             return Command(engine=engine, server=False)

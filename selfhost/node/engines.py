@@ -77,9 +77,10 @@ def _tree(root: Path) -> _Tree | None:
 
 def _servers(tree: _Tree) -> dict[int, Command]:
     """Servers by command line; of a server and its children of the same command line, the topmost."""
-    found: dict[int, Command] = {}
+    found = {pid: kind for pid, kind in tree.commands.items() if kind.separate}
+    supervisors = {above for pid in found for above in ancestors(tree.parents, pid) if above != pid}
     for pid, kind in tree.commands.items():
-        if not kind.server:
+        if not kind.server or kind.separate or pid in supervisors:
             continue
         top, first = pid, kind
         for above in ancestors(tree.parents, pid):
@@ -164,6 +165,8 @@ def _url(root: Path, pid: int, kind: Command, group: set[int]) -> str | None:
     if chosen is None and not own:
         # Files of another user are hidden, the namespace's table of sockets is not.
         chosen = next((one for one in listeners(root, pid) if _wanted(one, kind)), None)
+    if chosen is None and kind.separate:  # it loads still, and its port is its parent's to know
+        return None
     port = chosen.port if chosen else kind.port or next(iter(DEFAULT_PORTS.get(kind.engine, ())), None)
     address = reachable_at(root, pid, chosen.address if chosen else None)
     if port is None or address is None:
