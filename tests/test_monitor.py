@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -274,6 +275,36 @@ def test_a_gpu_that_is_gone_stays(start: Start) -> None:
     assert gone.identity == identity(1)
 
 
+def test_a_gpu_that_tells_its_uuid_late(start: Start) -> None:
+    nameless = replace(identity(0), uuid="unknown-0")
+    fault = Missing(missing="unknown error", code=999)
+    reader = FakeReader(gpus={0: GpuSnapshot(identity=nameless, fault=fault)})
+    poller = start(QUICK, edges(reader))
+    until(lambda: len(poller.latest().node.gpus) == 2)
+    assert "unknown-0" in {gpu.identity.uuid for gpu in poller.latest().node.gpus}
+    reader.gpus[0] = GpuSnapshot(identity=identity(0))
+    until(
+        lambda: (
+            {gpu.identity.uuid for gpu in poller.latest().node.gpus} == {identity(0).uuid, identity(1).uuid}
+        )
+    )
+
+
+def test_edges_that_raise_after_all(start: Start) -> None:
+    def broken(*_: object) -> Never:
+        raise RuntimeError("ours")
+
+    machine = replace(edges(FakeReader()), kernel_log=broken, join=broken, find_engines=broken, scrape=broken)
+    sources = replace(QUICK, discover_engines=True, engines=(EngineAddress(url="http://127.0.0.1:8000"),))
+    poller = start(sources, machine)
+    poller.wait(3, 5)
+    seen = poller.latest()
+    assert isinstance(seen.node.kernel_log, Missing)
+    assert len(seen.node.gpus) == 2
+    assert len(seen.engines) == 1
+    assert poller.failure is None
+
+
 def test_faults_of_ours_end_no_thread(start: Start) -> None:
     class Broken(FakeReader):
         def drain_events(self, at: float) -> tuple[XidEvent, ...]:
@@ -353,6 +384,28 @@ def test_history_is_bounded() -> None:
     # A clock that was set back.
     ring.add(Observation(schema=SCHEMA, at=3.0, node=node))
     assert [seen.at for seen in ring.all()] == [3.0]
+
+
+def test_watch_once_goes_on_while_a_check_asks() -> None:
+    """Requests wait and no token came in the first look: whether the engine is wedged takes a second one."""
+
+    def waiting(
+        address: EngineAddress, timeout: float, now: float, previous: EngineSnapshot | None
+    ) -> EngineSnapshot:
+        seen = answer(address, timeout, now, previous)
+        return replace(seen, running=1, waiting=3, generation_tokens=7, prompt_tokens=7)
+
+    sources = replace(QUICK, engines=(EngineAddress(url="http://127.0.0.1:8000"),))
+    machine = edges(FakeReader(), scrape=waiting)
+    machine = replace(
+        machine,
+        join=lambda engines, gpus: tuple(
+            replace(engine, gpu_uuids=tuple(gpu.identity.uuid for gpu in gpus)) for engine in engines
+        ),
+    )
+    seen = watch_once(sources, deadline_seconds=5, window_seconds=1.0, step_seconds=0.2, edges=machine)
+    assert len(seen) >= 2
+    assert [one.at for one in seen] == sorted(one.at for one in seen)
 
 
 def test_watch_once_looks_as_often_as_the_checks_ask() -> None:

@@ -207,10 +207,18 @@ class NvmlThread:
             self._gpus[uuid] = gpu
 
     def _keep_the_gone(self, gpus: tuple[GpuSnapshot, ...]) -> None:
-        """A GPU that NVML no longer lists stays, so that its series and its verdict go on."""
+        """A GPU that NVML no longer lists stays, so that its series and its verdict go on.
+
+        One that had not told its UUID goes once it has: it is there under its own.
+        """
         here = {gpu.identity.uuid for gpu in gpus}
-        for uuid, gpu in self._gpus.items():
-            if uuid not in here and gpu.fault is None:
+        places = {gpu.identity.index for gpu in gpus}
+        for uuid, gpu in tuple(self._gpus.items()):
+            if uuid in here:
+                continue
+            if uuid.startswith("unknown-") and gpu.identity.index in places:
+                del self._gpus[uuid]
+            elif gpu.fault is None:
                 self._gpus[uuid] = replace(gpu, fault=Missing(missing="NVML does not list this GPU any more"))
 
     def _reopen_if_dead(self, gpus: tuple[GpuSnapshot, ...]) -> None:
