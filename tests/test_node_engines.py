@@ -29,6 +29,7 @@ def tree(tmp_path: Path) -> ProcTree:
     ("line", "expected"),
     [
         ("/usr/bin/python3 /usr/local/bin/vllm serve m --port 9000", ("vllm", True, 9000, False)),
+        ("vllm serve m --port 8000 --port 9000", ("vllm", True, 9000, False)),
         ("vllm serve m --port=9000 --ssl-certfile c.pem", ("vllm", True, 9000, True)),
         ("python3.12 -X dev -u -m vllm.entrypoints.openai.api_server --model m", ("vllm", True, None, False)),
         ("python /opt/vllm/entrypoints/openai/api_server.py", ("vllm", True, None, False)),

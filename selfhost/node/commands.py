@@ -122,10 +122,9 @@ def _values(arguments: tuple[str, ...], *names: str) -> Iterator[str]:
 
 
 def _port(arguments: tuple[str, ...]) -> int | None:
-    for value in _values(arguments, "--port", "-p"):
-        if value.isascii() and value.isdecimal() and 0 < int(value) < 1 << 16:
-            return int(value)
-    return None
+    # The last of an option counts.
+    value = next(reversed([*_values(arguments, "--port", "-p")]), "")
+    return int(value) if re.fullmatch(r"[0-9]{1,5}", value) and 0 < int(value) < 1 << 16 else None
 
 
 def _further_node(arguments: tuple[str, ...]) -> bool:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from selfhost.node.cgroups import Membership, membership
 from selfhost.node.commands import DEFAULT_PORTS, Command, command
-from selfhost.node.proc import ancestors, command_line, holds_gpu, host_pids, parent_of, pids, read_text
+from selfhost.node.proc import (
+    ancestors,
+    command_line,
+    holds_gpu,
+    host_pids,
+    names_in,
+    parent_of,
+    pids,
+    read_text,
+)
 from selfhost.node.sockets import Listener, listeners, reachable_at, socket_inodes
 from selfhost.observation.engine import EngineAddress
 
@@ -162,7 +171,7 @@ def _url(root: Path, pid: int, kind: Command, group: set[int]) -> str | None:
         theirs = _listening(root, pid, frozenset(group))
         better = _choose(theirs, kind)
         chosen = better if better is not None and (chosen is None or _wanted(better, kind)) else chosen
-    if chosen is None and not own:
+    if chosen is None and not names_in(root / "proc" / str(pid) / "fd"):
         # Files of another user are hidden, the namespace's table of sockets is not.
         chosen = next((one for one in listeners(root, pid) if _wanted(one, kind)), None)
     if chosen is None and kind.separate:  # it loads still, and its port is its parent's to know
