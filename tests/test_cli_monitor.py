@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -20,11 +21,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 import selfhost.cli
 from selfhost.cli._monitor_options import engine_address
-from selfhost.cli._monitor_table import answer, troubles
+from selfhost.cli._monitor_table import answer, show, troubles
 from selfhost.errors import UsageError
+from selfhost.live.seen import see
 from selfhost.monitor import Recorder, replay
 from selfhost.observation import EngineSnapshot, Missing, NodeSnapshot, NvmlState, Observation
 from selfhost.observation.node import SCHEMA, missing_node
@@ -32,6 +35,7 @@ from selfhost.plan import write_plan
 from tests import nodes, plans
 from tests.conftest import Cli
 from tests.fakes import nvml
+from tests.test_observation import values
 
 SCHEMAS = Path(selfhost.cli.__file__).parent / "schemas"
 MONITOR = json.loads((SCHEMAS / "monitor.json").read_text(encoding="utf-8"))
@@ -253,6 +257,21 @@ def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == "mine"
 
 
+def test_a_recording_that_cannot_go_on_says_so(tmp_path: Path) -> None:
+    from selfhost.cli._monitor_record import Recording
+
+    with Recording(tmp_path / "own.jsonl") as recording:
+        recording.write(nodes.observation(0), ())
+        assert recording.told() == f"recording to {tmp_path / 'own.jsonl'}"
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), recording._recorder._file)
+        recording.write(nodes.observation(1), ())
+        recording.write(nodes.observation(2), ())
+        assert recording.told().startswith("recording ended: ")
+        assert recording.failure is not None
+    assert len(tuple(replay(tmp_path / "own.jsonl"))) == 1
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "not json", '{"schema": "selfhost/recording/v9", "selfhost": "1", "host": "h"}\n']
 )
@@ -445,3 +464,12 @@ def test_serving_and_reading_a_fleet(exporter: str, tmp_path: Path, cli: Cli) ->
     assert found.code == 0, found.out
     jsonschema.validate(found.json(), json.loads((SCHEMAS / "fleet.json").read_text(encoding="utf-8")))
     assert len(found.json()["nodes"][0]["summary"]["gpus"]) == 8
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values(Observation))
+def test_whatever_is_observed_can_be_shown(observation: Observation) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        show(see((observation, observation)), frozenset())
+    assert "\x1b" not in out.getvalue()
+    assert out.getvalue().endswith("\n")

@@ -314,7 +314,7 @@ def test_typing_a_filter_takes_every_key_as_a_sign() -> None:
 
 def test_reset_puts_back_what_was_chosen_and_keeps_what_was_asked_for() -> None:
     history, health = nodes.history(), nodes.judged()
-    begun = ViewState(interval=5.0, began=5.0, recording="trouble.jsonl")
+    begun = ViewState(interval=5.0, began=5.0, source="recording to trouble.jsonl")
     state = typed(begun, ["j", "s", "S", "+", "p", "/", *"gpu", "enter"], history, health)
     assert (state.interval, state.paused, state.filter) == (10.0, True, "gpu")
     assert typed(state, "r", history, health) == begun

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from selfhost.health import Baseline
     from selfhost.health.suppressions import Suppression
     from selfhost.live.run import Judge
-    from selfhost.monitor import Recorder, Sources
+    from selfhost.monitor import Sources
     from selfhost.observation import Observation
     from selfhost.plan import Plan
 
@@ -64,7 +64,7 @@ FILE = NamedPath(path_type=Path)
     metavar="N",
     help="How many nodes are asked at once.  [default: 256; --cluster: 32]",
 )
-@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds that each node has.  [default: 3]")
+@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds that each node has.  [default: 2]")
 def command(**options: Any) -> int:
     """GPUs through NVML, engines through their own metrics, and the two joined.
 
@@ -225,28 +225,25 @@ def _watch(wanted: Wanted) -> int:
             state=ViewState(replay=True),
         )  # fmt: skip
         return 0
-    from selfhost.monitor import Poller, Recorder
+    from selfhost.cli._monitor_record import Recording
+    from selfhost.monitor import Poller
 
     sources = _sources(wanted, plan, WATCH_SECONDS)
     with ExitStack() as stack:
         poller = Poller(sources)
-        if wanted.record:
-            recorder = stack.enter_context(Recorder(wanted.record))
-            poller.listen(lambda seen, _: _written(recorder, seen))
+        recording = stack.enter_context(Recording(wanted.record)) if wanted.record else None
+        if recording is not None:
+            poller.listen(recording.write)
         stack.callback(poller.stop)
         poller.start()
-        interval = sources.interval_seconds
         watch(
-            Live(poller), _judge(plan, _baseline()), environ=os.environ, now=time.time,
-            state=ViewState(
-                interval=interval, began=interval, recording=str(wanted.record) if wanted.record else None
-            ),
+            Live(poller, recording.told if recording else str), _judge(plan, _baseline()),
+            environ=os.environ, now=time.time,
+            state=ViewState(interval=sources.interval_seconds, began=sources.interval_seconds),
         )  # fmt: skip
+    if recording is not None and recording.failure is not None:
+        raise recording.failure
     return 0
-
-
-def _written(recorder: Recorder, observation: Observation) -> None:
-    recorder.write(observation)
 
 
 def _serve(wanted: Wanted) -> int:

@@ -102,8 +102,8 @@ def _first(seen: Seen, state: ViewState, width: int, now: float) -> Text:
         stuck = f"{node.nvml.stuck_call or 'NVML'} not back for {words.age(node.nvml.stuck_seconds)}"
         parts += [Cell(text="  "), Cell(text=stuck, style=LOUD)]
     parts.append(Cell(text=f"  driver {driver or words.MISSING}  CUDA {cuda or words.MISSING}"))
-    if state.recording:
-        parts.append(Cell(text=f"  recording to {state.recording}", style=DIM))
+    if state.source and not state.replay:
+        parts.append(Cell(text=f"  {state.source}", style=DIM))
     return _ends(parts, when, width, state)
 
 

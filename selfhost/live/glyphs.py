@@ -100,8 +100,8 @@ def spark(values: Sequence[float | None], width: int, top: float, glyphs: Glyphs
         if value is None or value != value:
             shown.append(" ")
             continue
-        share = value / top if top > 0 else 0.0
-        shown.append(steps[max(0, min(len(steps) - 1, int(share * len(steps))))] if share < 1 else steps[-1])
+        share = max(0.0, min(1.0, value / top)) if top > 0 else 0.0
+        shown.append(steps[min(len(steps) - 1, int(share * len(steps)))])
     return "".join(shown).rjust(max(width, 0))
 
 
@@ -109,5 +109,5 @@ def bar(share: float | None, width: int, glyphs: Glyphs) -> str:
     """A share of 0 to 1 as a bar; empty space where it is not known."""
     if share is None or share != share or width <= 0:
         return " " * max(width, 0)
-    filled = max(0, min(width, round(share * width)))
+    filled = round(max(0.0, min(1.0, share)) * width)
     return glyphs.full * filled + glyphs.empty * (width - filled)

@@ -25,7 +25,7 @@ class Source(Protocol):
         """Observations until now, oldest first; empty before the first."""
 
     def told(self) -> str:
-        """Where in it the view stands, for the first line."""
+        """For the first line: where in a recording the view stands, or where it is recorded."""
 
     def follow(self, state: ViewState) -> None:
         """Move on to now, and take over what was chosen: interval, speed, pause."""
@@ -35,18 +35,24 @@ class Source(Protocol):
 
 
 class Live:
-    """A poller; a paused view stands while the poller goes on."""
+    """A poller; a paused view stands while the poller goes on.
 
-    def __init__(self, poller: Poller) -> None:
+    Args:
+        poller: started already.
+        told: what is to be said beside it, such as where it is recorded.
+    """
+
+    def __init__(self, poller: Poller, told: Callable[[], str] = str) -> None:
         self._poller = poller
+        self._told = told
 
     def history(self) -> tuple[Observation, ...]:
         """What the poller has seen."""
         return self._poller.history() or (self._poller.latest(),)
 
     def told(self) -> str:
-        """Nothing: the interval says it."""
-        return ""
+        """Where it is recorded, if it is."""
+        return self._told()
 
     def follow(self, state: ViewState) -> None:
         """Read as often as was chosen."""

@@ -43,8 +43,8 @@ class ViewState:
         detail: the selected row is shown in full; `scroll` is its first line.
         interval, began: seconds between readings, now and at the start.
         speed: of a recording; 2 plays it twice as fast.
-        replay: a recording is shown, `source` says where in it.
-        recording: where observations are written, None where they are not.
+        replay: a recording is shown.
+        source: where in a recording the view stands, or where it is recorded.
     """
 
     panel: Panel = "gpus"
@@ -62,7 +62,6 @@ class ViewState:
     speed: float = 1.0
     replay: bool = False
     source: str = ""
-    recording: str | None = None
     quit: bool = False
     glyphs: Glyphs = UNICODE
 
