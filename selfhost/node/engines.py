@@ -171,11 +171,11 @@ def _url(root: Path, pid: int, kind: Command, group: set[int]) -> str | None:
         theirs = _listening(root, pid, frozenset(group))
         better = _choose(theirs, kind)
         chosen = better if better is not None and (chosen is None or _wanted(better, kind)) else chosen
+    if chosen is None and kind.separate:  # it loads still, and its port is its parent's to know
+        return None
     if chosen is None and not names_in(root / "proc" / str(pid) / "fd"):
         # Files of another user are hidden, the namespace's table of sockets is not.
         chosen = next((one for one in listeners(root, pid) if _wanted(one, kind)), None)
-    if chosen is None and kind.separate:  # it loads still, and its port is its parent's to know
-        return None
     port = chosen.port if chosen else kind.port or next(iter(DEFAULT_PORTS.get(kind.engine, ())), None)
     address = reachable_at(root, pid, chosen.address if chosen else None)
     if port is None or address is None:
