@@ -372,3 +372,29 @@ def test_baseline_of_the_type() -> None:
     assert isinstance(learnt, Baseline)
     assert learnt.gpu(gpu(0).identity.uuid) == learnt.gpus[0]
     assert learnt.gpu("GPU-none") is None
+
+
+def test_the_same_of_several_gpus_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    from selfhost.cli._health_output import show
+    from selfhost.health import Health
+
+    lost = tuple(
+        Check(code="gpu-lost", level="critical", gpu=index, message=f"gpu {index} (GPU-{index}…): fell off the bus",
+              evidence=f"NVML code 15 of {index}", action="reboot_node", source="s")
+        for index in (0, 1, 2, 3)
+    )  # fmt: skip
+    hot = tuple(
+        Check(code=code, level="warn", gpu=5, message=f"gpu 5 (GPU-5…): {says}", evidence=says,
+              action="inspect_hardware", source="s")
+        for code, says in (("gpu-temperature", "too hot"), ("clock-slowdown", "slowed for heat"))
+    )  # fmt: skip
+    show(Health(verdict="critical", checks=lost + hot, host="n"), code=5, verbose=False)
+    text = capsys.readouterr().out
+    assert text.count("fell off the bus") == 1
+    assert "gpus 0–3: fell off the bus" in text
+    assert "and 2 more like these" in text
+    assert text.count("inspect the hardware") == 1
+    assert "too hot\n          slowed for heat" in text
+    assert "critical 4 · warn 2" in text
+    show(Health(verdict="critical", checks=lost + hot, host="n"), code=5, verbose=True)
+    assert capsys.readouterr().out.count("fell off the bus") == 4

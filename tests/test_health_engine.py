@@ -156,6 +156,21 @@ def test_samples_that_reach_back_to_the_last_token_do_not_hide_it() -> None:
     assert "wedged for 30 s" in check.message
 
 
+@pytest.mark.parametrize(("code", "says"), [(15, "is lost"), (16, "must be reset")])
+def test_an_engine_that_stands_still_because_a_gpu_is_gone(code: int, says: str) -> None:
+    whole = history(gpus=2, per_look=lambda _: ({}, {"power_watts": 540.0}))
+    node = whole[-1].node
+    gone = replace(node.gpus[1], fault=Missing(missing="gone", code=code))
+    seen = (*whole[:-1], replace(whole[-1], node=replace(node, gpus=(node.gpus[0], gone))))
+    check = only(engine_wedged(seen, learnt(count=2)))
+    assert (check.level, check.action) == ("critical", "restart_engine")
+    assert says in check.message
+    assert "gpu 1" in check.message
+    other = replace(gone, fault=Missing(missing="unknown error", code=999))
+    seen = (*whole[:-1], replace(whole[-1], node=replace(node, gpus=(node.gpus[0], other))))
+    assert only(engine_wedged(seen, learnt(count=2))).level != "critical"
+
+
 @pytest.mark.parametrize(
     ("of_engine", "of_gpu", "level", "says"),
     [
@@ -276,22 +291,13 @@ def test_two_gpus_of_which_one_spins_are_wedged_and_one_at_work_is_not() -> None
     assert only(engine_wedged(looks(118.0, 530.0), learnt(count=2))).level == "ok"
 
 
-def test_a_lost_gpu_leaves_it_unknown() -> None:
-    seen = history(per_look=lambda _: ({}, {"power_watts": 118.0}))
-    lost = tuple(
-        look(
-            one.at,
-            one.engines,
-            tuple(replace(g, fault=Missing(missing="GPU is lost", code=15)) for g in one.node.gpus),
-        )
-        for one in seen
-    )
-    check = only(engine_wedged(lost, learnt()))
-    assert check.level == "unknown"
-    assert "GPU is lost" in check.message
-
-
 # Up.
+
+
+def test_an_engine_that_answered_before_does_not_load_now() -> None:
+    dead = {"health_status": FAILED, "metrics_age_seconds": 60.0, "pids": (7,)}
+    seen = history(per_look=lambda seconds: ({"pids": (7,)} if seconds < 20 else dead, {}))
+    assert only(engine_up(seen, BARE)).level == "critical"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +309,7 @@ def test_a_lost_gpu_leaves_it_unknown() -> None:
         ({"health_status": 401}, "warn", "check_application"),
         ({"health_status": UNANSWERED}, "critical", "restart_engine"),
         ({"health_status": FAILED, "metrics_age_seconds": FAILED}, "critical", "check_application"),
+        ({"health_status": FAILED, "metrics_age_seconds": FAILED, "pids": (7,)}, "warn", "check_application"),
         ({"metrics_age_seconds": Missing(missing="HTTP 404: no metrics here")}, "warn", "fix_configuration"),
         ({"metrics_age_seconds": Missing(missing="HTTP 404: no metrics"), "engine": "sglang"}, "ok", "none"),
         ({"metrics_age_seconds": 60.0}, "warn", "check_application"),
@@ -378,11 +385,11 @@ def skewed(gpus: int = 4, slow: dict[str, Any] | None = None, **odd: Any) -> tup
 @pytest.mark.parametrize(
     ("seen", "says"),
     [
-        (skewed(sm_clock_mhz=900), "gpu 3: SM clock 900 MHz against 1800 MHz"),
-        (skewed(temperature_celsius=85), "gpu 3: temperature 85 °C against 60 °C"),
-        (skewed(clock_reasons=0x40), "gpu 3: hardware thermal slowdown"),
-        (skewed(slow={"pcie_width": 8, "pcie_generation": 5}), "gpu 3: PCIe width x8 against x16"),
-        (skewed(gpus=2, sm_clock_mhz=900), "gpu 1: SM clock 900 MHz against 1800 MHz"),
+        (skewed(sm_clock_mhz=900), "gpu 3 with SM clock 900 MHz against 1800 MHz"),
+        (skewed(temperature_celsius=85), "gpu 3 with temperature 85 °C against 60 °C"),
+        (skewed(clock_reasons=0x40), "gpu 3 with hardware thermal slowdown"),
+        (skewed(slow={"pcie_width": 8, "pcie_generation": 5}), "gpu 3 with PCIe width x8 against x16"),
+        (skewed(gpus=2, sm_clock_mhz=900), "gpu 1 with SM clock 900 MHz against 1800 MHz"),
     ],
 )
 def test_the_slow_rank_is_named(seen: tuple[Observation, ...], says: str) -> None:
@@ -405,7 +412,7 @@ def test_power_is_compared_where_the_plan_says_the_ranks_work_together() -> None
     seen = skewed(gpus=2, power_watts=200.0)
     assert only(engine_skew(seen, BARE)).level == "ok"
     check = only(engine_skew(seen, Context(now=NOW, plan=plans.plan(tensor=2))))
-    assert "gpu 1: power 200 W against 540 W" in check.message
+    assert "gpu 1 with power 200 W against 540 W" in check.message
 
 
 # Memory against the plan: TP 2 of H100, 30.5 GiB of weights a rank, blocks of 2 MiB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import click
@@ -23,6 +24,8 @@ _COLOURS: dict[Level, str] = {"critical": "red", "warn": "yellow", "unknown": "m
 _INDENT = 10
 # A hung driver leaves every check unknown; what hangs stands above them.
 _MOST_UNKNOWN = 3
+# Of GPUs with the same finding, so many are told apart.
+_MOST_EVIDENCE = 2
 
 
 def show(health: Health, *, code: int, verbose: bool) -> None:
@@ -37,9 +40,11 @@ def show(health: Health, *, code: int, verbose: bool) -> None:
     if not faults or (verbose and health.verdict == "ok"):
         _paint("ok", f"{'OK':<{_INDENT}}{_well(health)}")
     unknown = [check for check in faults if check.level == "unknown"]
-    for check in faults:
-        if verbose or check.level != "unknown" or check in unknown[:_MOST_UNKNOWN]:
-            _show(check, verbose=verbose)
+    shown = [
+        check for check in faults if verbose or check.level != "unknown" or check in unknown[:_MOST_UNKNOWN]
+    ]
+    for group in [[check] for check in shown] if verbose else _gathered(shown):
+        _show(group, verbose=verbose)
     if not verbose and len(unknown) > _MOST_UNKNOWN:
         click.echo(
             " " * _INDENT + f"and {len(unknown) - _MOST_UNKNOWN} more that are unknown (-v shows them)"
@@ -52,23 +57,62 @@ def _well(health: Health) -> str:
     return f"{health.host or 'this node'}: {done} checks, nothing wrong"
 
 
-def _show(check: Check, *, verbose: bool) -> None:
-    lines = folded(_printable(check.message), width() - _INDENT)
-    _paint(check.level, f"{check.level.upper():<{_INDENT}}{lines[0]}")
-    for line in lines[1:]:
-        click.echo(" " * _INDENT + line)
-    told = [check.evidence] if check.evidence else []
+def _gathered(checks: list[Check]) -> list[list[Check]]:
+    """Findings that are told as one: the same of several GPUs, or several of one GPU that ask for the same."""
+    alike: dict[tuple[object, ...], list[Check]] = {}
+    for check in checks:
+        alike.setdefault(
+            (check.level, check.code, check.action, check.engine, _unlabelled(check)), []
+        ).append(check)
+    groups: dict[tuple[object, ...], list[Check]] = {}
+    for number, same in enumerate(alike.values()):
+        first = same[0]
+        alone = len(same) == 1 and first.gpu is not None and first.action != "none"
+        groups.setdefault((first.level, first.gpu, first.action) if alone else (number,), []).extend(same)
+    return list(groups.values())
+
+
+def _unlabelled(check: Check) -> str:
+    """The sentence without the GPU it begins with."""
+    return re.sub(r"^gpu \d+ \([^)]*\): ", "", check.message) if check.gpu is not None else check.message
+
+
+def _gpus(indices: list[int]) -> str:
+    """`gpus 0–7`, `gpus 0, 1 and 5`."""
+    if len(indices) > 2 and indices == list(range(indices[0], indices[-1] + 1)):
+        return f"gpus {indices[0]}–{indices[-1]}"
+    return f"gpus {', '.join(map(str, indices[:-1]))} and {indices[-1]}"
+
+
+def _show(group: list[Check], *, verbose: bool) -> None:
+    """Print findings that belong together: one sentence each, their evidence, and what to do once."""
+    first = group[0]
+    same = len(group) > 1 and len({check.gpu for check in group}) > 1
+    if same:
+        sentences = [
+            f"{_gpus([check.gpu for check in group if check.gpu is not None])}: {_unlabelled(first)}"
+        ]
+    else:
+        sentences = [first.message, *(_unlabelled(check) for check in group[1:])]
+    told = list(dict.fromkeys(check.evidence for check in group if check.evidence))
+    if same and len(told) > _MOST_EVIDENCE:
+        told = [*told[:_MOST_EVIDENCE], f"and {len(told) - _MOST_EVIDENCE} more like these (-v shows them)"]
     if verbose:
-        told.append(f"{check.code}; {check.source}")
+        told.append(f"{first.code}; {first.source}")
+    head = f"{first.level.upper():<{_INDENT}}"
+    for sentence in sentences:
+        for line in folded(_printable(sentence), width() - _INDENT):
+            _paint(first.level, f"{head}{line}")
+            head = " " * _INDENT
     for text in told:
         for line in folded(_printable(text), width() - _INDENT - 2):
             click.echo(" " * (_INDENT + 2) + line)
-    if WORDS[check.action]:
-        click.echo(" " * _INDENT + f"→ {WORDS[check.action]}")
+    if WORDS[first.action]:
+        click.echo(" " * _INDENT + f"→ {WORDS[first.action]}")
 
 
 def _paint(level: Level, line: str) -> None:
-    if colours() and level in _COLOURS:
+    if colours() and level in _COLOURS and line[:_INDENT].strip():
         click.echo(click.style(line[:_INDENT], fg=_COLOURS[level], bold=True) + line[_INDENT:])
     else:
         click.echo(line)

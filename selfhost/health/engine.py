@@ -203,8 +203,14 @@ def _up(trail: EngineTrail, context: Context) -> Check:
     if status == NOT_READ:
         return say("unknown", "was not looked at in time", wants_history=True)
     if isinstance(status, Missing) and stale is not None:
-        loading = "; it does not listen before it is loaded" if engine.engine in ("vllm", "unknown") else ""
-        return say("critical", f"does not answer: {status.missing}{loading}", action="check_application")
+        if engine.pids and all(isinstance(look.engine.health_status, Missing) for look in trail.looks):
+            # Its processes live and it was never seen to answer: vLLM does not listen before it is loaded.
+            return say(
+                "warn",
+                f"does not answer yet: {status.missing}; it loads, or hangs",
+                action="check_application",
+            )
+        return say("critical", f"does not answer: {status.missing}", action="check_application")
     if isinstance(status, Missing):
         return say(
             "critical",

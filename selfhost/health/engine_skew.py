@@ -110,10 +110,15 @@ def _skew(trail: EngineTrail, context: Context) -> Check:
     if not found:
         return say("ok", f"{len(trail.gpus)} ranks alike in clock, link, temperature and load")
     polls = {gpu.fast_at for look in loaded for gpu in look.gpus.values()}
+    odd = "; ".join(f"gpu {index} with {_listed(words)}" for index, words in sorted(found.items()))
     if len(loaded) < 2 or len(polls) < 2:
-        return say("unknown", f"{'; '.join(found)} at one look: two are needed to tell", wants_history=True)
-    message = f"{'; '.join(found)}: the other ranks wait for it"
-    return say("warn", message, action="inspect_hardware")
+        return say("unknown", f"ranks differ at one look, {odd}: two are needed to tell", wants_history=True)
+    return say("warn", f"the other ranks wait for {odd}", action="inspect_hardware")
+
+
+def _listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _loaded(look: Look) -> bool:
@@ -126,10 +131,11 @@ def _together(trail: EngineTrail, context: Context) -> bool:
     return context.plan is not None and known(trail.gpus) and context.plan.split.tensor == len(trail.gpus)
 
 
-def _findings(gpus: tuple[GpuSnapshot, ...], looks: list[Look], *, together: bool) -> list[str]:
-    found: list[str] = []
+def _findings(gpus: tuple[GpuSnapshot, ...], looks: list[Look], *, together: bool) -> dict[int, list[str]]:
+    """What is odd, by index of the GPU."""
+    found: dict[int, list[str]] = {}
     if len({gpu.identity.name for gpu in gpus}) > 1:
-        return []  # boards of different kinds differ by nature
+        return {}  # boards of different kinds differ by nature
     for compared in COMPARED:
         if compared.share_of_work and not together:
             continue
@@ -139,12 +145,16 @@ def _findings(gpus: tuple[GpuSnapshot, ...], looks: list[Look], *, together: boo
             others = [other for place, other in known_values.items() if place != index]
             if others and compared.odd(value, statistics.median(others)):
                 median = compared.shown(statistics.median(others))
-                found.append(f"gpu {index}: {compared.what} {compared.shown(value)} against {median}")
-    return found + _reasons(gpus, looks)
+                found.setdefault(index, []).append(
+                    f"{compared.what} {compared.shown(value)} against {median}"
+                )
+    for index, words in _reasons(gpus, looks):
+        found.setdefault(index, []).append(words)
+    return found
 
 
-def _reasons(gpus: tuple[GpuSnapshot, ...], looks: list[Look]) -> list[str]:
-    """Slow-downs that some ranks have in every look and others never."""
+def _reasons(gpus: tuple[GpuSnapshot, ...], looks: list[Look]) -> list[tuple[int, str]]:
+    """Slow-downs that some ranks have in every look and others never, with the ranks' indices."""
     always: dict[int, int] = {}
     for gpu in gpus:
         masks = [
@@ -157,9 +167,9 @@ def _reasons(gpus: tuple[GpuSnapshot, ...], looks: list[Look]) -> list[str]:
         for mask in masks:
             bits &= mask
         always[gpu.identity.index] = bits
-    found: list[str] = []
+    found: list[tuple[int, str]] = []
     for bit, words in SLOWING.items():
         slowed = [index for index, bits in always.items() if bits & bit]
         if slowed and len(slowed) < len(gpus):
-            found.extend(f"gpu {index}: {words}" for index in slowed)
+            found.extend((index, words) for index in slowed)
     return found

@@ -13,6 +13,7 @@ from selfhost.health.engine import EngineTrail, Look, every_engine, median, perc
 from selfhost.health.engine_power import BusyPower, bands_at_work
 from selfhost.health.types import Check, Context, History
 from selfhost.observation import GpuSnapshot, Missing, Reading, known
+from selfhost.observation.reading import GPU_IS_LOST, RESET_REQUIRED
 
 CODE = "engine-wedged"
 SOURCE = (
@@ -98,10 +99,29 @@ def _wedged(trail: EngineTrail, context: Context) -> Check:
         return say("unknown", why)
     if work == 0 and not engine.unanswered:
         return _without_requests(trail, freeze, context)
+    if gone := _gone(trail):
+        if not freeze.enough:
+            return _too_short(trail, freeze)
+        message = f"stalled {_numbers(trail, freeze)}, and {gone}: it needs a restart once its GPUs are back"
+        return say("critical", message, action="restart_engine", evidence=_evidence(trail))
     gpus = _gpus(trail, freeze, context)
     if isinstance(gpus, Missing):
         return _unknown_gpus(trail, freeze, gpus)
     return _judged(trail, freeze, gpus)
+
+
+def _gone(trail: EngineTrail) -> str | None:
+    """Which of its GPUs can do nothing any more (lost, reset required), None while all answer."""
+    if isinstance(trail.gpus, Missing):
+        return None
+    return next(
+        (
+            f"{gpu.label}, which it runs on, {'is lost' if gpu.fault.code == GPU_IS_LOST else 'must be reset'}"
+            for gpu in trail.gpus
+            if gpu.fault is not None and gpu.fault.code in (GPU_IS_LOST, RESET_REQUIRED)
+        ),
+        None,
+    )
 
 
 def _freeze(trail: EngineTrail) -> Freeze | None:

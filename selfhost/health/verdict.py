@@ -6,13 +6,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from selfhost.health.checks import checkers
-from selfhost.health.types import LEVELS, Check, Context, Health, History, Level
+from selfhost.health.types import LEVELS, Action, Check, Context, Health, History, Level
 
 if TYPE_CHECKING:
     from selfhost.health.suppressions import Suppression
 
 # The codes of Nagios plugins (Nagios Plugin Development Guidelines, "Plugin Return Codes"; read 2026-11-21).
 _NAGIOS: dict[Level, int] = {"ok": 0, "warn": 1, "critical": 2, "unknown": 3, "skipped": 3}
+
+# What takes most away from the node first: among findings of one level that is the one to begin with.
+_HARDEST: tuple[Action, ...] = (
+    "reboot_node", "inspect_hardware", "reset_gpu", "restart_engine", "check_application", "fix_configuration", "none",
+)  # fmt: skip
 
 
 def assess(history: History, context: Context, suppressions: tuple[Suppression, ...] = ()) -> Health:
@@ -37,10 +42,12 @@ def assess(history: History, context: Context, suppressions: tuple[Suppression, 
 
 
 def worst_first(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """Checks by level, then those of the node, of GPUs and of engines: a cause before what follows from it."""
+    """Checks by level; then the node's, GPUs' and engines', a cause before what follows; then by what they ask for."""
 
-    def rank(check: Check) -> tuple[int, bool, int]:
-        return LEVELS.index(check.level), check.engine is not None, -1 if check.gpu is None else check.gpu
+    def rank(check: Check) -> tuple[int, int, int, int]:
+        scope = 2 if check.engine is not None else 0 if check.gpu is None else 1
+        gpu = -1 if check.gpu is None else check.gpu
+        return LEVELS.index(check.level), scope, _HARDEST.index(check.action), gpu
 
     return tuple(sorted(checks, key=rank))
 

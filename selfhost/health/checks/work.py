@@ -56,9 +56,9 @@ def _rule(trail: Trail) -> Finding | None:
     latest = number(looks[-1].utilization_ratio) or 0.0
     return Finding(
         level="unknown",
-        message=f"{trail.gpu.label}: {percent(latest)} busy and yet {why}: a hung engine looks like this; name its metrics "
-        "with --engine URL to be sure",
-        evidence=f"{len(looks)} looks at {percent(BUSY_RATIO)} utilization or more, no engine's tokens to hold against it",
+        message=f"{trail.gpu.label}: {percent(latest)} busy and yet {why}: a hung engine looks like this; "
+        "name its metrics with --engine URL to be sure",
+        evidence=f"{len(looks)} looks at {percent(BUSY_RATIO)} utilization or more; no engine's tokens beside it",
         action="check_application",
     )
 
