@@ -59,6 +59,10 @@ def tree(tmp_path: Path) -> ProcTree:
             UID,
             None,
         ),
+        # As seen from another pod with a cgroup namespace of its own.
+        (f"0::/../../kubepods-burstable-pod{UID_}.slice/cri-containerd-{ID}.scope", ID, UID, None),
+        (f"0::/../../pod{UID}/{ID}", ID, UID, None),
+        (f"0::/../cri-containerd-{ID}.scope", ID, None, None),
         ("0::/system.slice/vllm.service", None, None, "vllm.service"),
         ("0::/system.slice/system-vllm.slice/vllm@llama.service", None, None, "vllm@llama.service"),
         ("0::/system.slice/my\\x2dllm.service", None, None, "my-llm.service"),

@@ -8,6 +8,7 @@ Docker and podman are asked over their socket where it may be opened.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -22,6 +23,7 @@ _LOG_FILE = re.compile(r"([a-z0-9.-]{1,253})_([a-z0-9-]{1,63})_([a-z0-9-]{1,63})
 _LOG_DIRECTORY = re.compile(r"([a-z0-9-]{1,63})_([a-z0-9.-]{1,253})_([0-9a-f-]{32,36})")
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _DOCKER_NAME = re.compile(r"/?([a-zA-Z0-9][a-zA-Z0-9_.-]{0,254})")
+# /var/run is a link to /run wherever systemd is; a container has them as they were mounted.
 _SOCKETS = ("run/docker.sock", "var/run/docker.sock", "run/podman/podman.sock")
 # Ours: an answer takes milliseconds; a monitor waits no longer for a name, and leaves a daemon that is stuck in peace.
 _SOCKET_SECONDS = 0.5
@@ -97,9 +99,9 @@ class ContainerNames:
     def _ask_docker(self, container_id: str) -> ContainerName | None:
         if container_id in self._docker or self._clock() < self._resting_until:
             return self._docker.get(container_id)
-        for path in _SOCKETS:
+        for path in dict.fromkeys(os.path.realpath(self._root / path) for path in _SOCKETS):
             try:
-                name = docker_name(self._root / path, container_id)
+                name = docker_name(Path(path), container_id)
             except FileNotFoundError:
                 continue
             except OSError:  # not ours to open, stuck, or not docker
