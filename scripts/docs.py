@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from selfhost.cli._errors import EXIT_CODES, run
 from selfhost.errors import SelfhostError
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORDING = ROOT / "examples" / "trouble.jsonl.gz"
 PART = re.compile(r"(<!-- begin: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md")
 
@@ -113,6 +116,46 @@ _STILL = (
     ),
     (r"(pulled +)[0-9TZ:-]{20}", r"\g<1>2026-11-26T12:00:00Z"),
 )
+
+
+def xids() -> str:
+    """The Xid catalogue."""
+    from selfhost.catalog.xids import xids as every
+
+    rows = [
+        (
+            str(xid.code), xid.meaning, xid.severity, xid.action.replace("_", " "),
+            " → ".join(word for word in (xid.immediate, xid.later) if word) or "–", xid.note or "–",
+        )
+        for xid in every().values()
+    ]  # fmt: skip
+    return table(("Xid", "meaning", "class", "action", "NVIDIA: at once → if it goes on", "note"), rows)
+
+
+def metrics() -> str:
+    """Every metric of the exporter."""
+    from selfhost.metrics import ENGINE_LABELS, GPU_LABELS, METRICS
+
+    scopes = {"gpu": GPU_LABELS, "engine": ENGINE_LABELS, "node": ()}
+    rows = [
+        (
+            f"`{metric.name}`", metric.kind, metric.help, ", ".join(scopes[metric.scope] + metric.labels) or "–",
+            f"`{metric.dcgm.name}`" if metric.dcgm else "–",
+        )
+        for metric in METRICS
+    ]  # fmt: skip
+    return table(("metric", "type", "meaning", "labels", "with --dcgm-names also"), rows)
+
+
+def checks() -> str:
+    """Every check that a node with GPUs and engines gets, and where its rule is from."""
+    from selfhost.health import Context, assess
+    from selfhost.monitor import replay
+
+    history = tuple(replay(RECORDING))
+    found = assess(history, Context(now=history[-1].at)).checks
+    sources = {check.code: check.source for check in found}
+    return table(("check", "its rule, and where that is from"), [(f"`{c}`", s) for c, s in sorted(sources.items())])
 
 
 def _help(words: list[str]) -> str:
@@ -328,6 +371,9 @@ PARTS: dict[str, Callable[[], str]] = {
         allocations,
         start_ups,
         peers,
+        xids,
+        metrics,
+        checks,
         exit_codes,
         errors,
         pull_example,
@@ -343,6 +389,7 @@ def fresh(page: Path) -> str:
         KeyError: a part that nothing generates.
     """
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(RECORDING, folder)
 
         def write(match: re.Match[str]) -> str:
             what = match[2]
@@ -356,7 +403,8 @@ def fresh(page: Path) -> str:
 @click.option("--check", is_flag=True, help="Write nothing; fail when a page is out of date.")
 def main(check: bool) -> None:
     """Write the generated parts of the pages."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1", "TZ": "UTC"}
+    time.tzset()
     stale = False
     for page in sorted(path for pattern in PAGES for path in ROOT.glob(pattern)):
         old, new = page.read_text(encoding="utf-8"), fresh(page)

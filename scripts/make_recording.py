@@ -1,4 +1,4 @@
-"""Write examples/trouble.jsonl.gz: 80 seconds of an invented node in trouble, for docs, demos and trying without a GPU."""
+"""Write examples/trouble.jsonl.gz: an invented node in trouble, 80 s of it, to try monitor and health without a GPU."""
 
 from __future__ import annotations
 
