@@ -354,11 +354,7 @@ HELD_DOWN_REASONS: dict[str, str] = {
     "hw_power_brake": "power_brake_seconds",
 }
 ECC_KINDS: dict[str, str] = {"corrected": "volatile_corrected", "uncorrected": "volatile_uncorrected"}
-NVLINK_KINDS: dict[str, str] = {
-    "crc": "crc_errors",
-    "replay": "replay_errors",
-    "recovery": "recovery_errors",
-}
+NVLINK_KINDS: dict[str, str] = {"crc": "crc_errors", "replay": "replay_errors", "recovery": "recovery_errors"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,13 +384,10 @@ DCGM_ONLY: tuple[DcgmOnly, ...] = (
         DcgmOnly(
             name=f"DCGM_FI_DEV_{name}_VIOLATION", kind="counter", path=f"fast.held_down.{field}", scale=1e9
         )
-        for name, field in (
-            ("POWER", "power_cap_seconds"),
-            ("THERMAL", "thermal_seconds"),
-            ("SYNC_BOOST", "sync_boost_seconds"),
-            ("BOARD_LIMIT", "board_limit_seconds"),
-            ("LOW_UTIL", "low_utilization_seconds"),
-            ("RELIABILITY", "reliability_seconds"),
+        for name, field in zip(
+            ("POWER", "THERMAL", "SYNC_BOOST", "BOARD_LIMIT", "LOW_UTIL", "RELIABILITY"),
+            tuple(HELD_DOWN_REASONS.values())[:6],
+            strict=True,
         )
     ),
 )
