@@ -85,6 +85,7 @@ def _node(
 
 
 _MIB = 1 / 2**20
+_MIG_LABELS = ("mig_uuid", "profile", "instance")
 
 GPU_METRICS: tuple[Metric, ...] = (
     _gpu("up", "1 while the GPU answers, 0 once it is lost, needs a reset or does not answer.", None),
@@ -230,9 +231,7 @@ GPU_METRICS: tuple[Metric, ...] = (
     ),
     _gpu("nvlink_up", "1 while the link is up.", None, labels=("link",)),
     _gpu("nvlink_errors_total", "NVLink errors of the kind.", None, kind="counter", labels=("link", "kind")),
-    _gpu(
-        "ecc_errors_total", "ECC errors since the driver was loaded.", None, kind="counter", labels=("kind",)
-    ),
+    _gpu("ecc_errors_total", "ECC errors since driver load.", None, kind="counter", labels=("kind",)),
     _gpu("ecc_enabled", "1 where ECC is on.", "slow.ecc_enabled"),
     _gpu(
         "remapped_rows_corrected_total",
@@ -263,18 +262,8 @@ GPU_METRICS: tuple[Metric, ...] = (
     _gpu("xid_errors_total", "Xid errors seen by this exporter.", None, kind="counter", labels=("xid",)),
     _gpu("persistence_enabled", "1 where persistence mode is on.", "slow.persistence"),
     _gpu("mig_enabled", "1 where the GPU is divided into MIG instances.", "slow.mig_enabled"),
-    _gpu(
-        "mig_memory_total_bytes",
-        "Memory of a MIG instance.",
-        None,
-        labels=("mig_uuid", "profile", "instance"),
-    ),
-    _gpu(
-        "mig_memory_used_bytes",
-        "Memory in use in a MIG instance.",
-        None,
-        labels=("mig_uuid", "profile", "instance"),
-    ),
+    _gpu("mig_memory_total_bytes", "Memory of a MIG instance.", None, labels=_MIG_LABELS),
+    _gpu("mig_memory_used_bytes", "Memory in use in a MIG instance.", None, labels=_MIG_LABELS),
     _gpu("process_memory_bytes", "Device memory of a process.", None, labels=("pid", "process")),
 )
 
