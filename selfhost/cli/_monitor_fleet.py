@@ -46,7 +46,7 @@ def _addresses(wanted: Wanted) -> tuple[NodeAddress, ...]:
     if wanted.cluster:
         from selfhost.fleet.cluster import nodes_of_cluster
 
-        return nodes_of_cluster(wanted.context, wanted.namespace)
+        return nodes_of_cluster(wanted.context, wanted.namespace, direct=wanted.direct)
     from selfhost.fleet import nodes_of_urls
 
     given = wanted.nodes or ""

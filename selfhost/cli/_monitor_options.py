@@ -35,6 +35,7 @@ class Wanted:
     nodes: str | None
     context: str | None
     namespace: str | None
+    direct: bool
     parallel: int | None
     timeout: float | None
 
@@ -46,7 +47,7 @@ class Wanted:
             "--replay": self.replay is not None, "--engine": bool(self.engine), "--no-engines": self.no_engines,
             "--plan": self.plan is not None, "--serve": self.serve is not None, "--dcgm-names": self.dcgm_names,
             "--cluster": self.cluster, "--nodes": self.nodes is not None, "--context": self.context is not None,
-            "--namespace": self.namespace is not None, "--parallel": self.parallel is not None,
+            "--namespace": self.namespace is not None, "--direct": self.direct, "--parallel": self.parallel is not None,
             "--timeout": self.timeout is not None,
         }  # fmt: skip
 
@@ -65,6 +66,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "--dcgm-names": ("--serve",),
     "--context": ("--cluster",),
     "--namespace": ("--cluster",),
+    "--direct": ("--cluster",),
     "--parallel": ("--cluster", "--nodes"),
     "--timeout": ("--cluster", "--nodes"),
     "--interval": ("--watch", "--serve", "--count"),

@@ -59,6 +59,11 @@ FILE = NamedPath(path_type=Path)
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.  [default: the current one]")
 @click.option("--namespace", metavar="NAME", help="Namespace of the exporters.  [default: every one]")
 @click.option(
+    "--direct",
+    is_flag=True,
+    help="With --cluster: ask the pods themselves, from inside the cluster's network.",
+)
+@click.option(
     "--parallel",
     type=AT_LEAST[1],
     metavar="N",

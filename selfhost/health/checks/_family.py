@@ -7,10 +7,11 @@ does not apply to, are told of together; faults and unanswered checks one by one
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selfhost.health.baseline import GpuBaseline
+from selfhost.health.baseline import Baseline, GpuBaseline
 from selfhost.health.types import Action, Check, Context, History, Level
 from selfhost.observation import (
     FastReadings,
@@ -66,16 +67,29 @@ Rule = Callable[[Trail, Context], "Finding | list[Finding] | None"]
 
 def trails(history: History, context: Context) -> list[Trail]:
     """The GPUs that answer now, each with its readings; an observation that repeats a reading counts once."""
+    last = next(iter(tuple(_LAST)), None)
+    # Some thirty families ask for the same history in turn; comparing it by value would cost what is saved.
+    if last is None or last[0] is not history or last[1] is not context.baseline:
+        last = (history, context.baseline, _trails(history, context))
+        _LAST.append(last)
+    return last[2]
+
+
+# Only the latest; a deque, so that threads replace it in one step.
+_LAST: deque[tuple[History, Baseline | None, list[Trail]]] = deque(maxlen=1)
+
+
+def _trails(history: History, context: Context) -> list[Trail]:
+    by_uuid: dict[str, list[GpuSnapshot]] = {}
+    for observation in history:
+        for gpu in observation.node.gpus:
+            if gpu.fault is None:
+                by_uuid.setdefault(gpu.identity.uuid, []).append(gpu)
     found = []
     for latest in history[-1].node.gpus:
         if latest.fault is not None:
             continue
-        seen = [
-            gpu
-            for observation in history
-            for gpu in observation.node.gpus
-            if gpu.identity.uuid == latest.identity.uuid and gpu.fault is None
-        ]
+        seen = by_uuid[latest.identity.uuid]
         fast = {gpu.fast_at: gpu.fast for gpu in seen if gpu.fast_at is not None}
         slow = {gpu.slow_at: gpu.slow for gpu in seen if gpu.slow_at is not None}
         found.append(
