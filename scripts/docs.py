@@ -155,7 +155,9 @@ def checks() -> str:
     history = tuple(replay(RECORDING))
     found = assess(history, Context(now=history[-1].at)).checks
     sources = {check.code: check.source for check in found}
-    return table(("check", "its rule, and where that is from"), [(f"`{c}`", s) for c, s in sorted(sources.items())])
+    return table(
+        ("check", "its rule, and where that is from"), [(f"`{c}`", s) for c, s in sorted(sources.items())]
+    )
 
 
 def _help(words: list[str]) -> str:
