@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import selfhost.cli
-from selfhost.cli._monitor_options import engine_address
+from selfhost.cli._monitor_options import engine_address, engine_addresses
 from selfhost.cli._monitor_table import answer, show, troubles
 from selfhost.errors import UsageError
 from selfhost.health.types import Health
@@ -326,6 +326,8 @@ def test_a_recording_without_an_observation_is_one_sentence(cli: Cli, record: Re
         (["--cluster", "--watch"], "--cluster and --watch cannot be used together."),
         (["--nodes", "a", "--record", "y"], "--nodes and --record cannot be used together."),
         (["--dcgm-names"], "--dcgm-names needs --serve."),
+        (["--engine-log", "a"], "--engine-log needs --engine."),
+        (["--engine", "h:1", "--engine", "h:2", "--engine-log", "a"], "1 --engine-log for 2 --engine."),
         (["--context", "a"], "--context needs --cluster."),
         (["--timeout", "3"], "--timeout needs --cluster or --nodes."),
         (["--interval", "3"], "--interval needs --watch or --serve or --count."),
@@ -362,6 +364,14 @@ def test_what_contradicts_is_refused_in_one_line(words: list[str], said: str, cl
 def test_an_engine_is_named_with_its_gpus(text: str, url: str, gpus: tuple[str, ...]) -> None:
     address = engine_address(text)
     assert (address.url, address.gpus) == (url, gpus)
+
+
+def test_logs_belong_to_engines_in_their_order() -> None:
+    found = engine_addresses(("h:1", "h:2=0"), ("a.log", "b.log"))
+    assert [(one.url, one.gpus, one.log) for one in found] == [
+        ("http://h:1", (), "a.log"),
+        ("http://h:2", ("0",), "b.log"),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "=0", "http://", "http://host:port", "http://[::1"])

@@ -361,6 +361,34 @@ def test_a_dead_engine_delays_nobody(start: Start) -> None:
     stuck.set()
 
 
+def test_processes_of_engines_that_were_named_are_found() -> None:
+    asked = threading.Event()
+
+    def scrape(
+        address: EngineAddress, timeout: float, now: float, previous: EngineSnapshot | None
+    ) -> EngineSnapshot:
+        asked.wait(30)  # found while the first answer is still waited for
+        return answer(address, timeout, now, previous)
+
+    def find(pids: tuple[int, ...]) -> tuple[EngineAddress, ...]:
+        asked.set()
+        return tuple(
+            EngineAddress(url=f"http://127.0.0.1:800{port}", pids=(1000 + port,), engine="sglang")
+            for port in (0, 1, 2)
+        )
+
+    engines = tuple(EngineAddress(url=f"http://127.0.0.1:800{port}") for port in (0, 1))
+    seen = observe_once(
+        replace(QUICK, engines=engines),
+        deadline_seconds=5,
+        edges=edges(FakeReader(), find=find, scrape=scrape),
+    )
+    assert [(engine.url[-4:], engine.pids, engine.engine) for engine in seen.engines] == [
+        ("8000", (1000,), "sglang"),
+        ("8001", (1001,), "sglang"),
+    ]
+
+
 def test_engine_that_went_away_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     here = [EngineAddress(url="http://127.0.0.1:8000", pids=(5,))]
     sources = replace(QUICK, discover_engines=True)

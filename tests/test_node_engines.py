@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from selfhost.node import find_engines
+from selfhost.node import find_engines, under_names
 from selfhost.node.commands import Command, command
 from selfhost.node.sockets import listeners, reachable_at
 from selfhost.observation.engine import EngineAddress
@@ -98,6 +98,37 @@ def test_two_engines_of_one_host(tree: ProcTree) -> None:
         ("http://127.0.0.1:8000", (100,)),
         ("http://127.0.0.1:8001", (200, 201)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pids"),
+    [
+        ("http://localhost:8000", (100,)),
+        ("http://127.0.0.1:8001", (200, 201)),
+        ("http://[::1]:8001", (200, 201)),
+        ("http://0.0.0.0:8000", (100,)),
+        ("http://192.0.2.1:8000", (100,)),
+        (f"http://{socket.gethostname()}:8000", (100,)),
+        ("http://10.0.0.9:8000", (300,)),
+        ("http://192.0.2.2:8000", None),
+        ("http://elsewhere.example:8000", None),
+        ("http://localhost:9000", None),
+        ("http://localhost", None),
+    ],
+)
+def test_an_engine_that_was_named_is_found_under_that_name(
+    name: str, pids: tuple[int, ...] | None, tree: ProcTree
+) -> None:
+    tree.process(100, ["vllm", "serve", "a"])
+    tree.process(200, ["vllm", "serve", "b", "--port", "8001"])
+    tree.process(201, ["VLLM::EngineCore"], parent=200)
+    tree.process(300, ["vllm", "serve", "c"], namespace="net:[7]", addresses=("10.0.0.9",), cgroup=POD)
+    tree.process(400, ["vllm", "serve", "d"], namespace="net:[8]", addresses=("10.0.0.10",), cgroup=POD)
+    for pid, port in ((100, 8000), (200, 8001), (300, 8000), (400, 9000)):
+        tree.listen(pid, port)
+    found = under_names(find_engines((201,), tree.root), (EngineAddress(url=name),), tree.root)
+    assert len(found) == 4
+    assert {one.url: one.pids for one in found}.get(name) == pids
 
 
 def test_an_engine_that_still_loads_does_not_listen_yet(tree: ProcTree) -> None:

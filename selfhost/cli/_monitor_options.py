@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ class Wanted:
     record: Path | None
     replay: Path | None
     engine: tuple[str, ...]
+    engine_log: tuple[str, ...]
     no_engines: bool
     plan: Path | None
     serve: str | None
@@ -44,7 +45,8 @@ class Wanted:
         return {
             "--watch": self.watch, "--json": self.as_json, "--interval": self.interval is not None,
             "--count": self.count is not None, "--record": self.record is not None,
-            "--replay": self.replay is not None, "--engine": bool(self.engine), "--no-engines": self.no_engines,
+            "--replay": self.replay is not None, "--engine": bool(self.engine),
+            "--engine-log": bool(self.engine_log), "--no-engines": self.no_engines,
             "--plan": self.plan is not None, "--serve": self.serve is not None, "--dcgm-names": self.dcgm_names,
             "--cluster": self.cluster, "--nodes": self.nodes is not None, "--context": self.context is not None,
             "--namespace": self.namespace is not None, "--direct": self.direct, "--parallel": self.parallel is not None,
@@ -69,6 +71,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "--direct": ("--cluster",),
     "--parallel": ("--cluster", "--nodes"),
     "--timeout": ("--cluster", "--nodes"),
+    "--engine-log": ("--engine",),
     "--interval": ("--watch", "--serve", "--count"),
 }
 
@@ -92,6 +95,25 @@ def checked(wanted: Wanted) -> Wanted:
                 f"{option} needs {' or '.join(others)}.", hint=f"Leave {option} out, or add the other."
             )
     return wanted
+
+
+def engine_addresses(texts: Sequence[str], logs: Sequence[str]) -> tuple[EngineAddress, ...]:
+    """Engines as they were named, each with the log of the same place in the order.
+
+    Raises:
+        UsageError: an address that is none, or another number of logs than of engines.
+    """
+    from dataclasses import replace
+
+    addresses = tuple(map(engine_address, texts))
+    if not logs:
+        return addresses
+    if len(logs) != len(addresses):
+        raise UsageError(
+            f"{len(logs)} --engine-log for {len(addresses)} --engine.",
+            hint="Give one --engine-log for each --engine, in the same order.",
+        )
+    return tuple(replace(address, log=log) for address, log in zip(addresses, logs, strict=True))
 
 
 def engine_address(text: str) -> EngineAddress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from selfhost.cli._monitor_options import engine_address
+from selfhost.cli._monitor_options import engine_addresses
 from selfhost.cli._options import NamedPath, json_option
 from selfhost.cli._output import emit_json, next_step
 from selfhost.errors import SelfhostError, UsageError
@@ -17,6 +17,7 @@ from selfhost.errors import SelfhostError, UsageError
 if TYPE_CHECKING:
     from selfhost.health import Baseline, Health, History
     from selfhost.monitor import Sources
+    from selfhost.observation import EngineAddress
 
 _FILE = NamedPath(path_type=Path, dir_okay=False)
 # How much of a recording is judged: what the longest rule looks back on (ten minutes), and a little.
@@ -61,6 +62,14 @@ _LEARN_INTERVAL_SECONDS = 1.0
     metavar="URL",
     help="An engine's address; URL=0,1 names its GPUs too.",
 )
+@click.option(
+    "--engine-log",
+    "engine_logs",
+    multiple=True,
+    type=NamedPath(dir_okay=False),
+    metavar="FILE",
+    help="Its output, for what it printed of its memory; one for each --engine.",
+)
 @click.option("--canary", is_flag=True, help="Also ask each engine for one token.")
 @click.option("--no-engines", is_flag=True, help="Look at the GPUs alone.")
 @click.option(
@@ -99,6 +108,7 @@ def command(
     suppressions: Path | None,
     plan_file: Path | None,
     engines: tuple[str, ...],
+    engine_logs: tuple[str, ...],
     canary: bool,
     no_engines: bool,
     kernel_log: Path | None,
@@ -120,7 +130,8 @@ def command(
         if force and not learn:
             raise UsageError("--force goes with --learn.")
         known = _baseline(baseline, learning=learn)
-        sources = replace(_sources(engines, no_engines, plan_file, kernel_log, timeout), canary=canary)
+        sources = _sources(engine_addresses(engines, engine_logs), no_engines, plan_file, kernel_log, timeout)
+        sources = replace(sources, canary=canary)
         if recording is not None:
             history = _replayed(recording)
         else:
@@ -149,7 +160,7 @@ def _baseline(path: Path | None, *, learning: bool) -> Baseline | None:
 
 
 def _sources(
-    engines: tuple[str, ...],
+    engines: tuple[EngineAddress, ...],
     no_engines: bool,
     plan_file: Path | None,
     kernel_log: Path | None,
@@ -163,7 +174,7 @@ def _sources(
 
         plan = read_plan(plan_file)
     return Sources(
-        engines=tuple(map(engine_address, engines)),
+        engines=engines,
         discover_engines=not no_engines and not engines,
         plan=plan,
         kernel_log_file=kernel_log,

@@ -17,6 +17,7 @@ from selfhost.cli._monitor_options import (
     Wanted,
     checked,
     engine_address,
+    engine_addresses,
 )
 from selfhost.cli._options import AT_LEAST, NamedPath, json_option
 
@@ -49,6 +50,13 @@ FILE = NamedPath(path_type=Path)
 @click.option("--replay", type=FILE, metavar="FILE", help="Show a recording instead of this machine.")
 @click.option(
     "--engine", multiple=True, metavar="URL", help="An engine's address; URL=0,1 names its GPUs too."
+)
+@click.option(
+    "--engine-log",
+    multiple=True,
+    type=NamedPath(dir_okay=False),
+    metavar="FILE",
+    help="Its output, for what it printed of its memory; one for each --engine.",
 )
 @click.option("--no-engines", is_flag=True, help="Look for no engines.")
 @click.option("--plan", type=FILE, metavar="PLAN", help="plan.json that the engine was deployed from.")
@@ -113,7 +121,7 @@ def _sources(wanted: Wanted, plan: Plan | None, interval: float) -> Sources:
     from selfhost.monitor import Sources
 
     return Sources(
-        engines=tuple(map(engine_address, wanted.engine)),
+        engines=engine_addresses(wanted.engine, wanted.engine_log),
         discover_engines=not (wanted.no_engines or wanted.engine),
         plan=plan,
         interval_seconds=wanted.interval or interval,

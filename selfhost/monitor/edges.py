@@ -80,7 +80,7 @@ class Edges:
         node_facts: the node apart from its GPUs.
         kernel_log: Xids of the kernel's log, given the time now and the time of the boot.
         attribute: GPUs with the names, containers and pods of their processes filled in.
-        find_engines: engines on this node, given the processes on its GPUs.
+        find_engines: engines on this node, given the processes on its GPUs; one that the user named under that address.
         scrape: an engine's snapshot, given its address, the seconds it may take, the time and the snapshot before.
         join: engines with the GPUs that their processes hold.
         clock: Unix time.
@@ -102,7 +102,14 @@ class Edges:
 def machine(sources: Sources) -> Edges:
     """The real ones. Nothing of them is imported before this is called."""
     from selfhost import nvml, probe
-    from selfhost.node import ContainerNames, PodResources, attribute_gpus, find_engines, node_facts
+    from selfhost.node import (
+        ContainerNames,
+        PodResources,
+        attribute_gpus,
+        find_engines,
+        node_facts,
+        under_names,
+    )
     from selfhost.node.kernellog import read_kernel_log
 
     names = ContainerNames(sources.root)
@@ -125,7 +132,9 @@ def machine(sources: Sources) -> Edges:
         node_facts=lambda: node_facts(sources.root),
         kernel_log=kernel_log,
         attribute=lambda gpus: attribute_gpus(gpus, sources.root, pods=pods, names=names),
-        find_engines=lambda pids: find_engines(pids, sources.root),
+        find_engines=lambda pids: under_names(
+            find_engines(pids, sources.root), sources.engines, sources.root
+        ),
         scrape=scrape,
         join=probe.join,
     )

@@ -53,9 +53,13 @@ class EngineWatch:
         return bool(self._sources.engines) or self._discovered
 
     def discover(self, pids: tuple[int, ...]) -> None:
-        """Search for engines among the node's processes; a search that is still going on is not doubled."""
+        """Search for engines among the node's processes, or for the processes of those that were named.
+
+        A search that is still going on is not doubled.
+        """
         with self._changed:
-            if self._discovering or self._stopping or not self._sources.discover_engines:
+            wanted = self._sources.discover_engines or bool(self._sources.engines)
+            if self._discovering or self._stopping or not wanted:
                 return
             self._discovering = True
         self._submit(lambda: self._discover(pids))
@@ -120,7 +124,8 @@ class EngineWatch:
         now = time.monotonic()
         with self._changed:
             for address in found:
-                self._take(address, now)
+                if self._sources.discover_engines or address.url in self._watched:
+                    self._take(address, now)
             self._watched = {
                 url: watched
                 for url, watched in self._watched.items()
@@ -167,6 +172,8 @@ def _aged(watched: _Watched, now: float) -> EngineSnapshot:
         return EngineSnapshot(
             name=address.url, url=address.url, engine=address.engine or "unknown", at=now, pids=address.pids
         )
+    if snapshot.pids != address.pids:  # they were found while it was being asked
+        snapshot = replace(snapshot, pids=address.pids)
     if watched.in_flight and now > snapshot.at and known(snapshot.metrics_age_seconds):
         age = snapshot.metrics_age_seconds + now - snapshot.at
         return replace(snapshot, at=now, metrics_age_seconds=age)

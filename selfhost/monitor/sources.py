@@ -21,7 +21,8 @@ class Sources:
 
     Args:
         engines: engines that the user named.
-        discover_engines: look for further ones among the processes on the GPUs and those that listen.
+        discover_engines: look for further ones among the processes on the GPUs and those that listen; the processes
+            of those that were named are looked for in any case.
         plan: what the engine was deployed from.
         kubelet_socket: where pod names come from; no such file is no kubelet, and no fault.
         root: what stands before /proc, /sys, /dev, /var and /run: the host's root where a container has it mounted.

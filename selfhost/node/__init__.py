@@ -3,6 +3,7 @@
 from selfhost.node.containers import ContainerNames
 from selfhost.node.engines import find_engines
 from selfhost.node.facts import NodeFacts, node_facts
+from selfhost.node.naming import under_names
 from selfhost.node.podresources import DeviceOwner, PodResources
 from selfhost.node.processes import attribute, attribute_gpus
 
@@ -15,4 +16,5 @@ __all__ = [
     "attribute_gpus",
     "find_engines",
     "node_facts",
+    "under_names",
 ]

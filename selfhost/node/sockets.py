@@ -83,15 +83,17 @@ def _shares_network(root: Path, pid: int) -> bool:
     return tables[0] == tables[1]
 
 
+def own_addresses(root: Path, pid: int | None = None) -> tuple[Address, ...]:
+    """Addresses of the network namespace that a process (or, without one, this process) is in, IPv4 first."""
+    where = root / "proc" / ("self" if pid is None else str(pid)) / "net"
+    four = [ipaddress.IPv4Address(text) for text in _LOCAL.findall(read_text(where / "fib_trie") or "")]
+    digits = _GLOBAL6.findall(read_text(where / "if_inet6") or "")
+    every: tuple[Address, ...] = (*four, *(ipaddress.IPv6Address(bytes.fromhex(one)) for one in digits))
+    return tuple(address for address in every if not address.is_loopback and not address.is_link_local)
+
+
 def _own_address(root: Path, pid: int) -> Address | None:
-    where = root / "proc" / str(pid) / "net"
-    own = [ipaddress.IPv4Address(text) for text in _LOCAL.findall(read_text(where / "fib_trie") or "")]
-    for address in own:
-        if not address.is_loopback and not address.is_link_local:
-            return address
-    for digits in _GLOBAL6.findall(read_text(where / "if_inet6") or ""):
-        return ipaddress.IPv6Address(bytes.fromhex(digits))
-    return None
+    return next(iter(own_addresses(root, pid)), None)
 
 
 def _address(text: str) -> Address | None:
