@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def shown_address(text: str) -> str:
+    """An address as a sentence may quote it: nothing of what could be a user and a password."""
+    before, at, after = text.rpartition("@")
+    scheme, colons, _ = before.partition("://")
+    return f"{scheme if colons else ''}{colons}…{at}{after}" if at else text
+
+
 class SelfhostError(Exception):
     """Something a user can act on.
 

@@ -334,6 +334,12 @@ def test_a_recording_without_an_observation_is_one_sentence(cli: Cli, record: Re
         (["--serve", "nowhere"], "'nowhere' is not an address to listen on."),
         (["--serve", ":70000"], "':70000' is not an address to listen on."),
         (["--engine", "ftp://host"], "'ftp://host' is not an address of an engine."),
+        (["--engine", "ftp://user:secret@host"], "'ftp://…@host' is not an address of an engine."),
+        (
+            ["--engine", "http://user:secret@host:99999"],
+            "'http://…@host:99999' is not an address of an engine.",
+        ),
+        (["--interval", "nan", "--watch"], "nan is not a number of seconds."),
         (["--engine", "http://user:secret@host:1"], "An engine's address holds no user and password."),
         (["--nodes", ""], "The list of nodes is empty."),
         (["--count", "0"], "0 must be at least 1."),

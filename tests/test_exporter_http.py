@@ -299,6 +299,9 @@ def test_address_in_use(served: Running) -> None:
         Server(served.exporter, "127.0.0.1", port)
     with pytest.raises(UsageError, match="cannot be listened on"):
         Server(served.exporter, "no.such.host.invalid", 0)
+    for name in ("a" * 300, "ü..b"):
+        with pytest.raises(UsageError, match="no name of a host"):
+            Server(served.exporter, name, 0)
 
 
 @pytest.mark.parametrize(

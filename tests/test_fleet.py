@@ -301,9 +301,12 @@ def test_addresses_that_are_none(word: str) -> None:
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_password_does_not_get_into_the_error() -> None:
+@pytest.mark.parametrize(
+    "word", ["http://jane:secret@gpu-1/other", "jane:se/secret@gpu-1:9", "http://jane:secret@x@gpu-1/other"]
+)
+def test_a_password_does_not_get_into_the_error(word: str) -> None:
     with pytest.raises(UsageError) as caught:
-        nodes_of_urls("http://jane:secret@gpu-1/other")
+        nodes_of_urls(word)
     assert "secret" not in caught.value.message
 
 

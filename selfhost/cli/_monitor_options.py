@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfhost.errors import UsageError
+from selfhost.errors import UsageError, shown_address
 
 if TYPE_CHECKING:
     from selfhost.observation import EngineAddress
@@ -134,7 +134,7 @@ def engine_address(text: str) -> EngineAddress:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https"):
         raise UsageError(
-            f"{url!r} is not an address of an engine.",
+            f"{shown_address(url)!r} is not an address of an engine.",
             hint="Write it as http://HOST:PORT, or http://HOST:PORT=0,1.",
         )
     if parts.username or parts.password:

@@ -66,6 +66,16 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds in a range; `nan`, which is in every range, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if seconds != seconds:
+            self.fail("nan is not a number of seconds.", param, ctx)
+        return seconds
+
+
 class NamedPath(click.Path):
     """A path that is not empty: what a script's unset variable gives would mean the current directory."""
 

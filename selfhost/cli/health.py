@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from selfhost.cli._monitor_options import engine_addresses
-from selfhost.cli._options import NamedPath, json_option
+from selfhost.cli._options import NamedPath, Seconds, json_option
 from selfhost.cli._output import emit_json, next_step
 from selfhost.errors import SelfhostError, UsageError
 
@@ -26,7 +26,21 @@ _REPLAYED_SECONDS = 900.0
 _LEARN_INTERVAL_SECONDS = 1.0
 
 
-@click.command()
+class _Probe(click.Command):
+    """With --nagios an option that is wrong is no finding either: click's own exit code for it means critical there."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = tuple(args)  # which parsing empties
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "--nagios" not in words:
+                raise
+            hint = f"`{ctx.command_path} --help` lists what it takes."
+            ctx.exit(_unknown(UsageError(error.format_message(), hint=hint), as_json="--json" in words))
+
+
+@click.command(cls=_Probe)
 @click.option(
     "--nagios", is_flag=True, help="One line, and exit codes 0 ok, 1 warning, 2 critical, 3 unknown."
 )
@@ -83,7 +97,7 @@ _LEARN_INTERVAL_SECONDS = 1.0
 )
 @click.option(
     "--window",
-    type=click.FloatRange(0, 3600),
+    type=Seconds(0, 3600),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -91,7 +105,7 @@ _LEARN_INTERVAL_SECONDS = 1.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.5, 600),
+    type=Seconds(0.5, 600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -140,13 +154,22 @@ def command(
     except SelfhostError as error:
         if not nagios:
             raise
-        click.echo(f"UNKNOWN: {error.message} | critical=0 warn=0 unknown=1 ok=0 skipped=0")
-        return 3
+        return _unknown(error, as_json=as_json)
     if learn:
         return _learn(history, health, known, baseline, force=force, as_json=as_json)
     return _tell(
         health, nagios=nagios, verbose=verbose, as_json=as_json, fail_on=fail_on, compared=known is not None
     )
+
+
+def _unknown(error: SelfhostError, *, as_json: bool) -> int:
+    """Nagios's line and exit code for a check that could not be made; with --json the error is an object, as ever."""
+    if as_json:
+        error.exit_code = 3
+        raise error
+    sentence = " ".join(error.message.split()).replace("|", "/")  # what follows a | are numbers
+    click.echo(f"UNKNOWN: {sentence} | critical=0 warn=0 unknown=1 ok=0 skipped=0")
+    return 3
 
 
 def _baseline(path: Path | None, *, learning: bool) -> Baseline | None:

@@ -19,7 +19,7 @@ from selfhost.cli._monitor_options import (
     engine_address,
     engine_addresses,
 )
-from selfhost.cli._options import AT_LEAST, NamedPath, json_option
+from selfhost.cli._options import AT_LEAST, NamedPath, Seconds, json_option
 
 if TYPE_CHECKING:
     from selfhost.health import Baseline
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # How long the one-shot table waits for NVML and the engines; ours: a call that takes longer is a finding.
 DEADLINE_SECONDS = 10.0
-SECONDS = click.FloatRange(min=0.1, max=86_400)
+SECONDS = Seconds(min=0.1, max=86_400)
 FILE = NamedPath(path_type=Path)
 
 

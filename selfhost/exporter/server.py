@@ -74,9 +74,10 @@ class Server(ThreadingHTTPServer):
         try:
             self.address_family, address = _address(host, port)
             super().__init__(address, _Handler)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name with a label that DNS cannot have
+            reason = getattr(error, "strerror", None) or "it is no name of a host"
             raise UsageError(
-                f"{host or '*'}:{port} cannot be listened on: {error.strerror or error}.",
+                f"{host or '*'}:{port} cannot be listened on: {reason}.",
                 hint="Name another address, such as --serve :9836.",
             ) from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from selfhost.errors import UsageError
+from selfhost.errors import UsageError, shown_address
 from selfhost.fleet.types import PATH, PORT, NodeAddress
 
 _HOST = re.compile(
@@ -93,8 +93,7 @@ def _authorization(target: SplitResult) -> str | None:
 
 
 def _no_address(word: str) -> UsageError:
-    shown = re.sub(r"//[^/@]*@|^[^/@]*@", "//…@", word)  # a password must not end in a log
-    shown = "".join(one if one.isprintable() else "?" for one in shown[:80])
+    shown = "".join(one if one.isprintable() else "?" for one in shown_address(word)[:80])
     return UsageError(
         f"{shown!r} is not the address of an exporter.",
         hint="An address is host, host:port or an http(s) URL.",
