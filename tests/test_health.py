@@ -332,10 +332,17 @@ class TestCommand:
         place.write_text("[[suppress]]\n")
         assert cli("health", "--replay", path).code == 1
 
-    def test_errors_are_unknown_to_nagios(self, cli: Cli, tmp_path: Path) -> None:
-        ran = cli("health", "--nagios", "--replay", tmp_path / "none.jsonl")
+    @pytest.mark.parametrize(
+        "words", [("--replay", "none.jsonl"), ("--bogus",), ("--window", "x|y"), ("--engine", "ftp://x")]
+    )
+    def test_errors_are_unknown_to_nagios(self, words: tuple[str, ...], cli: Cli) -> None:
+        ran = cli("health", *words, "--nagios")
         assert (ran.code, ran.out.count("\n"), ran.err) == (3, 1, "")
         assert ran.out.startswith("UNKNOWN: ")
+        assert ran.out.count("|") == 1
+        ran = cli("health", "--nagios", "--json", *words)
+        assert (ran.code, ran.out) == (3, "")
+        assert json.loads(ran.err)["error"]["exit_code"] == 3
 
     @pytest.mark.parametrize(
         "words",
