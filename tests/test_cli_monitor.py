@@ -179,7 +179,7 @@ def test_with_a_plan_its_memory_is_compared(cli: Cli, record: Record, tmp_path: 
     write_plan(plans.plan(), plan)
     recording = record(nodes.healthy())
     shown = cli("monitor", "--replay", recording, "--plan", plan)
-    assert "Memory of llama-70b-0, on the fullest of its GPUs" in shown.out
+    assert "\n\nMemory of llama-70b-0, on the fullest of its GPUs\n" in shown.out
     assert "KV cache" in shown.out
     found = cli("monitor", "--replay", recording, "--plan", plan, "--json").json()
     jsonschema.validate(found, MONITOR)

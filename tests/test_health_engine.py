@@ -439,7 +439,11 @@ def judged(seen: tuple[Observation, ...]) -> Check:
 def test_terms_on_the_fullest_gpu() -> None:
     (seen,) = served(held=TOTAL + GIB // 2, blocks=BLOCKS - 100)
     terms = {term.name: term for term in memory_terms(PLAN, seen.engines[0], seen.node.gpus)}
-    assert list(terms) == ["KV cache", "all but KV cache", "total"]
+    apart = ["weights", "activations", "CUDA graphs", "outside torch", "CUDA context"]
+    assert list(terms) == ["KV cache", *apart, "all but KV cache", "total"]
+    assert all(terms[name].predicted_bytes and isinstance(terms[name].actual, Missing) for name in apart)
+    told = [terms[name].predicted_bytes or 0 for name in apart]
+    assert sum(told) == terms["all but KV cache"].predicted_bytes
     assert terms["KV cache"].actual == (BLOCKS - 100) * BLOCK
     assert terms["total"].error_bytes == GIB // 2
     assert terms["all but KV cache"].actual == TOTAL + GIB // 2 - (BLOCKS - 100) * BLOCK
@@ -460,7 +464,7 @@ def test_memory_as_planned_and_not() -> None:
     assert "+2.00 GiB" in more.message
     scarce = judged(served(blocks=BLOCKS - 2048))
     assert scarce.level == "warn"
-    assert scarce.message.startswith("m: its KV cache is")
+    assert scarce.message.startswith("m: its memory is not the plan's: KV cache ")
     assert "beyond the plan's certainty of 1.00 GiB" in scarce.message
 
 
@@ -502,6 +506,9 @@ def test_a_startup_log_tells_every_term() -> None:
     assert terms["activations"].error_bytes == 0
     assert terms["outside torch"].error_bytes == -GIB
     assert "Model loading took" in terms["weights"].because
+    heavy = judged(served(startup=replace(startup, weights_bytes=40 * GIB)))
+    assert (heavy.level, heavy.action) == ("warn", "fix_configuration")
+    assert "weights 40.00 GiB, 30.50 GiB predicted (+9.50 GiB" in heavy.message
 
 
 def test_a_term_without_a_prediction_has_no_error() -> None:

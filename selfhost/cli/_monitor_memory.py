@@ -53,7 +53,7 @@ def show_memory(observation: Observation, plan: Plan) -> None:
     if not found:
         click.echo("\nNo engine was found that the plan could be compared with.")
     for engine, terms in found:
-        click.echo(UNICODE.plain(f"\nMemory of {engine.name}, on the fullest of its GPUs"))
+        click.echo("\n" + UNICODE.plain(f"Memory of {engine.name}, on the fullest of its GPUs"))
         table(
             (
                 ("term", "left"),

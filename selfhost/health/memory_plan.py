@@ -32,7 +32,7 @@ SOURCE = (
     "the process; without a certainty in the plan 5 % of the GPU, ours (2026-11-21)"
 )
 FALLBACK_RATIO = 0.05
-_TOTAL, _KV, _REST = "total", "KV cache", "all but KV cache"
+_TOTAL, _KV, _REST, _WEIGHTS = "total", "KV cache", "all but KV cache", "weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class MemoryTerm:
 
 
 def memory_terms(plan: Plan, engine: EngineSnapshot, gpus: tuple[GpuSnapshot, ...]) -> tuple[MemoryTerm, ...]:
-    """Every term that can be seen, its prediction and what was seen of it.
+    """Every term, its prediction and what was seen of it.
 
     Args:
         plan: what the engine was deployed from.
@@ -68,10 +68,9 @@ def memory_terms(plan: Plan, engine: EngineSnapshot, gpus: tuple[GpuSnapshot, ..
         gpus: of the node; those that the engine is joined with count.
 
     Returns:
-        The KV cache; weights, activations, graphs and memory outside torch where a start-up log tells them; their sum;
-        and the total, activations included.
+        The KV cache; weights, activations, graphs, memory outside torch and the context, of which a start-up log tells
+        the first four; their sum; and the total, activations included.
     """
-    memory = plan.memory
     kv = _kv_term(plan, engine)
     fullest = fullest_gpu(engine, gpus)
     held = fullest if isinstance(fullest, Missing) else process_bytes(engine, fullest)
@@ -87,12 +86,12 @@ def memory_terms(plan: Plan, engine: EngineSnapshot, gpus: tuple[GpuSnapshot, ..
     where = "NVML's memory of its processes" if known(held) else "not seen"
     return (
         kv,
-        *_logged(parts, engine.startup, memory.activation_bytes),
+        *_logged(parts, engine.startup),
         MemoryTerm(
             name=_REST,
             predicted_bytes=rest_predicted,
             actual=rest,
-            because=f"{where} less the KV cache: {', '.join(parts)} cannot be seen apart from outside",
+            because=f"{where} less the KV cache",
         ),
         MemoryTerm(name=_TOTAL, predicted_bytes=total, actual=held, because=where),
     )
@@ -102,7 +101,7 @@ def _predicted(plan: Plan) -> dict[str, int | None]:
     """What the plan says of everything but the KV cache. None is what it does not know."""
     memory = plan.memory
     return {
-        "weights": memory.weights_bytes + memory.buffers_bytes + memory.extra_bytes,
+        _WEIGHTS: memory.weights_bytes + memory.buffers_bytes + memory.extra_bytes,
         "activations": memory.activation_bytes,
         "CUDA graphs": memory.graphs_bytes,
         "outside torch": memory.non_torch_bytes,
@@ -186,23 +185,25 @@ def _narrow(dtype: str) -> str:
     return next((kind for kind in ("fp8", "fp4", "int8", "int4") if kind in dtype), "wide")
 
 
-def _logged(
-    parts: dict[str, int | None], startup: Reading[StartupMemory], activation: int | None
-) -> tuple[MemoryTerm, ...]:
-    """Terms that the start-up log tells one by one."""
-    if isinstance(startup, Missing):
-        return ()
-    rows = (
-        ("weights", startup.weights_bytes, "Model loading took"),
-        ("activations", startup.activation_bytes, "peak of the profiling run"),
-        ("CUDA graphs", startup.graphs_bytes, "graph capturing"),
-        ("outside torch", startup.non_torch_bytes, "non-torch increase"),
-    )
-    return tuple(
-        MemoryTerm(name=name, predicted_bytes=parts[name], actual=actual, because=f"start-up log: {line}")
-        for name, actual, line in rows
-        if actual is not None
-    )
+def _logged(parts: dict[str, int | None], startup: Reading[StartupMemory]) -> tuple[MemoryTerm, ...]:
+    """Terms that the start-up log alone tells one by one; without it they have a prediction and no figure."""
+    lines = {
+        _WEIGHTS: ("weights_bytes", "Model loading took"),
+        "activations": ("activation_bytes", "peak of the profiling run"),
+        "CUDA graphs": ("graphs_bytes", "graph capturing"),
+        "outside torch": ("non_torch_bytes", "non-torch increase"),
+    }
+    found: list[MemoryTerm] = []
+    for name, predicted in parts.items():
+        actual: Reading[int] = Missing(missing="nothing tells it apart from the rest")
+        field, line = lines.get(name, (None, None))
+        if field is not None:
+            told = startup if isinstance(startup, Missing) else getattr(startup, field)
+            actual = Missing(missing="its start-up log does not tell it") if told is None else told
+        if known(actual) or predicted:
+            because = f"start-up log: {line}" if known(actual) else ""
+            found.append(MemoryTerm(name=name, predicted_bytes=predicted, actual=actual, because=because))
+    return tuple(found)
 
 
 def fullest_gpu(engine: EngineSnapshot, gpus: tuple[GpuSnapshot, ...]) -> Reading[GpuSnapshot]:
@@ -267,13 +268,16 @@ def _judge(trail: EngineTrail, context: Context, gpus: tuple[GpuSnapshot, ...]) 
     if engine.sleeping is True:
         return say("skipped", "asleep: its weights or KV cache are not on the GPU")
     terms = {term.name: term for term in memory_terms(plan, engine, gpus)}
-    say = partial(say, evidence="; ".join(_line(term) for term in terms.values()))
+    told = [term for term in terms.values() if known(term.actual) or term.name in (_KV, _REST, _TOTAL)]
+    say = partial(say, evidence="; ".join(_line(term) for term in told))
     limit = plan.memory.certainty_bytes
     if limit is None:
         limit = round(FALLBACK_RATIO * plan.gpu.memory_bytes)
     off = _beyond(terms, limit, plan.memory.activation_bytes or 0)
     if off is not None:
-        message = f"its {off.name} is {_line(off)}, beyond the plan's certainty of {gib(limit)} GiB"
+        message = (
+            f"its memory is not the plan's: {_line(off)}, beyond the plan's certainty of {gib(limit)} GiB"
+        )
         return say("warn", message, action="fix_configuration")
     kv, total = terms[_KV], terms[_TOTAL]
     unread = [
@@ -288,8 +292,8 @@ def _judge(trail: EngineTrail, context: Context, gpus: tuple[GpuSnapshot, ...]) 
 
 def _beyond(terms: dict[str, MemoryTerm], limit: int, activation: int) -> MemoryTerm | None:
     """The term whose error is too large. Activations are taken as they are needed, so less of the total is well."""
-    for name in (_KV, _TOTAL):
-        error = terms[name].error_bytes
+    for name in (_KV, _WEIGHTS, _TOTAL):
+        error = terms[name].error_bytes if name in terms else None
         slack = activation if name == _TOTAL else 0
         if error is not None and not -limit - slack <= error <= limit:
             return terms[name]

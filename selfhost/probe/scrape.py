@@ -139,7 +139,7 @@ def _restarted(before: EngineSnapshot, now: EngineSnapshot) -> bool:
 def _startup(address: EngineAddress, previous: EngineSnapshot | None) -> Reading[StartupMemory]:
     """What its log says, read once: it is printed at start and never again."""
     if address.log is None:
-        return Missing(missing="no log of this engine was named")
+        return Missing(missing="no log of this engine was named (--engine-log)")
     if previous is not None and known(previous.startup) and previous.startup.kv_available_bytes is not None:
         return previous.startup
     return read_startup_file(address.log)
