@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from selfhost.errors import ClusterError
 from selfhost.fleet import NodeAddress, nodes_of_cluster, poll, render
@@ -41,6 +44,30 @@ def test_every_node_is_read_through_the_api_server(cluster: Cluster, tmp_path: P
     assert [result.name for result in results] == [f"n{number}" for number in range(12)]
     assert sum(path.startswith("/api/v1/namespaces/gpu/pods?") for path in cluster.requests) == 3
     assert "/api/v1/namespaces/gpu/pods/monitor-3:9835/proxy/api/v1/summary" in cluster.requests
+
+
+def test_the_roles_of_the_docs_are_what_is_asked_for(cluster: Cluster, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "monitoring-in-kubernetes.md").read_text(encoding="utf-8")
+    found = re.findall(r"```yaml\n(.+?)\n```", page, re.DOTALL)
+    roles = [role for text in found for role in yaml.safe_load_all(text) if role["kind"].endswith("Role")]
+    granted = {
+        (role["metadata"].get("namespace"), verb, resource)
+        for role in roles
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+    }
+    cluster.nodes.append(node("n0"))
+    cluster.pods.append(pod("monitor-0", "n0", namespace="monitoring"))
+    cluster.answers["monitor-0"] = summary("10.0.0.1", host="n0")
+    poll(find(cluster, tmp_path, "monitoring"))
+    asked = set()
+    for path in cluster.requests:
+        words = urlsplit(path).path.removeprefix("/api/v1/").split("/")
+        namespace = words[1] if words[0] == "namespaces" else None
+        kind = "pods/proxy" if "proxy" in words else words[-1]
+        asked.add((namespace, "get" if kind == "pods/proxy" else "list", kind))
+    assert granted == asked
 
 
 def test_trouble_that_the_api_server_knows_of(cluster: Cluster, tmp_path: Path) -> None:
