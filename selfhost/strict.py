@@ -38,7 +38,9 @@ def parse(text: str, refuse: Refuse) -> dict[str, object]:
     try:
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        reason = "nests too deep" if isinstance(error, RecursionError) else str(error)
+        reason = (
+            "nests too deep" if isinstance(error, RecursionError) else str(error).partition(": value has")[0]
+        )
         raise refuse(f"is not JSON: {reason}") from None
     if not isinstance(data, dict):
         raise refuse("is not a JSON object")

@@ -116,6 +116,16 @@ def test_no_line_is_wider_than_the_screen(
     assert "1 of 8 GPUs is lost." in shown.out
 
 
+def test_names_without_end_leave_the_table_readable(cli: Cli, record: Record) -> None:
+    last = nodes.history()[-1]
+    gpu, mate = last.node.gpus[0], last.engines[0]
+    named = replace(gpu, identity=replace(gpu.identity, name="N" * 9000))
+    long = replace(last, node=replace(last.node, gpus=(named,)), engines=(replace(mate, name="M" * 9000),))
+    lines = cli("monitor", "--replay", record((long,))).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 50
+
+
 def observed(**changes: Any) -> Observation:
     return replace(nodes.observation(0), **changes)
 

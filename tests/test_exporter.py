@@ -18,7 +18,7 @@ from selfhost.exporter.exporter import XidCounts
 from selfhost.exporter.families import EngineExtra, Judged, families
 from selfhost.exporter.page import Page
 from selfhost.exporter.summarise import summarise, tokens_per_second
-from selfhost.exporter.text import exposition
+from selfhost.exporter.text import exposition, sample_line
 from selfhost.health import Check, Health
 from selfhost.metrics import CLOCK_REASONS, DCGM_LABELS, GPU_LABELS, HELD_DOWN_REASONS, METRICS, metric_names
 from selfhost.monitor import Poller, Sources
@@ -87,6 +87,9 @@ def rich_gpu() -> GpuSnapshot:
             sm_activity_ratio=0.51,
             tensor_activity_ratio=0.22,
             memory_activity_ratio=0.33,
+            graphics_activity_ratio=0.77,
+            pcie_sent_bytes_per_second=3e9,
+            pcie_received_bytes_per_second=4e9,
             nvlink_sent_bytes=101,
             nvlink_received_bytes=102,
             pcie_sent_bytes=103,
@@ -235,6 +238,11 @@ def test_text_is_prometheus_clients_own() -> None:
     assert exposition(found, "text").encode() == generate_latest(registry)
     write: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
     assert (exposition(found, "openmetrics") + "# EOF\n").encode() == write(registry)
+
+
+def test_a_page_on_a_terminal_moves_no_cursor() -> None:
+    line = sample_line("a", {"b": 'm\x1b[2J\x9b\u202e\r\n"\\'}, 1.0)
+    assert line == 'a{b="m\ufffd[2J\ufffd\ufffd\ufffd\\n\\"\\\\"} 1.0\n'
 
 
 def test_form_of_the_exposition() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import select
 import signal
 import socket
@@ -229,6 +230,16 @@ def test_a_check_that_fails_takes_no_readings_along(served: Running, monkeypatch
     text = served.ask("/metrics")[2].decode()
     assert value(text, "selfhost_health_level") == 3
     assert len(samples(text)["selfhost_gpu_up"]) == 2
+
+
+@pytest.mark.parametrize(
+    "line", [b"PRI * HTTP/2.0", b"GET /healthz HTTP/x", b"\x16\x03\x01\x02", b"POST /healthz"]
+)
+def test_a_request_that_is_none_is_told_so(line: bytes, served: Running) -> None:
+    where = urlsplit(served.server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=5) as one:
+        one.sendall(line + b"\r\n\r\n")
+        assert re.match(rb"HTTP/1.1 (400|505) ", one.recv(4096))
 
 
 def test_slow_clients_do_not_use_it_up(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:

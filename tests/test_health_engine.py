@@ -307,7 +307,7 @@ def test_an_engine_that_answered_before_does_not_load_now() -> None:
         ({"health_status": 503}, "critical", "restart_engine"),
         ({"health_status": 503, "engine": "sglang"}, "warn", "check_application"),
         ({"health_status": 401}, "warn", "check_application"),
-        ({"health_status": UNANSWERED}, "critical", "restart_engine"),
+        ({"health_status": UNANSWERED}, "warn", "check_application"),
         ({"health_status": FAILED, "metrics_age_seconds": FAILED}, "critical", "check_application"),
         ({"health_status": FAILED, "metrics_age_seconds": FAILED, "pids": (7,)}, "warn", "check_application"),
         ({"metrics_age_seconds": Missing(missing="HTTP 404: no metrics here")}, "warn", "fix_configuration"),
@@ -319,6 +319,18 @@ def test_an_engine_that_answered_before_does_not_load_now() -> None:
 def test_up(changes: dict[str, Any], level: str, action: str) -> None:
     check = only(engine_up((look(NOW, (engine(**changes),), ()),), BARE))
     assert (check.level, check.action) == (level, action)
+
+
+def test_one_late_answer_is_no_hang() -> None:
+    late: dict[str, Any] = {"health_status": UNANSWERED}
+    once = history(per_look=lambda seconds: ({}, {}))[:-1]
+    once += (look(NOW, (engine(**late),), ()),)
+    assert only(engine_up(once, BARE)).level == "warn"
+    assert only(engine_up(once, BARE)).wants_history
+    twice = history(per_look=lambda seconds: (late, {}))
+    assert (only(engine_up(twice, BARE)).level, only(engine_up(twice, BARE)).action) == (
+        "critical", "restart_engine",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("checker", CHECKS, ids=lambda checker: checker.__name__)

@@ -23,6 +23,7 @@ from selfhost.observation import (
     SlowReadings,
     known,
 )
+from selfhost.observation.reading import NOT_READ
 from selfhost.probe import join, metric_names, read_startup_log, scrape, scrape_all
 from selfhost.probe.text import read_samples
 from selfhost.probe.wire import NoAnswerError, parse_target
@@ -298,6 +299,26 @@ def test_one_token_is_asked_for_only_when_wanted() -> None:
         assert stuck.unanswered
         assert not quiet.unanswered
         assert stuck.health_status == 200
+
+
+def test_a_connection_that_ends_is_told_in_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            for _ in range(2):
+                with server.accept()[0] as one:
+                    one.recv(4096)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        seen = look(f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert gone(seen.running) == "the connection ended before the answer did"
+
+
+def test_an_engine_that_there_was_no_time_to_ask_is_not_silent() -> None:
+    """A page that took all the time, on a machine that is busy elsewhere, says nothing of its health path."""
+    with engine() as fake:
+        seen = look(fake.url, timeout_seconds=0.09)
+    assert seen.health_status == NOT_READ
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:port", "file:///etc/passwd", ""])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._monitor_memory import show_memory
-from selfhost.cli._output import Align, headline, next_step, table
+from selfhost.cli._output import Align, headline, next_step, say, table, width
 from selfhost.health.types import Check, Health
 from selfhost.live import rates, words
 from selfhost.live.glyphs import UNICODE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from selfhost.plan import Plan
 
 # A screen is for reading; --json has all of them.
-MOST_PROCESSES, MOST_FINDINGS = 16, 8
+MOST_PROCESSES, MOST_FINDINGS, LONGEST_FINDING = 16, 8, 400
 Columns = tuple[tuple[str, Align], ...]
 GPU_COLUMNS: Columns = (
     ("gpu", "right"), ("util", "right"), ("GiB", "right"), ("power W", "right"), ("temp left", "right"),
@@ -110,7 +110,7 @@ def show(
     cuda = words.shown(node.cuda_version, str)
     kinds = words.kinds(line.gpu.identity.name for line in seen.gpus)
     facts = [node.host, f"driver {driver}", f"CUDA {cuda}", kinds, words.clock(observation.at)]
-    click.echo(UNICODE.plain(" · ".join(fact for fact in facts if fact)))
+    say(UNICODE.plain(" · ".join(_cut(fact, width()) for fact in facts if fact)))
     _findings(seen.health)
     if seen.gpus:
         click.echo()
@@ -147,7 +147,7 @@ def _findings(health: Health | None) -> None:
 def _finding(check: Check) -> tuple[str, str, str]:
     return (
         words.LEVEL_WORDS[check.level],
-        UNICODE.plain(check.message),
+        _cut(UNICODE.plain(check.message), LONGEST_FINDING),
         words.ACTIONS[check.action] or words.MISSING,
     )
 
@@ -213,7 +213,7 @@ def _engines(engines: Sequence[EngineLine]) -> None:
         rated = (_rates(found),) if timed else ()
         rows.append(
             (
-                UNICODE.plain(engine.name),
+                _cut(UNICODE.plain(engine.name), max(16, width() - 46)),
                 words.shown(engine.kv_usage_ratio, words.percent),
                 words.shown(engine.running, words.count),
                 words.shown(engine.waiting, words.count),
@@ -224,6 +224,11 @@ def _engines(engines: Sequence[EngineLine]) -> None:
         )
     added: Columns = (("tok/s in/out", "right"),) if timed else ()
     table((*columns[:4], *added, *columns[4:]), rows)
+
+
+def _cut(text: str, most: int) -> str:
+    """A name that leaves room for what stands beside it; --json has all of it."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _rates(found: rates.EngineRates) -> str:
@@ -254,7 +259,10 @@ def _processes(lines: Sequence[ProcessLine]) -> None:
             str(line.process.pid),
             words.shown(line.process.memory_bytes, words.gibs),
             UNICODE.plain(line.process.name or NOT_VISIBLE),
-            UNICODE.plain(place(line.process) or line.process.unit or words.MISSING),
+            _cut(
+                UNICODE.plain(place(line.process) or line.process.unit or words.MISSING),
+                max(16, width() - 36),
+            ),
         )
         for line in most[:MOST_PROCESSES]
     ]

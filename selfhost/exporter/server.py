@@ -158,6 +158,8 @@ class _Timed(io.RawIOBase):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    # What a request line that is none is answered in: as HTTP/0.9, the base class's choice, it would get no status.
+    default_request_version = "HTTP/1.0"
     server_version = f"selfhost/{__version__}"
     sys_version = ""
 

@@ -56,4 +56,6 @@ def _shower() -> Callable[[float], str]:
 
 @lru_cache(maxsize=4096)  # bounded: pids come and go
 def _pair(name: str, value: str) -> str:
-    return f'{name}="{escaped(value, quotes=True)}"'
+    # Names come from engines, pods and processes, and a page is read on terminals too: nothing moves a cursor there.
+    shown = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in value)
+    return f'{name}="{escaped(shown, quotes=True)}"'

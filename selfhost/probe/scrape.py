@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from selfhost.observation import EngineAddress, EngineSnapshot, Missing, Reading, StartupMemory, known
+from selfhost.observation.reading import NOT_READ
 from selfhost.probe.names import ENGINES
 from selfhost.probe.page import empty_snapshot, read_page
 from selfhost.probe.startup import read_startup_file
@@ -163,6 +164,8 @@ def _refusal(answer: Answer) -> str:
 
 def _health(wire: Wire, found: EngineSnapshot) -> Reading[int]:
     path = ENGINES[found.engine].health_path if found.engine in ENGINES else "/health"
+    if wire.spent:  # by its page, or by a machine that was busy elsewhere: it was never asked
+        return NOT_READ
     try:
         return wire.request(path, share=_HEALTH_SHARE).status
     except NoAnswerError as error:

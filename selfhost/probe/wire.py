@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 # A vLLM page with eight data-parallel ranks has some 1 MB; ours.
 LIMIT_BYTES = 8 * 2**20
 _SHORTEST_SECONDS = 0.001
+_LEAST_SECONDS = 0.1  # ours
 
 
 class NoAnswerError(Exception):
@@ -186,6 +187,11 @@ class Wire:
             raise TimeoutError
         return left
 
+    @property
+    def spent(self) -> bool:
+        """Whether no time is left in which an engine that is well could answer."""
+        return self.end - time.monotonic() < _LEAST_SECONDS
+
     def request(self, path: str, *, body: bytes | None = None, share: float = 1.0) -> Answer:
         """GET, or POST where there is a body (JSON).
 
@@ -207,8 +213,10 @@ class Wire:
             reason = "connection refused"
         except socket.gaierror:
             reason = f"no such host: {self.target.host}"
+        except (http.client.RemoteDisconnected, http.client.IncompleteRead):
+            reason = "the connection ended before the answer did"
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
+            reason = _of_system(error)
         except (http.client.HTTPException, ValueError) as error:
             reason = f"not an HTTP answer ({type(error).__name__})"
         self.connection.close()
@@ -229,3 +237,11 @@ class Wire:
         if answer.length:  # Content-Length promised more than came
             raise NoAnswerError("an answer that ended early")
         return Answer(status=answer.status, body=data)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system says; of a certificate (ssl.SSLCertVerificationError) without OpenSSL's own words around it."""
+    refused = getattr(error, "verify_message", None)
+    if refused:
+        return f"its certificate is not trusted: {refused}"
+    return (error.strerror or type(error).__name__).lower()
