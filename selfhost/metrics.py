@@ -190,6 +190,12 @@ GPU_METRICS: tuple[Metric, ...] = (
         dcgm=Dcgm(name="DCGM_FI_PROF_DRAM_ACTIVE"),
     ),
     _gpu(
+        "graphics_activity_ratio",
+        "Share of time any engine for graphics or computation was active (GPM, Hopper and later).",
+        "fast.graphics_activity_ratio",
+        dcgm=Dcgm(name="DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
+    ),
+    _gpu(
         "encoder_utilization_ratio",
         "Share of time the video encoder was busy.",
         "slow.encoder_ratio",
@@ -368,6 +374,8 @@ DCGM_ONLY: tuple[DcgmOnly, ...] = (
     DcgmOnly(name="DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", kind="counter", path="slow.ecc.volatile_uncorrected"),
     DcgmOnly(name="DCGM_FI_DEV_ECC_SBE_AGG_TOTAL", kind="counter", path="slow.ecc.aggregate_corrected"),
     DcgmOnly(name="DCGM_FI_DEV_ECC_DBE_AGG_TOTAL", kind="counter", path="slow.ecc.aggregate_uncorrected"),
+    DcgmOnly(name="DCGM_FI_PROF_PCIE_TX_BYTES", kind="gauge", path="fast.pcie_sent_bytes_per_second"),
+    DcgmOnly(name="DCGM_FI_PROF_PCIE_RX_BYTES", kind="gauge", path="fast.pcie_received_bytes_per_second"),
     DcgmOnly(name="DCGM_FI_DEV_RETIRED_PENDING", kind="counter", path="slow.retired_pending"),
     *(
         DcgmOnly(

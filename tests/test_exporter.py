@@ -324,6 +324,9 @@ def test_dcgm_names_and_units() -> None:
         "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": 0.22,
         "DCGM_FI_PROF_DRAM_ACTIVE": 0.33,
         "DCGM_FI_PROF_SM_ACTIVE": 0.51,
+        "DCGM_FI_PROF_GR_ENGINE_ACTIVE": 0.77,
+        "DCGM_FI_PROF_PCIE_TX_BYTES": 3e9,
+        "DCGM_FI_PROF_PCIE_RX_BYTES": 4e9,
     }
     for name, wanted in expected.items():
         assert value(text, name) == pytest.approx(wanted), name

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from selfhost.nvml import codes, gpm, identity, structs, values
+from selfhost.nvml import codes, gpm, identity, structs, tables, values
 from selfhost.nvml.fields import driver_numbers, value_of
 from selfhost.nvml.gpu import GONE
 from selfhost.nvml.library import Library
@@ -245,6 +245,9 @@ def test_activity_needs_two_samples_and_no_sleep(worker: Callable[..., Worker]) 
     (gpu,) = one.poll("fast")
     assert (gpu.fast.sm_activity_ratio, gpu.fast.tensor_activity_ratio) == (0.8325, 0.475)
     assert gpu.fast.memory_activity_ratio == 0.62125
+    assert gpu.fast.graphics_activity_ratio == 0.925
+    assert gpu.fast.pcie_sent_bytes_per_second == 469.5 * 2**20
+    assert gpu.fast.pcie_received_bytes_per_second == 774.75 * 2**20
 
 
 def test_a_refresh_of_eight_gpus_costs_less_than_two_milliseconds(worker: Callable[..., Worker]) -> None:
@@ -257,7 +260,7 @@ def test_a_refresh_of_eight_gpus_costs_less_than_two_milliseconds(worker: Callab
 
 def test_all_fast_lanes_come_before_the_first_slow_one(worker: Callable[..., Worker]) -> None:
     told = worker("eight").ask("publish", *ALL)
-    assert [gpu.identity.index for gpu in told] == list(range(8)) * 3
+    assert [gpu.identity.index for gpu in told] == [*sorted([*range(8)] * 2), *range(8)]
     assert all(gpu.fast_at is None for gpu in told[:8])
     assert all(gpu.fast_at is not None and gpu.slow_at is None for gpu in told[8:16])
     assert all(gpu.slow_at is not None for gpu in told[16:])
@@ -594,7 +597,11 @@ def test_a_hung_call_is_named_and_the_others_are_published(worker: Callable[...,
     deadline = time.monotonic() + 20
     while True:
         published, current, now = hung.ask("published")
-        if current is not None and current[0] == "nvmlDeviceGetUtilizationRates" and now - current[1] > 0.3:
+        if (
+            current is not None
+            and current[0].startswith("nvmlDeviceGetUtilizationRates")
+            and now - current[1] > 0.3
+        ):
             break
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -602,6 +609,27 @@ def test_a_hung_call_is_named_and_the_others_are_published(worker: Callable[...,
     assert by_index[0].fast.temperature_celsius == 52
     assert by_index[1].identity.name == "NVIDIA H100 80GB HBM3"
     assert by_index[1].fast_at is None
+    assert current[0].endswith(" of gpu 1")
+
+
+def test_a_gpu_that_hangs_at_once_hides_none_before_it(worker: Callable[..., Worker]) -> None:
+    hung = worker("healthy", "count = 2", "gpu1.delay_us.nvmlDeviceGetName = 60000000")
+    hung.ask("behind", *ALL)
+    deadline = time.monotonic() + 20
+    while (found := hung.ask("published"))[1] is None or found[2] - found[1][1] < 0.3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    published, current, _ = found
+    assert current[0] == "nvmlDeviceGetName of gpu 1"
+    assert {gpu.identity.index for gpu in published} == {0}
+    assert published[-1].fast.temperature_celsius == 58
+
+
+@pytest.mark.parametrize("used", [20, 25])
+def test_the_reserve_is_no_part_of_what_is_used(used: int) -> None:
+    """Both readings of nvml.h: total = used + reserved + free, and total = used + free."""
+    decode = tables.MEMORY.ways[0].decode
+    assert decode(structs.MemoryV2(total=100, reserved=5, free=75, used=used)) == (100, 5, 75, 20)
 
 
 # Boards of another kind ---------------------------------------------------------------------------------------------
@@ -734,6 +762,11 @@ def test_events_of_a_lost_gpu_are_still_told(worker: Callable[..., Worker]) -> N
     two.edit("gpu1.xid = 79", "gpu1.ret.* = 15")
     assert two.poll("fast")[1].fault is not None
     assert two.ask("events", 3) == (XidEvent(at=3.0, xid=79, uuid=uuid),)
+
+
+def test_a_library_that_cannot_be_initialised_is_not_the_drivers(worker: Callable[..., Worker]) -> None:
+    why = worker("healthy", "missing = nvmlInitWithFlags, nvmlInit_v2, nvmlInit").ask("poll")
+    assert (why.code, "has no nvmlInit" in why.missing) == (13, True)
 
 
 def test_boards_without_event_types_and_drivers_without_the_newer_wait(worker: Callable[..., Worker]) -> None:
@@ -879,4 +912,9 @@ def test_placeholders_are_no_numbers() -> None:
     assert isinstance(gpm.ratio(0, float("nan")), Missing)
     assert gpm.ratio(0, 25.0) == 0.25
     assert gpm.ratio(4, 25.0) == codes.missing(4)
+    assert isinstance(gpm.rate(0, float("nan")), Missing)
+    assert isinstance(gpm.rate(0, float("inf")), Missing)
+    assert isinstance(gpm.rate(0, -1.0), Missing)
+    assert gpm.rate(0, 2.0) == 2 * 2**20
+    assert gpm.rate(4, 2.0) == codes.missing(4)
     assert identity.architecture(21) == "architecture 21"

@@ -7,7 +7,7 @@ from typing import Any
 
 from selfhost.nvml import values
 from selfhost.nvml.fields import Fields
-from selfhost.nvml.gpm import NO_GPM, Gpm
+from selfhost.nvml.gpm import NO_GPM, Gpm, all_missing
 from selfhost.nvml.library import Library
 from selfhost.nvml.question import Asked
 from selfhost.nvml.tables import (
@@ -23,6 +23,8 @@ from selfhost.nvml.tables import (
 )
 from selfhost.observation import FastReadings, Missing, Reading
 from selfhost.observation.gpu import BootTotals
+
+_NO_ACTIVITY = all_missing(NO_GPM)
 
 
 def _scaled(value: Reading[int], unit: float) -> Reading[float]:
@@ -100,7 +102,7 @@ class FastLane:
         if isinstance(power, Missing) and power.absent and not isinstance(fields["power_instant"], Missing):
             power = values.watts(fields["power_instant"])
         spare = self._gpm is None or slow_due
-        sm, tensor, dram = (NO_GPM, NO_GPM, NO_GPM) if self._gpm is None else self._gpm.read()
+        activity = _NO_ACTIVITY if self._gpm is None else self._gpm.read()
         memory_temperature = fields["memory_temperature"]
         if not isinstance(memory_temperature, Missing):
             memory_temperature = values.memory_celsius(memory_temperature)
@@ -118,9 +120,7 @@ class FastLane:
             memory_clock_mhz=self._memory_clock.read() if spare else previous.memory_clock_mhz,
             clock_reasons=self._reasons.read(),
             recovery_action=fields["recovery_action"],
-            sm_activity_ratio=sm,
-            tensor_activity_ratio=tensor,
-            memory_activity_ratio=dram,
+            **activity,
             nvlink_sent_bytes=_times(fields["nvlink_sent"], 1024),
             nvlink_received_bytes=_times(fields["nvlink_received"], 1024),
             pcie_sent_bytes=_times(fields["pcie_sent"], 1),

@@ -1,4 +1,4 @@
-"""How busy SMs, tensor cores and memory really are, from two GPM samples (Hopper and later): no sleep, ever.
+"""How busy SMs, tensor cores, memory and PCIe really are, from two GPM samples (Hopper and later): no sleep, ever.
 
 NVML compares two samples taken at least 100 ms apart. The sample of the last poll is kept for this one, so the ratios
 are those of the time between the polls, and the first poll has none.
@@ -17,8 +17,17 @@ from selfhost.nvml.structs import GPM_V1, GpmMetrics
 from selfhost.observation import Missing, Reading
 from selfhost.observation.reading import ABSENT_CODES
 
-# NVML_GPM_METRIC_SM_UTIL, ANY_TENSOR_UTIL, DRAM_BW_UTIL, percent
-METRICS = (2, 5, 10)
+# Field of FastReadings -> NVML_GPM_METRIC_SM_UTIL, ANY_TENSOR_UTIL, DRAM_BW_UTIL and GRAPHICS_UTIL in percent,
+# PCIE_TX_PER_SEC and PCIE_RX_PER_SEC in MiB/s. The number of metrics costs no call.
+METRICS = {
+    "sm_activity_ratio": 2,
+    "tensor_activity_ratio": 5,
+    "memory_activity_ratio": 10,
+    "graphics_activity_ratio": 1,
+    "pcie_sent_bytes_per_second": 20,
+    "pcie_received_bytes_per_second": 21,
+}
+_RATES = frozenset((20, 21))
 # Least time between two samples (nvml.h, nvmlGpmMetricsGet).
 SHORTEST_SECONDS = 0.1
 # Of nvmlGpmMetric_t: the return code and the value; the metric and its description are passed over.
@@ -27,7 +36,21 @@ ANSWERS = slice(GpmMetrics.metrics.offset, GpmMetrics.metrics.offset + METRIC.si
 TWO_SAMPLES = Missing(missing="needs two samples: known from the next poll on")
 NO_GPM = Missing(missing="needs GPM, which this board lacks (Hopper and later)", code=3)
 
-Activity = tuple[Reading[float], Reading[float], Reading[float]]
+Activity = dict[str, Reading[float]]
+
+
+def all_missing(reason: Missing) -> Activity:
+    """The same reason for every metric."""
+    return dict.fromkeys(METRICS, reason)
+
+
+def rate(failed: int, mebibytes: float) -> Reading[float]:
+    """One metric's answer, bytes a second."""
+    if failed:
+        return codes.missing(failed)
+    if not 0 <= mebibytes < float("inf"):
+        return Missing(missing=f"NVML gave an impossible value ({mebibytes} MiB/s)")
+    return mebibytes * 2**20
 
 
 def ratio(failed: int, percent: float) -> Reading[float]:
@@ -65,9 +88,9 @@ class Gpm:
         self._samples: list[c_void_p] = []
         self._sampled_at: float | None = None
         self._absent: Missing | None = None
-        self._last: Activity = (TWO_SAMPLES, TWO_SAMPLES, TWO_SAMPLES)
+        self._last = all_missing(TWO_SAMPLES)
         self._metrics = GpmMetrics(version=GPM_V1, count=len(METRICS))
-        for entry, metric in zip(self._metrics.metrics, METRICS, strict=False):
+        for entry, metric in zip(self._metrics.metrics, METRICS.values(), strict=False):
             entry.metric = metric
         self._answers = memoryview(self._metrics).cast("B")[ANSWERS]
         self._compared = (byref(self._metrics),)
@@ -80,13 +103,13 @@ class Gpm:
             self._samples.append(sample)
 
     def read(self) -> Activity:
-        """SM, tensor and memory activity since the last call, as ratios.
+        """Every metric since the last call, by its field.
 
         Raises:
             GpuFault: the GPU is gone.
         """
         if self._absent is not None:
-            return (self._absent,) * 3
+            return all_missing(self._absent)
         now = self._monotonic()
         if self._sampled_at is not None and now - self._sampled_at < SHORTEST_SECONDS:
             return self._last
@@ -98,7 +121,7 @@ class Gpm:
         self._samples = [later, earlier]
         first = self._sampled_at is None
         self._sampled_at = now
-        self._last = (TWO_SAMPLES, TWO_SAMPLES, TWO_SAMPLES) if first else self._compare(earlier, later)
+        self._last = all_missing(TWO_SAMPLES) if first else self._compare(earlier, later)
         return self._last
 
     def _compare(self, earlier: c_void_p, later: c_void_p) -> Activity:
@@ -108,8 +131,12 @@ class Gpm:
         code = self._library.call("nvmlGpmMetricsGet", *self._compared)
         if code:
             return self._failed(code)
-        sm, tensor, memory = (ratio(failed, percent) for failed, percent in METRIC.iter_unpack(self._answers))
-        return sm, tensor, memory
+        return {
+            field: rate(failed, value) if metric in _RATES else ratio(failed, value)
+            for (field, metric), (failed, value) in zip(
+                METRICS.items(), METRIC.iter_unpack(self._answers), strict=True
+            )
+        }
 
     def _failed(self, code: int) -> Activity:
         reason = codes.missing(code)
@@ -119,7 +146,7 @@ class Gpm:
             self._library.note(code)
             if code in codes.GPU_FAULTS:
                 raise codes.GpuFault(reason)
-        return reason, reason, reason
+        return all_missing(reason)
 
     def close(self) -> None:
         """Give the samples back."""

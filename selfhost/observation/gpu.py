@@ -93,6 +93,8 @@ class FastReadings:
         clock_reasons: bit mask (`clocks_event_reasons.active`).
         recovery_action: NVML field 230: 0 none, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset, 5-7 newer.
         sm_activity_ratio, tensor_activity_ratio, memory_activity_ratio: GPM metrics 2, 5 and 10; Hopper and later.
+        graphics_activity_ratio: GPM metric 1: share of time any engine for graphics or computation was active.
+        pcie_sent_bytes_per_second, pcie_received_bytes_per_second: GPM metrics 20 and 21.
         nvlink_sent_bytes, nvlink_received_bytes: counters, NVML fields 138 and 139.
         pcie_sent_bytes, pcie_received_bytes: counters, NVML fields 197 and 198.
     """
@@ -113,6 +115,9 @@ class FastReadings:
     sm_activity_ratio: Reading[float] = NOT_READ
     tensor_activity_ratio: Reading[float] = NOT_READ
     memory_activity_ratio: Reading[float] = NOT_READ
+    graphics_activity_ratio: Reading[float] = field(default=NOT_READ, metadata={"later": True})
+    pcie_sent_bytes_per_second: Reading[float] = field(default=NOT_READ, metadata={"later": True})
+    pcie_received_bytes_per_second: Reading[float] = field(default=NOT_READ, metadata={"later": True})
     nvlink_sent_bytes: Reading[int] = NOT_READ
     nvlink_received_bytes: Reading[int] = NOT_READ
     pcie_sent_bytes: Reading[int] = NOT_READ
