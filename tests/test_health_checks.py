@@ -118,6 +118,16 @@ FAULTS: dict[str, _Fault] = {
     "inforom": (one(rare={"inforom_valid": False}), "inforom", "warn", "inspect_hardware"),
     "margin past slowdown": (one(rare={"margin_celsius": -3}), "gpu-temperature", "critical", "inspect_hardware"),
     "margin at its end": (one(rare={"margin_celsius": 0}), "gpu-temperature", "warn", "inspect_hardware"),
+    "past slowdown, whatever is to go": (
+        one(quick={"temperature_celsius": 89}), "gpu-temperature", "critical", "inspect_hardware",
+    ),
+    "at its end, and past slowdown": (
+        one(rare={"margin_celsius": 0}, quick={"temperature_celsius": 89}),
+        "gpu-temperature", "critical", "inspect_hardware",
+    ),
+    "lost, as the count says": (
+        seen(node(device_count=Missing(missing="lost", code=15))), "nvml", "critical", "reboot_node",
+    ),
     "old board past slowdown": (
         one(rare={"margin_celsius": ABSENT}, quick={"temperature_celsius": 89}),
         "gpu-temperature", "critical", "inspect_hardware",
@@ -373,6 +383,9 @@ class TestBaseline:
 
 SILENT: dict[str, tuple[tuple[Observation, ...], str]] = {
     "links rest at idle": (one(quick=IDLE, rare={"pcie_generation": 1, "performance_state": 8}), "pcie-link"),
+    "links rest at idle in P0": (
+        polls(3, quick=IDLE, rare={"pcie_generation": 1, "performance_state": 0}), "pcie-link",
+    ),
     "nvlinks under mig": (
         one(rare={"nvlinks": links(down=(1,)), "mig_enabled": True, "mig_pending": True}), "nvlink-down",
     ),

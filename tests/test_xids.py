@@ -111,6 +111,16 @@ class TestLevels:
         assert found(gpus=[gpu()], xids=(event(149),))[0].level == "critical"
 
 
+class TestRecoveryAction:
+    def test_field_230_says_what_154_announces(self) -> None:
+        assert found(gpus=[gpu()], xids=(event(154),))[0].level == "ok"
+
+    def test_without_it_nobody_knows_what_is_asked_for(self) -> None:
+        silent = [gpu(quick={"recovery_action": Missing(missing="old driver", code=3)})]
+        assert found(gpus=silent, xids=(event(154),))[0].level == "unknown"
+        assert found(line(154, detail="GPU recovery action changed"), gpus=silent)[0].level == "ok"
+
+
 class TestGrouping:
     def test_echoes_are_told_with_their_root(self) -> None:
         checks = found(line(45, NOW - 100), line(94, NOW - 99), line(154, NOW - 98), line(48, NOW - 97))

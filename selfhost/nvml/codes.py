@@ -72,6 +72,8 @@ CANNOT_OPEN = {
     "if it refuses",
     LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not here: install the NVIDIA driver, or start this container with "
     "the NVIDIA runtime (--gpus all)",
+    FUNCTION_NOT_FOUND: "the libnvidia-ml.so.1 that was found has no nvmlInit, so it is not the driver's: look for "
+    "another file of that name (ldconfig -p, LD_LIBRARY_PATH)",
     MISMATCH: "NVML's library and the loaded driver differ in version: the driver was upgraded without a reboot. "
     "Running engines go on, new ones cannot start: reboot at the next window",
     NO_PERMISSION: "NVML may not be used by this user: check the rights of /dev/nvidiactl",

@@ -38,6 +38,7 @@ class Library:
         "calls",
         "current",
         "failed",
+        "gpu",
         "last_failure",
         "monotonic",
     )
@@ -48,6 +49,8 @@ class Library:
         self.monotonic = monotonic
         self._functions: dict[str, Any] = {}
         self.current: tuple[str, float] | None = None
+        # Index of the GPU that is asked now, None for the node: which of them a call hangs on.
+        self.gpu: int | None = None
         self.calls = 0
         # Answers other than success and "no such reading", and the last of them.
         self.failed = 0

@@ -24,7 +24,9 @@ from selfhost.observation.reading import NOT_READ
 
 __all__ = ["Lane", "NodeReadings", "NvmlReader", "open_nvml"]
 
-LANES: tuple[Lane, ...] = ("static", "fast", "slow")
+# Who a GPU is and how it is now come together, so that one whose first call hangs hides no GPU before it; what is slow
+# comes after the fast readings of all.
+ROUNDS: tuple[tuple[Lane, ...], ...] = (("static", "fast"), ("slow",))
 COUNT = ("nvmlDeviceGetCount_v2", "nvmlDeviceGetCount")
 HANDLE = ("nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetHandleByIndex")
 CUDA_VERSION = ("nvmlSystemGetCudaDriverVersion_v2", "nvmlSystemGetCudaDriverVersion")
@@ -77,8 +79,12 @@ class NvmlReader:
 
     @property
     def current_call(self) -> tuple[str, float] | None:
-        """Name of the NVML call under way and when it began (monotonic); None between calls. Any thread may ask."""
-        return self._library.current
+        """Name of the NVML call under way, with its GPU, and when it began (monotonic); None between calls.
+
+        Any thread may ask.
+        """
+        call, gpu = self._library.current, self._library.gpu
+        return call if call is None or gpu is None else (f"{call[0]} of gpu {gpu}", call[1])
 
     @property
     def failed_calls(self) -> int:
@@ -130,14 +136,21 @@ class NvmlReader:
             gpu.begin()
             if gpu.handle is None and publish is not None:
                 publish(gpu.snapshot)
-        for lane in LANES:
+        for round_ in ROUNDS:
             for gpu in order:
-                if gpu.read(lane, self._clock(), lanes):
-                    if lane == "static" and self._events is not None and gpu.handle is not None:
-                        self._events.register(gpu.handle, gpu.uuid)
-                    if publish is not None:
-                        publish(gpu.snapshot)
+                self._library.gpu = gpu.index
+                for lane in round_:
+                    self._read(gpu, lane, lanes, publish)
+        self._library.gpu = None
         return tuple(gpu.snapshot for gpu in sorted(self._gpus, key=lambda gpu: gpu.index))
+
+    def _read(self, gpu: Gpu, lane: Lane, lanes: frozenset[Lane], publish: Publish | None) -> None:
+        if not gpu.read(lane, self._clock(), lanes):
+            return
+        if lane == "static" and self._events is not None and gpu.handle is not None:
+            self._events.register(gpu.handle, gpu.uuid)
+        if publish is not None:
+            publish(gpu.snapshot)
 
     def drain_events(self, at: float) -> tuple[XidEvent, ...]:
         """Xid events since the last call, without waiting.
@@ -173,6 +186,7 @@ class NvmlReader:
         unmatched = list(self._gpus)
         nameless: list[tuple[int, c_void_p | None, Missing]] = []
         for index in range(min(count, MOST_GPUS)):
+            self._library.gpu = index
             handle, failed = self._handle(index)
             uuid = failed if handle is None else self._uuid(handle)
             if isinstance(uuid, Missing):
@@ -187,6 +201,7 @@ class NvmlReader:
             gpu = self._found(gpu, index, handle, driver, unmatched)
             if handle is None:
                 gpu.detach(reason)
+        self._library.gpu = None
         for gpu in unmatched:
             gpu.detach(GONE)
 

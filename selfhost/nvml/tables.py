@@ -34,13 +34,12 @@ def _figures(total: int, reserved: Reading[int], free: int, used: int) -> Readin
 
 
 def _memory_v2(memory: Any) -> Reading[MemoryFigures]:
-    reserved = memory.reserved
-    return _figures(
-        memory.total,
-        reserved if reserved <= memory.total else values.impossible(reserved),
-        memory.free,
-        memory.used,
-    )
+    """nvml.h (r615) says both that the reserve is part of `used` and that it is not: the sum tells which holds."""
+    total, reserved, free, used = memory.total, memory.reserved, memory.free, memory.used
+    if reserved > total:
+        return _figures(total, values.impossible(reserved), free, used)
+    folded = free + used == total and reserved <= used
+    return _figures(total, reserved, free, used - reserved if folded else used)
 
 
 def _memory_v1(memory: Any) -> Reading[MemoryFigures]:

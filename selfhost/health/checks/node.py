@@ -54,6 +54,8 @@ def nvml_answers(history: History, context: Context) -> list[Check]:
     if not node.gpus and known(node.device_count) and node.device_count == 0:
         return [_no_gpus(node, context)]
     if not node.gpus:
+        if isinstance(node.device_count, Missing) and node.device_count.code in _FAULTS:
+            return [_fault(node.device_count, node)]
         reason = (
             node.device_count.missing if isinstance(node.device_count, Missing) else "none was read in time"
         )

@@ -15,13 +15,19 @@ _LINK = (
 _REPLAYS = "DCGM 4.6.0: replays a minute and lane by generation (read 2026-11-21)"
 
 POLLS = 3
+# nvmlClocksEventReasonGpuIdle.
+GPU_IDLE = 0x1
 # Replays a minute and lane that DCGM lets pass, PCIe 1 to 6.
 REPLAY_RATES = {1: 0.15, 2: 0.3, 3: 0.48, 4: 0.96, 5: 1.92, 6: 3.84}
 
 
 def _loaded(trail: Trail) -> bool:
-    """Links rest at a lower speed while there is nothing to do, so only a GPU at work is judged."""
-    return busy(trail) or number(trail.gpu.slow.performance_state) == 0
+    """Links rest at a lower speed while there is nothing to do, so only a GPU at work is judged.
+
+    P0 alone is no work: data-centre boards stay in it, and then say with the clocks' idle bit that they rest.
+    """
+    resting = (number(trail.gpu.fast.clock_reasons) or 0) & GPU_IDLE
+    return busy(trail) or (number(trail.gpu.slow.performance_state) == 0 and not resting)
 
 
 def _most(own: int | None, learnt: int | None) -> int | None:

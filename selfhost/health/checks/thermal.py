@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from selfhost.health.checks._family import Finding, Trail, family, unanswered
-from selfhost.health.types import Check, Context, History
+from selfhost.health.types import LEVELS, Check, Context, History
 from selfhost.observation import Missing, known
 
 _GPU = (
-    "limits of the board: NVML fields 193 to 196 (degrees to go) from Ada on, temperature thresholds before; "
-    "NVSentinel, gpud (read 2026-11-21)"
+    "limits of the board: NVML fields 193 to 196 (degrees to go) from Ada on, temperature thresholds before, the worse "
+    "where it answers both; NVSentinel, gpud (read 2026-11-21)"
 )
 _MEMORY = "NVML field 82 against the board's memory limit; gpud (read 2026-11-21)"
 # A sensor that is not there answers 0, or a value beyond what silicon survives (dcgm-exporter drops it too).
@@ -45,10 +45,17 @@ def _margin(trail: Trail) -> Finding | None:
 
 def _gpu(trail: Trail, context: Context) -> Finding | None:
     identity = trail.identity
-    if known(trail.gpu.slow.margin_celsius) and (
+    by_limits = _limits(trail)
+    if not known(trail.gpu.slow.margin_celsius) or not (
         known(identity.margin_slowdown_celsius) or known(identity.margin_gpu_max_celsius)
     ):
-        return _margin(trail)
+        return by_limits
+    hot = [found for found in (_margin(trail), by_limits) if found and found.level in ("critical", "warn")]
+    return min(hot, key=lambda found: LEVELS.index(found.level), default=None)
+
+
+def _limits(trail: Trail) -> Finding | None:
+    identity = trail.identity
     now = trail.gpu.fast.temperature_celsius
     if isinstance(now, Missing):
         return unanswered(now, "temperature", trail)

@@ -22,6 +22,8 @@ DAY = 86_400.0
 FATAL_A_DAY = 5
 # 31 and 13: an application's fault, unless one GPU alone has it again and again (NVSentinel: twice in 24 h).
 _SUSPECT = {13: 2, 31: 2}
+# Xid 154: the recovery action changed; NVML field 230 says to what.
+RECOVERY = 154
 # A GPU tells of so many different causes at most; the worst come first.
 _MOST_CAUSES = 6
 
@@ -155,12 +157,21 @@ def _sentence(
         return f"unrecognised Xid: {row.meaning}", action, level
     if row.code in NVLINK5:
         return _nvlink5(row, last, snapshot)
+    if row.code == RECOVERY and _untold(last, snapshot):
+        return f"{row.meaning}, and field 230 does not say to what: see nvidia-smi -q", action, "unknown"
     meaning = "fell off the bus" if row.code == 79 else row.meaning
     if row.severity == "app":
         return f"{meaning}: the GPU is well, restart {_whose(last, snapshot, history)}", action, level
     if row.code == 63:
         return f"{meaning}: plan a window for a reset, serving goes on", action, level
     return meaning, action, level
+
+
+def _untold(last: Incident, snapshot: GpuSnapshot | None) -> bool:
+    """Whether neither the board nor the kernel log's line says what the recovery action is now."""
+    if snapshot is None or snapshot.fault is not None or last.root.detail:
+        return False
+    return isinstance(snapshot.fast.recovery_action, Missing)
 
 
 def _nvlink5(row: Xid, last: Incident, snapshot: GpuSnapshot | None) -> tuple[str, Action, Level]:
