@@ -216,9 +216,11 @@ def scrapes(environment: dict[str, str], count: int) -> dict[str, float]:
         ]
         grown = resident_bytes(pid) - before
     everything = sorted(second for batch in batches for second in batch)
-    # Of the quietest hundred, as the least of every program's runs: what else runs here then matters little.
+    # The 99th percentile of all is printed and has no limit: on two cores that others use as well it was 3 to 8 ms. Of
+    # the quietest hundred, as the least of every program's runs, it has one: what else runs then matters little.
     return {
         "p50": statistics.median(everything) * 1000,
+        "p95": everything[int(len(everything) * 0.95)] * 1000,
         "p99": min(batch[int(len(batch) * 0.99)] for batch in batches) * 1000,
         "all": everything[int(len(everything) * 0.99)] * 1000,
         "grown": grown,
@@ -306,6 +308,7 @@ def main() -> int:
             ("processor time / nvitop's snapshot", mine["cpu"] / cost["nvitop"]["cpu"], NVITOP_SHARE, "×"),
             ("seconds / gpustat's new_query", mine["wall"] / cost["gpustat"]["wall"], GPUSTAT_SHARE, "×"),
             ("scrape, median", load["p50"], SCRAPE_MS, "ms"),
+            ("scrape, 95th percentile", load["p95"], SCRAPE_MS, "ms"),
             (f"scrape, 99th percentile, quietest {BATCH}", load["p99"], SCRAPE_MS, "ms"),
             ("memory grown over the scrapes", load["grown"] / 1e6, GROWN_BYTES / 1e6, "MB"),
             ("slowest answer while NVML hangs", stuck["slowest"], HUNG_MS, "ms"),
