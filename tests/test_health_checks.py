@@ -427,6 +427,12 @@ def test_where_it_does_not_apply_it_is_skipped_with_a_reason(name: str) -> None:
     assert len(check.message) > 8
 
 
+def test_only_a_gpu_whose_clocks_were_ever_held_down_is_looked_at_twice() -> None:
+    assert not judge(one())["clock-held-down"][0].wants_history
+    before = judge(one(quick={"held_down": held(hw_thermal_seconds=4.0)}))["clock-held-down"][0]
+    assert (before.level, before.wants_history) == ("skipped", True)
+
+
 def test_a_container_that_sees_the_host_s_processes_can_tell_orphans() -> None:
     orphan = gpu(quick={**IDLE, "memory_used_bytes": 16 * MIB}, rare={"processes": ()})
     assert judge(seen(node(orphan, in_container=True, host_pids=True)))["memory-orphaned"][0].level == "warn"

@@ -361,6 +361,24 @@ def test_a_dead_engine_delays_nobody(start: Start) -> None:
     stuck.set()
 
 
+def test_a_gpu_is_not_there_twice_while_the_next_one_hangs(start: Start) -> None:
+    nameless = replace(identity(0), uuid="unknown-0")
+    fault = Missing(missing="unknown error", code=999)
+    reader = FakeReader(gpus={0: GpuSnapshot(identity=nameless, fault=fault)})
+    poller = start(QUICK, edges(reader))
+    until(lambda: len(poller.latest().node.gpus) == 2)
+    reader.hang_at = 1
+    reader.gpus[0] = GpuSnapshot(identity=identity(0))
+    until(
+        lambda: (
+            reader.current_call
+            and identity(0).uuid in {gpu.identity.uuid for gpu in poller.latest().node.gpus}
+        )
+    )
+    assert [gpu.identity.index for gpu in poller.latest().node.gpus] == [0, 1]
+    reader.let_go.set()
+
+
 def test_processes_of_engines_that_were_named_are_found() -> None:
     asked = threading.Event()
 

@@ -18,6 +18,8 @@ from selfhost.observation.reading import NOT_READ
 RETRY_SECONDS = 30.0
 # Ours: Xids kept of those that NVML delivered; a faulty program can make thousands.
 MOST_XIDS = 1000
+# How the UUID begins of a GPU that has not told its own; its index follows.
+NAMELESS = "unknown-"
 OPENING = "nvmlInitWithFlags"
 ATTRIBUTING = "the search for the processes' names in /proc"
 
@@ -31,6 +33,7 @@ class NvmlView:
         fault: why NVML cannot be used.
         poll_seconds: how long the last complete pass took, None before the first.
         polled_at: Unix time at which it ended.
+        deaf: why Xid events are not heard.
     """
 
     passes: int = 0
@@ -44,6 +47,7 @@ class NvmlView:
     poll_seconds: float | None = None
     polled_at: float | None = None
     failed_calls: int = 0
+    deaf: Missing | None = None
 
 
 class NvmlThread:
@@ -141,12 +145,12 @@ class NvmlThread:
         if not self._view.passes:  # versions are told also while the first poll hangs
             self._take(self._reader.node_readings())
         gpus = self._reader.poll(lanes, self._publish)
-        self._take(self._reader.node_readings())
         taken = time.monotonic() - began
         for gpu in gpus:
             self._publish(gpu)
         at = self._edges.clock()
         xids = (*self._view.xids, *self._reader.drain_events(at))[-MOST_XIDS:]
+        self._take(self._reader.node_readings())
         with self._changed:
             self._keep_the_gone(gpus)
             self._view = replace(
@@ -168,6 +172,7 @@ class NvmlThread:
                 nvml_version=node.nvml_version,
                 cuda_version=node.cuda_version,
                 device_count=node.device_count,
+                deaf=node.deaf,
             )
 
     def _open(self) -> bool:
@@ -205,6 +210,8 @@ class NvmlThread:
             )
         with self._changed:
             self._gpus[uuid] = gpu
+            if not uuid.startswith(NAMELESS):  # it is there under its own name now, even if the pass hangs
+                self._gpus.pop(f"{NAMELESS}{gpu.identity.index}", None)
 
     def _keep_the_gone(self, gpus: tuple[GpuSnapshot, ...]) -> None:
         """A GPU that NVML no longer lists stays, so that its series and its verdict go on.
@@ -216,7 +223,7 @@ class NvmlThread:
         for uuid, gpu in tuple(self._gpus.items()):
             if uuid in here:
                 continue
-            if uuid.startswith("unknown-") and gpu.identity.index in places:
+            if uuid.startswith(NAMELESS) and gpu.identity.index in places:
                 del self._gpus[uuid]
             elif gpu.fault is None:
                 self._gpus[uuid] = replace(gpu, fault=Missing(missing="NVML does not list this GPU any more"))

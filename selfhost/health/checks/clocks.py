@@ -143,7 +143,10 @@ def _held(trail: Trail, context: Context) -> list[Finding] | Finding:
     if len(missing) == len(totals):
         return unanswered(missing[0], "time that clocks were held down", trail)
     if window(trail) < _SHORTEST_SECONDS:
-        return Finding(level="skipped", message="how long clocks are held down needs two readings")
+        # One that was never held down since the driver was loaded is not worth a second look.
+        ever = any(known(total) and total > 0 for total in totals)
+        message = "how long clocks are held down needs two readings"
+        return Finding(level="skipped", message=message, wants_history=ever)
     found: list[Finding] = []
     for name, cause, most in _TOTALS:
         growth = grown([(at, _total(fast.held_down, name)) for at, fast in trail.fast])
