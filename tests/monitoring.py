@@ -35,6 +35,7 @@ class Driver:
     nvml_version: Reading[str] = "13.580.95.05"
     cuda_version: Reading[str] = "13.0"
     device_count: Reading[int] = 2
+    deaf: Missing | None = None
 
 
 def identity(index: int) -> GpuIdentity:

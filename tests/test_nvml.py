@@ -774,9 +774,19 @@ def test_boards_without_event_types_and_drivers_without_the_newer_wait(worker: C
     uuid = one.poll()[0].identity.uuid
     one.edit("gpu0.xid = 13")
     assert one.ask("events", 1) == (XidEvent(at=1.0, xid=13, uuid=uuid),)
+    assert one.ask("node").deaf is None
     none = worker("healthy", "missing = nvmlEventSetCreate")
     none.poll()
     assert none.ask("events", 1) == ()
+    assert none.ask("node").deaf.code == 13
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceRegisterEvents", "nvmlEventSetWait_v2"])
+def test_events_that_are_not_heard_are_told_of(worker: Callable[..., Worker], call: str) -> None:
+    one = worker("healthy", f"ret.{call} = 999")
+    one.poll()
+    assert one.ask("events", 1) == ()
+    assert one.ask("node").deaf.code == 999
 
 
 # Opening ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from selfhost.catalog.xids import CLASSES, NVLINK5, nvlink_detail, xid, xids
 from selfhost.health import Check
 from selfhost.health.checks._incidents import pci_key
 from selfhost.health.checks.xids import LEVELS_OF
-from selfhost.observation import EngineSnapshot, GpuProcess, Missing, Observation
+from selfhost.observation import EngineSnapshot, GpuProcess, Missing, NvmlState, Observation
 from tests.health_samples import BOOTED, NOW, event, gpu, judge, line, node, polls, seen
 
 DAY = 86_400.0
@@ -109,6 +109,17 @@ class TestLevels:
         asked = [gpu(quick={"recovery_action": Missing(missing="old driver", code=3)})]
         assert found(line(149, detail="NETIR_LINK_EVT"), gpus=asked)[0].level == "critical"
         assert found(gpus=[gpu()], xids=(event(149),))[0].level == "critical"
+
+
+class TestDeaf:
+    @pytest.mark.parametrize(("code", "level"), [(3, "skipped"), (13, "skipped"), (999, "unknown")])
+    def test_without_events_and_log_no_xid_is_no_news(self, code: int, level: str) -> None:
+        deaf = NvmlState(poll_seconds=0.1, deaf=Missing(missing="no events", code=code))
+        unread = Missing(missing="no kernel log in this container")
+        (check,) = judge(seen(node(gpu(), nvml=deaf, kernel_log=unread)))["gpu-xid"]
+        assert (check.level, "neither" in check.message) == (level, True)
+        (check,) = judge(seen(node(gpu(), nvml=deaf)))["gpu-xid"]
+        assert (check.level, check.message) == ("ok", "no Xid since the boot")
 
 
 class TestRecoveryAction:

@@ -81,7 +81,9 @@ def nvml_state(
     monotonic: float,
 ) -> tuple[NvmlState, tuple[GpuSnapshot, ...]]:
     """NVML's own state, and the GPUs: those not read for too long because a call hangs get that as their fault."""
-    state = NvmlState(fault=view.fault, poll_seconds=view.poll_seconds, failed_calls=view.failed_calls)
+    state = NvmlState(
+        fault=view.fault, poll_seconds=view.poll_seconds, failed_calls=view.failed_calls, deaf=view.deaf
+    )
     if call is None:
         return state, view.gpus
     name, began = call

@@ -44,6 +44,10 @@ class DriverReadings(Protocol):
     def device_count(self) -> Reading[int]:
         """GPUs that NVML counts."""
 
+    @property
+    def deaf(self) -> Missing | None:
+        """Why Xid events are not heard."""
+
 
 class Reader(Protocol):
     """NVML once it is initialised. Every call is made in one thread; `current_call` is read from others."""

@@ -145,12 +145,13 @@ class NvmlThread:
         if not self._view.passes:  # versions are told also while the first poll hangs
             self._take(self._reader.node_readings())
         gpus = self._reader.poll(lanes, self._publish)
+        self._take(self._reader.node_readings())
         taken = time.monotonic() - began
         for gpu in gpus:
             self._publish(gpu)
         at = self._edges.clock()
         xids = (*self._view.xids, *self._reader.drain_events(at))[-MOST_XIDS:]
-        self._take(self._reader.node_readings())
+        deaf = self._reader.node_readings().deaf
         with self._changed:
             self._keep_the_gone(gpus)
             self._view = replace(
@@ -160,6 +161,7 @@ class NvmlThread:
                 xids=xids,
                 poll_seconds=taken,
                 polled_at=at,
+                deaf=deaf,
             )
         if "slow" in lanes:
             self._reopen_if_dead(gpus)
@@ -172,7 +174,6 @@ class NvmlThread:
                 nvml_version=node.nvml_version,
                 cuda_version=node.cuda_version,
                 device_count=node.device_count,
-                deaf=node.deaf,
             )
 
     def _open(self) -> bool:

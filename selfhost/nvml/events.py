@@ -30,9 +30,17 @@ class Events:
         self._set = c_void_p()
         code = library.call("nvmlEventSetCreate", byref(self._set))
         self.missing: Missing | None = codes.missing(code) if code else None
+        # Handle's address → why this GPU's events are not heard; and how the last wait failed.
+        self._unheard: dict[int, Missing] = {}
+        self._failed: Missing | None = None
         # Handle's address → the GPU's UUID.
         self._uuids: dict[int, str] = {}
         self._data = EventData()
+
+    @property
+    def deaf(self) -> Missing | None:
+        """Why Xids are not heard, of a GPU or at all; None while they are."""
+        return self.missing or self._failed or next(iter(self._unheard.values()), None)
 
     def register(self, handle: c_void_p, uuid: str) -> None:
         """Listen to a GPU, for those of the two types that it says it has; once per handle."""
@@ -55,9 +63,12 @@ class Events:
         for types in (wanted, XID):
             if not types:
                 continue
+            self._unheard.pop(address, None)
             code = self._library.call("nvmlDeviceRegisterEvents", handle, c_ulonglong(types), self._set)
             if code in codes.GPU_FAULTS:
                 del self._uuids[address]
+            elif code:
+                self._unheard[address] = codes.missing(code)
             if code == codes.SUCCESS or types == XID:
                 return
 
@@ -106,12 +117,14 @@ class Events:
 
     def _ended(self, code: int) -> None:
         """A timeout is how a quiet set answers. An absent function ends listening; anything else is counted."""
+        self._failed = None
         if code == codes.TIMEOUT:
             return
         if code in (3, 13):
             self.missing = codes.missing(code)
             return
         self._library.note(code)
+        self._failed = codes.missing(code)
 
     def close(self) -> None:
         """Give the set back."""

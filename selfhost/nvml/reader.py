@@ -45,12 +45,14 @@ class NodeReadings:
         nvml_version: such as 13.580.95.05.
         cuda_version: highest CUDA that the driver can run, such as 13.0.
         device_count: NVML's count when the list was last read.
+        deaf: why Xid events are not heard, of a GPU or at all; None while they are.
     """
 
     driver_version: Reading[str] = NOT_READ
     nvml_version: Reading[str] = NOT_READ
     cuda_version: Reading[str] = NOT_READ
     device_count: Reading[int] = NOT_READ
+    deaf: Missing | None = None
 
 
 class NvmlReader:
@@ -112,7 +114,7 @@ class NvmlReader:
         self.driver_facts()
         if self._node.device_count is NOT_READ:
             self._node = replace(self._node, device_count=self._count())
-        return self._node
+        return self._node if self._events is None else replace(self._node, deaf=self._events.deaf)
 
     def poll(self, lanes: frozenset[Lane], publish: Publish | None = None) -> tuple[GpuSnapshot, ...]:
         """Read these lanes of every GPU; never raises for what a GPU answers.

@@ -23,6 +23,7 @@ class NvmlState:
         stuck_seconds: how long the call under way has not returned, 0 while none is late.
         stuck_call: name of that call.
         failed_calls: NVML calls since the start that failed for another reason than an absent reading.
+        deaf: why its Xid events are not heard, of a GPU or at all; None while they are.
     """
 
     fault: Missing | None = None
@@ -30,6 +31,7 @@ class NvmlState:
     stuck_seconds: float = 0.0
     stuck_call: str | None = None
     failed_calls: int = 0
+    deaf: Missing | None = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,15 @@ def _spread(found: dict[int | None, list[Occurrence]]) -> Counter[int]:
 
 
 def _none(node: NodeSnapshot) -> Check:
-    log = node.kernel_log
+    log, deaf = node.kernel_log, node.nvml.deaf
+    if deaf is not None and not known(log):
+        return Check(
+            code="gpu-xid",
+            level="skipped" if deaf.absent else "unknown",
+            message=f"Xids can be seen neither in NVML's events nor in a kernel log: {deaf.missing}",
+            evidence=f"kernel log: {log.missing}" if isinstance(log, Missing) else "",
+            source=SOURCE,
+        )
     message = (
         "no Xid since the boot"
         if known(log)
