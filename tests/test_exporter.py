@@ -357,6 +357,20 @@ def test_dcgm_names_and_units() -> None:
     assert xid["err_msg"]
 
 
+def test_dcgm_names_are_those_of_its_default_list() -> None:
+    """etc/default-counters.csv of dcgm-exporter 4.5.3-4.8.2 (read 2026-11-21), but for NVLink bandwidth and vGPU."""
+    device = (
+        "SM_CLOCK MEM_CLOCK GPU_TEMP MEMORY_TEMP POWER_USAGE TOTAL_ENERGY_CONSUMPTION PCIE_REPLAY_COUNTER GPU_UTIL "
+        "MEM_COPY_UTIL ENC_UTIL DEC_UTIL XID_ERRORS FB_FREE FB_USED FB_RESERVED CORRECTABLE_REMAPPED_ROWS "
+        "UNCORRECTABLE_REMAPPED_ROWS ROW_REMAP_FAILURE"
+    )
+    profiling = "GR_ENGINE_ACTIVE PIPE_TENSOR_ACTIVE DRAM_ACTIVE PCIE_TX_BYTES PCIE_RX_BYTES"
+    wanted = {f"DCGM_FI_DEV_{name}" for name in device.split()}
+    wanted |= {f"DCGM_FI_PROF_{name}" for name in profiling.split()}
+    whole = rich(replace(rich_gpu(), slow=replace(rich_gpu().slow, mig=())))
+    assert wanted <= set(samples(page(whole, dcgm=True)))
+
+
 def test_dcgm_names_under_mig() -> None:
     text = page(rich(), dcgm=True)
     for name, size in (("DCGM_FI_DEV_FB_USED", 30), ("DCGM_FI_DEV_FB_FREE", 10)):
