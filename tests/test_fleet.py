@@ -315,6 +315,8 @@ def test_lists_that_are_empty_or_cannot_be_read(tmp_path: Path) -> None:
         nodes_of_urls(" # nothing\n")
     with pytest.raises(UsageError, match="cannot be read"):
         nodes_of_urls(tmp_path / "none")
+    (tmp_path / "marked").write_bytes("\ufeffgpu-1".encode())
+    assert [node.name for node in nodes_of_urls(tmp_path / "marked")] == ["gpu-1"]
     (tmp_path / "raw").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
         nodes_of_urls(tmp_path / "raw")

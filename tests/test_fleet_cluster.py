@@ -178,6 +178,32 @@ def test_credentials_that_are_not_accepted(cluster: Cluster, tmp_path: Path) -> 
     assert "old-token" not in f"{caught.value.message} {caught.value.hint}"
 
 
+def test_a_program_that_gives_no_credentials_is_one_error(
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(cluster.kubeconfig(tmp_path / "config"))
+    data = yaml.safe_load(config.read_text(encoding="utf-8"))
+    version = "client.authentication.k8s.io/v1"
+    data["users"][0]["user"] = {
+        "exec": {"apiVersion": version, "command": "false", "interactiveMode": "Never"}
+    }
+    config.write_text(yaml.safe_dump(data), encoding="utf-8")
+    with pytest.raises(ClusterError, match="credentials of the current context cannot be had: exec"):
+        nodes_of_cluster(kubeconfig=str(config))
+    assert capfd.readouterr().err == ""
+
+
+def test_an_api_server_that_drips_is_not_waited_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfhost.fleet.kube._LIST_SECONDS", 0.5)
+    cluster.dripping = True
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="did not list pods"):
+        find(cluster, tmp_path)
+    assert time.monotonic() - began < 5
+
+
 def test_contexts_and_kubeconfigs_that_are_not_there(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

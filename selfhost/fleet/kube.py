@@ -26,6 +26,8 @@ _PAGE = 500
 _MOST_PAGES = 200
 # Ours.
 _LIST_SECONDS = 30.0
+# A node's object, with the images that it holds, has some tens of KiB.
+_LARGEST_LIST_BYTES = 128 << 20
 _CONNECT_SECONDS = 10.0
 
 
@@ -48,14 +50,15 @@ class Api:
         for _ in range(_MOST_PAGES):
             words = urlencode({**query, "limit": _PAGE, **({"continue": token} if token else {})})
             try:
+                until = time.monotonic() + _LIST_SECONDS
                 with self._open(f"{path}?{words}", _LIST_SECONDS) as response:
-                    body = response.read()
+                    body = _body(response, until, _LARGEST_LIST_BYTES)
                     self._check(response.status, body, resource, path)
             except TimeoutError:
                 raise ClusterError(
                     f"The API server {self._configuration.host} did not list {resource} in {_LIST_SECONDS:g} s."
                 ) from None
-            page = json_object(body)
+            page = json_object(body or b"")
             items, metadata = page.get("items"), part(page, "metadata")
             if not isinstance(items, list):
                 raise ClusterError(
@@ -123,18 +126,18 @@ class Api:
             )
         return ClusterError(
             f"The API server {host} cannot be reached ({type(error).__name__}).",
-            hint="Check the network, VPN and context: kubectl cluster-info answers once they are right.",
+            hint="Check the network, VPN and context: `kubectl cluster-info` answers once they are right.",
         )
 
-    def _check(self, status: int, body: bytes, resource: str, path: str) -> None:
+    def _check(self, status: int, body: bytes | None, resource: str, path: str) -> None:
         if status == 200:
             return
         if status == 401:
             raise ClusterError(
                 f"The API server does not accept the credentials of {self._context}.",
-                hint="Log in again: kubectl get nodes works once they are right.",
+                hint="Log in again: `kubectl get nodes` works once they are right.",
             )
-        said = text(json_object(body), "message")[:300]
+        said = text(json_object(body or b""), "message")[:300]
         if status == 403:
             names = path.split("/")
             where = f"in the namespace {names[4]}" if "namespaces" in names else "in the whole cluster"
@@ -142,7 +145,10 @@ class Api:
                 f"No permission to list {resource} {where}{f' ({said})' if said else ''}.",
                 hint=f"Give {self._context} a role with the verb list on {resource} {where}.",
             )
-        raise ClusterError(f"The API server answered {status} for {resource}{f' ({said})' if said else ''}.")
+        raise ClusterError(
+            f"The API server answered {status} for {resource}{f' ({said})' if said else ''}.",
+            hint=f"`kubectl get {resource}` asks the same; --nodes reads exporters without an API server.",
+        )
 
 
 def connect(context: str | None, kubeconfig: str | None) -> Api:
@@ -163,7 +169,8 @@ def connect(context: str | None, kubeconfig: str | None) -> Api:
     made = client.Configuration()
     made.connection_pool_maxsize = PARALLEL_ASKED
     try:
-        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=made)
+        with _logged() as said:
+            config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=made)
         name = f"context {context}" if context else "the current context"
     except ConfigException as error:
         if context is not None or kubeconfig is not None:
@@ -175,10 +182,34 @@ def connect(context: str | None, kubeconfig: str | None) -> Api:
             raise _no_context(config, context, kubeconfig, error) from None
     except Exception as error:  # not YAML, or names files that are not there
         raise ClusterError(
-            f"The kubeconfig cannot be used: {printable(str(error)).splitlines()[0][:200]}.",
-            hint="kubectl config view shows what is wrong with it.",
+            f"The kubeconfig cannot be used: {printable(' '.join(str(error).split()))[:200]}.",
+            hint="`kubectl config view` shows what is wrong with it.",
         ) from None
+    if said:
+        raise ClusterError(
+            f"The credentials of {name} cannot be had: {printable(said[0])[:200]}.",
+            hint="`kubectl get nodes` asks for them in the same way.",
+        )
     return Api(client.ApiClient(made), name)
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Errors that the client only logs, and goes on without credentials: those of a program that should give them."""
+    import logging
+
+    said: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    ear, root = Ear(logging.ERROR), logging.getLogger()
+    root.addHandler(ear)
+    try:
+        yield said
+    finally:
+        root.removeHandler(ear)
 
 
 def _no_context(config: Any, context: str | None, kubeconfig: str | None, error: Exception) -> ClusterError:
@@ -196,7 +227,7 @@ def _no_context(config: Any, context: str | None, kubeconfig: str | None, error:
         )
     return ClusterError(
         f"The kubeconfig cannot be used ({printable(str(error))[:200]}).",
-        hint="kubectl config view shows what is wrong with it.",
+        hint="`kubectl config view` shows what is wrong with it.",
     )
 
 
@@ -206,15 +237,9 @@ def _whole(response: Any, until: float, namespace: str) -> Answer:
     Raises:
         TimeoutError: not by then.
     """
-    body = b""
-    # A single read of what has come; before urllib3 2, `read` is that.
-    read = getattr(response, "read1", response.read)
-    while piece := read(1 << 16):
-        body += piece
-        if len(body) > LARGEST_BODY_BYTES:
-            return Answer(fault=LYING, detail=f"the answer is larger than {LARGEST_BODY_BYTES >> 10} KiB")
-        if time.monotonic() > until:
-            raise TimeoutError
+    body = _body(response, until, LARGEST_BODY_BYTES)
+    if body is None:
+        return Answer(fault=LYING, detail=f"the answer is larger than {LARGEST_BODY_BYTES >> 10} KiB")
     response.release_conn()
     if response.status in (401, 403):
         words = f"no permission to get pods/proxy in the namespace {namespace}"
@@ -225,6 +250,25 @@ def _whole(response: Any, until: float, namespace: str) -> Answer:
         said = text(data, "message")[:300] or f"the API server answered {response.status}"
         return Answer(fault=UNREACHABLE, detail=f"not reached through the API server: {said}")
     return Answer(status=response.status, body=body, dated=_date(response.headers.get("Date", "")))
+
+
+def _body(response: Any, until: float, most_bytes: int) -> bytes | None:
+    """A body to its end, None where it is larger than that.
+
+    Raises:
+        TimeoutError: not by then.
+    """
+    pieces, size = [], 0
+    # A single read of what has come; before urllib3 2, `read` is that.
+    read = getattr(response, "read1", response.read)
+    while piece := read(1 << 16):
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            return None
+        if time.monotonic() > until:
+            raise TimeoutError
+    return b"".join(pieces)
 
 
 def _date(value: str) -> float | None:

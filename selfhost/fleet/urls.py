@@ -48,7 +48,7 @@ def nodes_of_urls(given: str | Path | Iterable[str], *, port: int = PORT) -> tup
 def _texts(given: str | Path | Iterable[str]) -> Iterable[str]:
     if isinstance(given, Path):
         try:
-            return [given.read_text(encoding="utf-8")]
+            return [given.read_text(encoding="utf-8-sig")]
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise UsageError(f"The list of nodes {given} cannot be read: {reason}.") from None

@@ -26,6 +26,7 @@ class Cluster:
     answers: dict[str, Any] = field(default_factory=dict)
     forbidden: frozenset[str] = frozenset()
     page: int = 500
+    dripping: bool = False
     requests: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -119,7 +120,11 @@ def api_server(cluster: Cluster) -> Iterator[Cluster]:
                 items = [one for one in items if one["metadata"]["labels"].get(name) == value]
             start, size = int(query.get("continue", "0")), min(int(query["limit"]), cluster.page)
             more = {"continue": str(start + size)} if start + size < len(items) else {}
-            self._send(200, {"kind": "List", "metadata": more, "items": items[start : start + size]})
+            page = {"kind": "List", "metadata": more, "items": items[start : start + size]}
+            if cluster.dripping:
+                self._drip(json.dumps(page).encode() + b" " * 500)
+            else:
+                self._send(200, page)
 
         def _proxy(self, path: str) -> None:
             _, _, _, _, namespace, _, named, _, *rest = path.split("/")
