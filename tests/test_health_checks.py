@@ -80,6 +80,13 @@ FAULTS: dict[str, _Fault] = {
     "insufficient power": (one(fault=Missing(missing="power", code=8)), "gpu-lost", "critical", "inspect_hardware"),
     "gone from the list": (one(fault=Missing(missing="no longer listed")), "gpu-lost", "critical", "reboot_node"),
     "unknown handle": (one(fault=REFUSED), "gpu-lost", "unknown", "none"),
+    "a reading says that power is missing": (
+        one(quick={"power_watts": Missing(missing="no external power", code=8)}),
+        "gpu-readings", "critical", "inspect_hardware",
+    ),
+    "a reading says that the inforom is corrupt": (
+        one(rare={"ecc_enabled": Missing(missing="corrupt", code=14)}), "gpu-readings", "warn", "inspect_hardware",
+    ),
     "a reading fails": (one(quick={"power_watts": REFUSED}), "gpu-readings", "unknown", "none"),
     "no right": (
         one(rare={"processes": Missing(missing="no permission", code=4)}),

@@ -781,6 +781,15 @@ def test_boards_without_event_types_and_drivers_without_the_newer_wait(worker: C
     assert none.ask("node").deaf.code == 13
 
 
+def test_a_gpu_lost_while_it_is_registered_costs_the_others_nothing(worker: Callable[..., Worker]) -> None:
+    two = worker("eight", "count = 2", "gpu1.ret.nvmlDeviceRegisterEvents = 15")
+    assert [gpu.fault for gpu in two.poll()] == [None, None]
+    two.edit("gpu1.ret.nvmlDeviceRegisterEvents = absent")
+    uuid = two.poll()[1].identity.uuid
+    two.edit("gpu1.xid = 79")
+    assert [(event.xid, event.uuid) for event in two.ask("events", 1)] == [(79, uuid)]
+
+
 @pytest.mark.parametrize("call", ["nvmlDeviceRegisterEvents", "nvmlEventSetWait_v2"])
 def test_events_that_are_not_heard_are_told_of(worker: Callable[..., Worker], call: str) -> None:
     one = worker("healthy", f"ret.{call} = 999")

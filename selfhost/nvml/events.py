@@ -33,8 +33,9 @@ class Events:
         # Handle's address → why this GPU's events are not heard; and how the last wait failed.
         self._unheard: dict[int, Missing] = {}
         self._failed: Missing | None = None
-        # Handle's address → the GPU's UUID.
+        # Handle's address → the GPU's UUID, also of one that is lost: its last events may still come.
         self._uuids: dict[int, str] = {}
+        self._asked: set[int] = set()
         self._data = EventData()
 
     @property
@@ -47,15 +48,15 @@ class Events:
         address = handle.value or 0
         if self.missing is not None:
             return
-        fresh = address not in self._uuids
         self._uuids[address] = uuid
-        if not fresh:
+        if address in self._asked:
             return
+        self._asked.add(address)
         try:
             offered = Asked(self._library, handle, tables.EVENT_TYPES).read()
         except codes.GpuFault:
-            # The poll will say so; it is asked again when it comes back with another handle.
-            del self._uuids[address]
+            # The poll will say so; it is asked again when it comes back.
+            self._asked.discard(address)
             return
         wanted = XID | RECOVERY_ACTION
         if known(offered):
@@ -66,7 +67,7 @@ class Events:
             self._unheard.pop(address, None)
             code = self._library.call("nvmlDeviceRegisterEvents", handle, c_ulonglong(types), self._set)
             if code in codes.GPU_FAULTS:
-                del self._uuids[address]
+                self._asked.discard(address)
             elif code:
                 self._unheard[address] = codes.missing(code)
             if code == codes.SUCCESS or types == XID:

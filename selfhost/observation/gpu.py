@@ -285,5 +285,7 @@ class GpuSnapshot:
 
     @property
     def label(self) -> str:
-        """How people are told which GPU it is: `gpu 5 (GPU-3f1c…)`."""
-        return f"gpu {self.identity.index} ({self.identity.uuid[:12]}…)"
+        """How people are told which GPU it is: `gpu 5 (GPU-3f1c…)`, or `gpu 5` where it never said who it is."""
+        uuid = self.identity.uuid
+        known_as = "" if uuid.startswith("unknown-") else f" ({uuid[:12]}…)"
+        return f"gpu {self.identity.index}{known_as}"

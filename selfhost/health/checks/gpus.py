@@ -25,13 +25,15 @@ _ACTIONS: dict[int, tuple[Level, Action, str]] = {
     7: ("critical", "reboot_node", "the driver asks for a reboot of the whole system"),
 }  # fmt: skip
 
+# NVML_ERROR_INSUFFICIENT_POWER and NVML_ERROR_CORRUPTED_INFOROM: faults of the board, whichever call tells of them.
+_NO_POWER, _INFOROM = 8, 14
 # nvmlReturn_t of a GPU as a whole -> level, what to do, sentence.
 _FAULTS: dict[int, tuple[Level, Action, str]] = {
     GPU_IS_LOST: ("critical", "reboot_node", "fell off the bus (lost): only a reboot of the node brings it back"),
     RESET_REQUIRED: ("critical", "reset_gpu", "must be reset before it does anything again"),
-    8: ("critical", "inspect_hardware", "has not enough power: an auxiliary cable is missing or loose"),
+    _NO_POWER: ("critical", "inspect_hardware", "has not enough power: an auxiliary cable is missing or loose"),
     11: ("warn", "reboot_node", "gives no readings: an interrupt of it is not handled"),
-    14: ("warn", "inspect_hardware", "gives no readings: its InfoROM is corrupt"),
+    _INFOROM: ("warn", "inspect_hardware", "gives no readings: its InfoROM is corrupt"),
     17: ("warn", "reboot_node", "gives no readings: the operating system refused the driver's request"),
     20: ("warn", "none", "gives no readings: out of memory"),
 }  # fmt: skip
@@ -141,7 +143,7 @@ def _lost(gpu: GpuSnapshot, fault: Missing, *, hanging: bool) -> Check:
         code="gpu-reset-required" if fault.code == RESET_REQUIRED else "gpu-lost",
         level=level,
         gpu=gpu.identity.index,
-        message=f"{f'gpu {gpu.identity.index}' if unseen else gpu.label}: {sentence}",
+        message=f"{gpu.label}: {sentence}",
         evidence=evidence,
         action=action,
         source=_LOST,
@@ -166,10 +168,19 @@ def _failed(trail: Trail, context: Context) -> Finding | None:
     if not failed:
         return None
     names = "; ".join(f"{code}: {', '.join(sorted(some)[:6])}" for code, some in sorted(failed.items()))
+    power, inforom = failed.get(_NO_POWER), failed.get(_INFOROM)
+    if power or inforom:
+        return Finding(
+            level="critical" if power else "warn",
+            message=f"{trail.gpu.label}: {'its external power is missing' if power else 'its InfoROM is corrupt'}",
+            evidence=f"NVML code {names}",
+            action="inspect_hardware",
+        )
+    many = sum(map(len, failed.values()))
     right = " (no right to read them: run as root)" if set(failed) == {4} else ""
     return Finding(
         level="unknown",
-        message=f"{trail.gpu.label}: {sum(map(len, failed.values()))} readings failed that the board has{right}",
+        message=f"{trail.gpu.label}: {many} reading{'' if many == 1 else 's'} failed that the board has{right}",
         evidence=f"NVML code {names}",
         action="fix_configuration" if right else "none",
     )
