@@ -357,6 +357,16 @@ def test_dcgm_names_and_units() -> None:
     assert xid["err_msg"]
 
 
+@pytest.mark.parametrize("percent", [7, 29, 58, 100])
+def test_a_whole_per_cent_stays_one(percent: int) -> None:
+    gpu = rich_gpu()
+    busy = replace(gpu, fast=replace(gpu.fast, utilization_ratio=percent / 100, energy_joules=1.001))
+    lines = page(rich(busy), dcgm=True).splitlines()
+    values = {line.partition("{")[0]: line.rpartition(" ")[2] for line in lines}
+    assert values["DCGM_FI_DEV_GPU_UTIL"] == f"{percent}.0"
+    assert values["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"] == "1001.0"
+
+
 def test_dcgm_names_are_those_of_its_default_list() -> None:
     """etc/default-counters.csv of dcgm-exporter 4.5.3-4.8.2 (read 2026-11-21), but for NVLink bandwidth and vGPU."""
     device = (

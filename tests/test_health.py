@@ -320,6 +320,11 @@ class TestCommand:
         assert (ran.code, ran.json()["checks"][0]["code"]) == (5, "gpu-count")
         assert cli("health", "--replay", path, "--baseline", tmp_path / "none.json").code == 1
 
+    def test_a_kernel_log_that_was_named_has_to_be_there(self, cli: Cli, tmp_path: Path) -> None:
+        ran = cli("health", "--no-engines", "--kernel-log", tmp_path / "none")
+        assert (ran.code, ran.out) == (2, "")
+        assert "none cannot be read." in ran.err
+
     def test_suppressions_are_found_where_they_are_kept(self, cli: Cli, tmp_path: Path) -> None:
         place = tmp_path / "config" / "selfhost" / "suppressions.toml"
         place.parent.mkdir(parents=True)

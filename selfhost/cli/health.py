@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,11 @@ def command(
             raise UsageError("--learn needs the node itself, not a recording.")
         if force and not learn:
             raise UsageError("--force goes with --learn.")
+        if kernel_log is not None and not os.access(kernel_log, os.R_OK):
+            raise UsageError(
+                f"The kernel log {kernel_log} cannot be read.",
+                hint="Leave --kernel-log out to read /dev/kmsg, or write it: dmesg > FILE.",
+            )
         known = _baseline(baseline, learning=learn)
         sources = _sources(engine_addresses(engines, engine_logs), no_engines, plan_file, kernel_log, timeout)
         sources = replace(sources, canary=canary)

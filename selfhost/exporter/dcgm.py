@@ -77,7 +77,8 @@ def _samples(
     for gpu, labels in named:
         value = read(gpu, path)
         if value is not None:
-            yield labels, value * scale
+            # 0.29 times 100 is 28.999999999999996: a whole per cent, megahertz or millijoule stays one.
+            yield labels, round(value * scale, 6)
 
 
 def _mig_samples(named: Iterable[tuple[GpuSnapshot, dict[str, str]]], name: str) -> Iterable[Sample]:
