@@ -27,7 +27,6 @@ METRICS = {
     "pcie_sent_bytes_per_second": 20,
     "pcie_received_bytes_per_second": 21,
 }
-_RATES = frozenset((20, 21))
 # Least time between two samples (nvml.h, nvmlGpmMetricsGet).
 SHORTEST_SECONDS = 0.1
 # Of nvmlGpmMetric_t: the return code and the value; the metric and its description are passed over.
@@ -63,6 +62,9 @@ def ratio(failed: int, percent: float) -> Reading[float]:
         if 0 <= percent <= 100
         else Missing(missing=f"NVML gave an impossible value ({percent} %)")
     )
+
+
+_READERS = tuple((field, rate if metric in (20, 21) else ratio) for field, metric in METRICS.items())
 
 
 class Gpm:
@@ -131,11 +133,10 @@ class Gpm:
         code = self._library.call("nvmlGpmMetricsGet", *self._compared)
         if code:
             return self._failed(code)
+        answers = METRIC.iter_unpack(self._answers)
         return {
-            field: rate(failed, value) if metric in _RATES else ratio(failed, value)
-            for (field, metric), (failed, value) in zip(
-                METRICS.items(), METRIC.iter_unpack(self._answers), strict=True
-            )
+            field: read(failed, value)
+            for (field, read), (failed, value) in zip(_READERS, answers, strict=True)
         }
 
     def _failed(self, code: int) -> Activity:
