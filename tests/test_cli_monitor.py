@@ -481,6 +481,12 @@ def exporter(builds: Path, tmp_path: Path) -> Iterator[str]:
     assert (served.returncode, out, err) == (0, "", "")
 
 
+def test_what_was_not_read_yet_is_not_counted(builds: Path, tmp_path: Path) -> None:
+    words = ("monitor", "--json", "--count", "2", "--interval", "0.1", "--no-engines")
+    ran = selfhost_(*words, **environment(builds, tmp_path, "slow"))
+    assert [json.loads(line)["answers"] for line in ran.stdout.splitlines()] == [True, True]
+
+
 def test_serving_and_reading_a_fleet(exporter: str, tmp_path: Path, cli: Cli) -> None:
     end = time.monotonic() + 20
     ready = False

@@ -485,6 +485,8 @@ def test_tokens_per_second() -> None:
     assert tokens_per_second(url, seen((0, 0, 0), (40, 100, 0), (50, 110, 0), (80, 140, 0))) == 1
     # Metrics that were not read anew are of the time they were read at.
     assert tokens_per_second(url, seen((0, 100, 0), (5, 200, 0), (10, 200, 5))) == 20
+    # Nothing was read for an hour and more; what came before it is no part of the last half minute.
+    assert tokens_per_second(url, seen((0, 100, 0), (5000, 200, 0), (5005, 300, 0))) == 20
     # Started anew.
     assert tokens_per_second(url, seen((0, 900, 0), (5, 10, 0), (10, 60, 0))) == 10
 

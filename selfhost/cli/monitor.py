@@ -199,15 +199,22 @@ def _histories(wanted: Wanted, plan: Plan | None, stack: ExitStack) -> Iterator[
 def _polled(sources: Sources, count: int, stack: ExitStack) -> Iterator[tuple[Observation, ...]]:
     """The history after each of `count` readings of a poller."""
     import queue
+    import time
 
     from selfhost.monitor import Poller
+    from selfhost.observation.reading import NOT_READ
 
     ready: queue.SimpleQueue[tuple[Observation, ...]] = queue.SimpleQueue()
     poller = Poller(sources, listeners=(lambda _, history: ready.put(history),))
     stack.callback(poller.stop)
     poller.start()
-    for _ in range(count):
-        yield ready.get()
+    # What is seen before NVML was read once says nothing of the node; a driver that hangs is told of in the end.
+    until = time.monotonic() + DEADLINE_SECONDS
+    while count:
+        history = ready.get()
+        if history[-1].node.nvml.fault != NOT_READ or time.monotonic() > until:
+            yield history
+            count -= 1
 
 
 def _recording(path: Path) -> tuple[Observation, ...]:

@@ -95,6 +95,10 @@ def tokens_per_second(url: str, history: tuple[Observation, ...]) -> float | Non
         seconds, tokens = newest[0] - at, newest[1] - engine.generation_tokens
         if tokens < 0:  # the engine was started anew in between
             break
+        if (
+            found is not None and seconds > 2 * RATE_SECONDS
+        ):  # beyond a gap: a machine slept, or nothing was read
+            break
         if seconds > 0:
             found = tokens / seconds
         if seconds >= RATE_SECONDS:
