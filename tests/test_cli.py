@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -251,3 +252,20 @@ def test_colours_can_be_refused(variable: dict[str, str]) -> None:
     os.close(main)
     assert done.returncode == 1
     assert shown.startswith(b"Error: ")
+
+
+def test_ctrl_c_while_the_command_line_loads_is_one_line(tmp_path: Path) -> None:
+    """A click that never finishes loading stands for a slow disk."""
+    (tmp_path / "click.py").write_text(
+        "print('loading', flush=True)\nimport time\ntime.sleep(30)\n", encoding="utf-8"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
+    words = [sys.executable, "-m", "selfhost", "version"]
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "Interrupted.\n")

@@ -410,3 +410,42 @@ def test_the_same_of_several_gpus_is_told_once(capsys: pytest.CaptureFixture[str
     assert "critical 4 · warn 2" in text
     show(Health(verdict="critical", checks=lost + hot, host="n"), code=5, verbose=True)
     assert capsys.readouterr().out.count("fell off the bus") == 4
+
+
+TROUBLE = Path(__file__).parents[1] / "examples" / "trouble.jsonl.gz"
+SILENCE = '[[suppress]]\ncode = "{code}"\nuntil = 2099-01-01\nreason = "known"\n'
+
+
+def test_a_suppressed_finding_is_still_told_in_a_line(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(SILENCE.format(code="gpu-lost"), encoding="utf-8")
+    ran = cli("health", "--replay", TROUBLE, "--suppressions", file)
+    assert "suppressed until 2099-01-01 (known)" in ran.out
+    assert "no check is called" not in ran.out
+    assert "CRITICAL  gpu 5" not in ran.out
+
+
+def test_a_suppression_of_no_check_is_told(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(SILENCE.format(code="gpu-losst"), encoding="utf-8")
+    ran = cli("health", "--replay", TROUBLE, "--suppressions", file)
+    assert "no check is called gpu-losst" in ran.out
+    assert "CRITICAL  gpu 5" in ran.out
+
+
+def test_every_check_says_something_on_every_node() -> None:
+    """So that a suppression's code can be held against what was said."""
+    well = {check.code for check in assess(seen(node(gpu())), Context(now=NOW)).checks}
+    nothing = {check.code for check in assess(seen(node()), Context(now=NOW)).checks}
+    assert well == nothing
+
+
+def test_where_nothing_could_be_checked_nothing_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    from selfhost.cli._health_output import show
+    from selfhost.health import Health
+
+    skipped = Check(code="x", level="skipped", message="no such thing", source="s")
+    show(Health(verdict="unknown", checks=(skipped,), host="n"), code=5, verbose=False)
+    text = capsys.readouterr().out
+    assert text.startswith("UNKNOWN   nothing could be checked")
+    assert "OK" not in text

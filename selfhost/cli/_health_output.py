@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import click
 
 from selfhost.cli._output import colours, folded, width
 from selfhost.health import LEVELS, Action, Check, Health, Level
+from selfhost.health.suppressions import is_suppressed
 
 # Actions as people are told them.
 WORDS: dict[Action, str] = {
@@ -37,8 +39,8 @@ def show(health: Health, *, code: int, verbose: bool) -> None:
         verbose: print every check, with its source.
     """
     faults = [check for check in health.checks if verbose or check.level in ("critical", "warn", "unknown")]
-    if not faults or (verbose and health.verdict == "ok"):
-        _paint("ok", f"{'OK':<{_INDENT}}{_well(health)}")
+    if health.verdict == "ok" or not faults:
+        _paint(health.verdict, f"{health.verdict.upper():<{_INDENT}}{_well(health)}")
     unknown = [check for check in faults if check.level == "unknown"]
     shown = [
         check for check in faults if verbose or check.level != "unknown" or check in unknown[:_MOST_UNKNOWN]
@@ -49,12 +51,19 @@ def show(health: Health, *, code: int, verbose: bool) -> None:
         click.echo(
             " " * _INDENT + f"and {len(unknown) - _MOST_UNKNOWN} more that are unknown (-v shows them)"
         )
+    if not verbose:
+        for check in health.checks:
+            if is_suppressed(check):
+                _show([replace(check, evidence="")], verbose=False)
     click.echo(_counts(health, code))
 
 
 def _well(health: Health) -> str:
+    if health.verdict != "ok":
+        return "nothing could be checked (-v says why)"
     done = sum(check.level == "ok" for check in health.checks)
-    return f"{health.host or 'this node'}: {done} checks, nothing wrong"
+    else_ = " else" if any(is_suppressed(check) for check in health.checks) else ""
+    return f"{health.host or 'this node'}: {done} checks, nothing{else_} wrong"
 
 
 def _gathered(checks: list[Check]) -> list[list[Check]]:

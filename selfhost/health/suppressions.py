@@ -31,6 +31,9 @@ class SuppressionError(SelfhostError):
     """A file of suppressions that cannot be read, or a row in it without a code, an end or a reason."""
 
 
+_SUPPRESSED = "suppressed until "
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
     """One row.
@@ -144,6 +147,31 @@ def expired(suppressions: tuple[Suppression, ...], *, now: float) -> list[Check]
     ]
 
 
+def unmatched(suppressions: tuple[Suppression, ...], checks: Iterable[Check]) -> list[Check]:
+    """A warning for rows whose code no check has: they silence nothing, whatever they were meant for."""
+    codes = {
+        check.code for check in checks
+    }  # every check says something on every node, if only that it is skipped
+    wrong = sorted({row.code for row in suppressions} - codes)
+    if not wrong:
+        return []
+    return [
+        Check(
+            code="suppressions",
+            level="warn",
+            message=f"no check is called {', '.join(wrong[:5])}: these suppressions silence nothing",
+            evidence="selfhost health -v names every check",
+            action="fix_configuration",
+            source="the file of suppressions",
+        )
+    ]
+
+
+def is_suppressed(check: Check) -> bool:
+    """Whether it is a finding that a suppression silenced."""
+    return check.level == "skipped" and check.message.startswith(_SUPPRESSED)
+
+
 def apply(
     suppressions: tuple[Suppression, ...], checks: Iterable[Check], node: NodeSnapshot, *, now: float
 ) -> list[Check]:
@@ -170,7 +198,7 @@ def _suppressed(check: Check, row: Suppression) -> Check:
         check,
         level="skipped",
         action="none",
-        message=f"suppressed until {row.until_text} ({row.reason}): {check.message}",
+        message=f"{_SUPPRESSED}{row.until_text} ({row.reason}): {check.message}",
         evidence=f"would be {check.level}; {check.evidence}" if check.evidence else f"would be {check.level}",
         wants_history=False,
     )

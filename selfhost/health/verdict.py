@@ -33,10 +33,11 @@ def assess(history: History, context: Context, suppressions: tuple[Suppression, 
     """
     found = [check for checker in checkers() for check in checker(history, context)]
     if suppressions:
-        from selfhost.health.suppressions import apply, expired
+        from selfhost.health.suppressions import apply, expired, unmatched
 
+        wrong = unmatched(suppressions, found)
         found = apply(suppressions, found, history[-1].node, now=context.now)
-        found += expired(suppressions, now=context.now)
+        found += expired(suppressions, now=context.now) + wrong
     checks = worst_first(found)
     return Health(verdict=verdict_of(checks), checks=checks, host=history[-1].node.host)
 
