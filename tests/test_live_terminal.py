@@ -141,7 +141,7 @@ def test_the_terminal_is_put_back_after_a_signal(
     with screen(tmp_path, 80, 24) as shell:
         begin(shell)
         os.kill(process_of(shell), number)
-        left(shell, tmp_path, 128 + number)
+        assert "q quit" not in left(shell, tmp_path, 128 + number)
 
 
 def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_back(recording: Path, tmp_path: Path) -> None:
