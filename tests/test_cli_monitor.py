@@ -31,7 +31,7 @@ from selfhost.health.types import Health
 from selfhost.live.seen import see
 from selfhost.monitor import Recorder, replay
 from selfhost.observation import EngineSnapshot, Missing, NodeSnapshot, NvmlState, Observation
-from selfhost.observation.node import SCHEMA, missing_node
+from selfhost.observation.node import SCHEMA
 from selfhost.plan import write_plan
 from tests import nodes, plans
 from tests.conftest import Cli
@@ -147,7 +147,9 @@ SILENT = EngineSnapshot(
         (observed(node=node(gpus=nodes.observation(0).node.gpus[:1]), engines=()), "1 GPU: it answers."),
         (
             Observation(
-                schema=SCHEMA, at=0.0, node=missing_node("h", Missing(missing="no library", code=12))
+                schema=SCHEMA,
+                at=0.0,
+                node=NodeSnapshot(host="h", nvml=NvmlState(fault=Missing(missing="no library", code=12))),
             ),
             "NVML cannot be used: no library (NVML 12).",
         ),

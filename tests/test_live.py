@@ -21,7 +21,7 @@ from selfhost.live.seen import see
 from selfhost.live.source import Replay
 from selfhost.live.state import HELP, PANELS, ViewState, press
 from selfhost.observation import GpuProcess, LatencySum, Missing, NodeSnapshot, NvmlState, Observation
-from selfhost.observation.node import SCHEMA, missing_node
+from selfhost.observation.node import SCHEMA
 from tests import nodes
 from tests.test_observation import values
 
@@ -389,7 +389,9 @@ def test_wide_signs_count_twice() -> None:
 
 def test_a_node_without_nvml_says_why() -> None:
     why = Missing(missing="libnvidia-ml.so.1 is not here", code=12)
-    history = (Observation(schema=SCHEMA, at=nodes.START, node=missing_node("bare", why)),)
+    history = (
+        Observation(schema=SCHEMA, at=nodes.START, node=NodeSnapshot(host="bare", nvml=NvmlState(fault=why))),
+    )
     text = drawn(history, ViewState(), 80, 24)
     assert "libnvidia-ml.so.1 is not here (NVML 12)" in text
     assert "NVML counts no GPU" in drawn((EMPTY,), ViewState(), 80, 24)

@@ -127,8 +127,3 @@ class Observation:
     node: NodeSnapshot
     engines: tuple[EngineSnapshot, ...] = ()
     engines_looked_for: bool = False
-
-
-def missing_node(host: str, why: Missing) -> NodeSnapshot:
-    """A node of which nothing is known but why."""
-    return NodeSnapshot(host=host, nvml=NvmlState(fault=why))
