@@ -171,6 +171,8 @@ def _option_of(field: Field[Any]) -> Callable[[F], F]:
     names = (flag, *SHORT.get(flag, ()), field.name)
     if kind in ("flag", "off_flag"):
         return click.option(*names, is_flag=True, default=False, help=help_text)
+    if kind == "many":
+        return click.option(*names, multiple=True, metavar=field.metadata["metavar"], help=help_text)
     default = None if field.default is MISSING else field.default
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
@@ -190,6 +192,8 @@ def _value_of(field: Field[Any], given: dict[str, Any]) -> dict[str, Any]:
     value = given.pop(field.name)
     if field.metadata["kind"] == "off_flag":
         return {field.name: not value}
+    if field.metadata["kind"] == "many":
+        return {field.name: tuple(value)}
     return {} if value is None else {field.name: value}
 
 
@@ -208,17 +212,31 @@ def options_of(
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def gather(**given: Any) -> Any:
-            values: dict[str, Any] = {}
-            for field in own:
-                values |= _value_of(field, given)
-            return function(**given, **{argument: kind(**values)})
+            return function(**given, **{argument: kind(**_values_of(own, given))})
 
         wrapped: Any = gather
-        for field in reversed(own):
+        for field in reversed([option for field in own for option in _options_in(field)]):
             wrapped = _option_of(field)(wrapped)
         return cast(F, wrapped)
 
     return decorate
+
+
+def _options_in(field: Field[Any]) -> tuple[Field[Any], ...]:
+    """The field itself, or those of the group that it holds."""
+    return (field,) if field.metadata else fields(cast(Any, field.default_factory))
+
+
+def _values_of(own: tuple[Field[Any], ...], given: dict[str, Any]) -> dict[str, Any]:
+    """Values for the fields, out of what was typed."""
+    values: dict[str, Any] = {}
+    for field in own:
+        if field.metadata:
+            values |= _value_of(field, given)
+        else:
+            group = cast(Any, field.default_factory)
+            values[field.name] = group(**_values_of(fields(group), given))
+    return values
 
 
 workload_options = options_of(Workload, "workload")

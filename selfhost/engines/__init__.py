@@ -92,6 +92,53 @@ class EnvVar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFile:
+    """A text file that the server reads at start: it travels as a ConfigMap, and holds no secret.
+
+    Args:
+        path: absolute path in the container.
+        text: what stands in it.
+        because: what it is for.
+    """
+
+    path: str
+    text: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """How the server is told the key that clients have to send; never by an argument, which everybody can read.
+
+    Args:
+        variable: environment variable that holds the key.
+        file_flag: flag that takes the path of a file with the key, where the engine has no variable.
+        source: where that is known from.
+    """
+
+    variable: str | None = None
+    file_flag: str | None = None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Paths that tell the state of the server, none of which needs a key.
+
+    Args:
+        ready: 200 once requests are served; start-up and readiness.
+        live: 200 while the process is worth keeping.
+        timeout_seconds: how long a busy server may take to answer.
+        because: why so long.
+    """
+
+    ready: str
+    live: str
+    timeout_seconds: int = 5
+    because: str = "a busy server answers late"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objection:
     """Why something cannot run, and what can."""
 
@@ -232,6 +279,21 @@ class Engine(Protocol):
 
     def metrics(self, version: EngineVersion) -> tuple[str, ...]:
         """Names of the metrics that the release emits and that operations rely on."""
+
+    def probes(self, version: EngineVersion) -> Probes:
+        """What is asked at start, for traffic and for life."""
+
+    def key(self, version: EngineVersion) -> Key | None:
+        """How the server takes its API key; None where it has none, so that something before it must check."""
+
+    def metrics_port(self, version: EngineVersion) -> int | None:
+        """Port of the metrics, None where it is the server's own."""
+
+    def files(self, serving: Serving) -> tuple[EngineFile, ...]:
+        """Files that the server reads at start."""
+
+    def shell(self, version: EngineVersion) -> str:
+        """Absolute path of a POSIX shell in the image."""
 
 
 def engine_names() -> tuple[str, ...]:

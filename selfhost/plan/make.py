@@ -167,6 +167,7 @@ def _weights(spec: ModelSpec, serving: Serving, stored: Derived, *, safetensors:
 
 
 def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Image | None) -> PlannedEngine:
+    probes = driver.probes(version)
     return PlannedEngine(
         name=driver.name,
         version=version.text,
@@ -175,10 +176,16 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
         args=driver.args(serving),
         env=driver.env(serving),
         port=serving.port,
-        health_path=driver.health_path,
+        health_path=probes.ready,
         metrics_path=driver.metrics_path,
         metrics=driver.metrics(version),
         home_path=HOME_PATH,
+        live_path=probes.live,
+        probe_timeout_seconds=probes.timeout_seconds,
+        metrics_port=driver.metrics_port(version),
+        key=driver.key(version),
+        files=driver.files(serving),
+        shell=driver.shell(version),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from selfhost.engines import Argument, EnvVar, Image, Vendor
+from selfhost.engines import Argument, EngineFile, EnvVar, Image, Key, Vendor
 from selfhost.licence import Verdict
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
@@ -58,7 +58,11 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedEngine:
-    """The engine and everything it is started with. Its arguments come from here alone."""
+    """The engine and everything it is started with. Its arguments come from here alone.
+
+    `live_path` is asked for life, `health_path` at start and for traffic. `metrics_port` is null where the metrics are
+    on the server's own port, `key` where the engine cannot check an API key. `files` are mounted beside the image's.
+    """
 
     name: str
     version: str
@@ -71,6 +75,12 @@ class PlannedEngine:
     metrics_path: str
     metrics: tuple[str, ...]
     home_path: str
+    live_path: str | None = field(default=None, metadata={"later": True})
+    probe_timeout_seconds: int = field(default=5, metadata={"later": True})
+    metrics_port: int | None = field(default=None, metadata={"later": True})
+    key: Key | None = field(default=None, metadata={"later": True})
+    files: tuple[EngineFile, ...] = field(default=(), metadata={"later": True})
+    shell: str = field(default="/bin/sh", metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from selfhost.engines import Argument, EngineVersion, EnvVar, Flag, Image, Objection, Serving, Vendor
+from selfhost.engines import (
+    Argument,
+    EngineFile,
+    EngineVersion,
+    EnvVar,
+    Flag,
+    Image,
+    Key,
+    Objection,
+    Probes,
+    Serving,
+    Vendor,
+)
 from selfhost.engines.vllm.refusals import (
     feature_objection,
     gpu_objection,
@@ -62,6 +74,26 @@ class Vllm:
         and huggingface_hub 1.5, read 2026-11-26. The images have Python 3.12.
         """
         return version.at_least(0, 24)
+
+    def probes(self, version: EngineVersion) -> Probes:
+        """/health answers 200 until the engine is dead, needs no key and costs nothing."""
+        return Probes(ready=self.health_path, live=self.health_path)
+
+    def key(self, version: EngineVersion) -> Key | None:
+        """entrypoints/openai/api_server.py reads VLLM_API_KEY where --api-key is absent."""
+        return Key(variable="VLLM_API_KEY", source="vllm 0.32 envs.py")
+
+    def metrics_port(self, version: EngineVersion) -> int | None:
+        """The server's own."""
+        return None
+
+    def files(self, serving: Serving) -> tuple[EngineFile, ...]:
+        """Everything is an argument."""
+        return ()
+
+    def shell(self, version: EngineVersion) -> str:
+        """The images are Ubuntu."""
+        return "/bin/sh"
 
     def metrics(self, version: EngineVersion) -> tuple[str, ...]:
         """Names of v1/metrics/loggers.py, counters with the `_total` that prometheus_client adds."""

@@ -1,24 +1,31 @@
-"""What a cluster decides and a plan cannot know: namespace, storage, who may connect."""
+"""What a cluster decides and a plan cannot know: namespace, storage, who may connect.
+
+A field is an option of `selfhost render`; a field that holds another dataclass is a group of options, in a module here.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from selfhost.engines import parse_image
 from selfhost.errors import UsageError
+from selfhost.manifests.options.access import AccessOptions
+from selfhost.manifests.options.fields import option as _option
+from selfhost.manifests.options.gpus import GpuOptions
+from selfhost.manifests.options.network import NetworkOptions
+from selfhost.manifests.options.nodes import NodeOptions
+from selfhost.manifests.options.proxy import ProxyOptions
+from selfhost.manifests.options.scaling import ScalingOptions
+from selfhost.manifests.options.weights import WeightOptions
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _URL = re.compile(r"https?://[-A-Za-z0-9._~:/\[\]]{1,300}")
-
-
-def _option(flag: str, help_text: str, kind: str, *, metavar: str = "NAME") -> dict[str, Any]:
-    return {"flag": flag, "help": help_text, "kind": kind, "metavar": metavar}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +166,14 @@ class RenderOptions:
             metavar="CIDR",
         ),
     )
+
+    weights: WeightOptions = field(default_factory=WeightOptions)
+    gpus: GpuOptions = field(default_factory=GpuOptions)
+    nodes: NodeOptions = field(default_factory=NodeOptions)
+    access: AccessOptions = field(default_factory=AccessOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    scaling: ScalingOptions = field(default_factory=ScalingOptions)
+    proxy: ProxyOptions = field(default_factory=ProxyOptions)
 
     def __post_init__(self) -> None:
         for image in (self.image, self.pull_image, self.monitor_image):

@@ -1,0 +1,18 @@
+"""How a field of the options describes the option of the command line that is made from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def option(flag: str, help_text: str, kind: str, *, metavar: str = "NAME") -> dict[str, Any]:
+    """Metadata of a field.
+
+    Args:
+        flag: the option's long name.
+        help_text: one sentence.
+        kind: `str`, `many` (a tuple of text, the option may be repeated), `int`, `size`, `flag`, `off_flag` or a choice
+            that cli/_options.py knows.
+        metavar: what stands for the value in the help.
+    """
+    return {"flag": flag, "help": help_text, "kind": kind, "metavar": metavar}

@@ -1,0 +1,212 @@
+"""A pod as every target prints it: templates/kubernetes/_pod.j2 sees one of these as `pod`.
+
+A Deployment's server, the leader and the workers of a LeaderWorkerSet, prefill and decode differ in what stands in it,
+not in how it is printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from selfhost.plan import Clocks
+
+Medium = Literal["Memory", ""]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """A value as it stands in the manifest, and its reason for the comment beside it."""
+
+    value: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A whole number as it stands in the manifest, and its reason for the comment beside it."""
+
+    value: int
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A label or an annotation."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretKey:
+    """One key of a Secret of the namespace."""
+
+    name: str
+    key: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """An environment variable: a value escaped for Kubernetes' own expansion, a Secret's key or a field of the pod."""
+
+    name: str
+    because: str
+    value: str | None = None
+    secret: SecretKey | None = None
+    pod_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmptyDir:
+    """A volume that lives as long as its pod."""
+
+    size: Noted
+    memory: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nfs:
+    """An exported directory of a file server."""
+
+    server: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileItem:
+    """A key of a Secret or a ConfigMap, and the file it becomes."""
+
+    key: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A volume of a pod; exactly one of the kinds is set."""
+
+    name: str
+    because: str = ""
+    claim: str | None = None
+    empty: EmptyDir | None = None
+    image: Noted | None = None
+    host_path: str | None = None
+    nfs: Nfs | None = None
+    config_map: str | None = None
+    secret: str | None = None
+    items: tuple[FileItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Where a container sees a volume."""
+
+    name: str
+    path: str
+    read_only: bool = False
+    sub_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A port that a container listens on."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What the kubelet asks. Without `startup` (workers, which serve nothing) a container has no probes."""
+
+    ready_path: str
+    live_path: str
+    port: str
+    period_seconds: Number
+    startup_failures: Number
+    timeout_seconds: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """An accelerator as a container asks for it from a device plugin."""
+
+    name: str
+    count: Noted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container of a pod, or one that runs before."""
+
+    name: str
+    image: Noted
+    command: tuple[str, ...]
+    args: tuple[Noted, ...]
+    env: tuple[Variable, ...] = ()
+    ports: tuple[Port, ...] = ()
+    cpu_request: Noted
+    cpu_limit: Noted
+    memory_request: Noted
+    memory_limit: Noted
+    ephemeral: Noted | None = None
+    devices: tuple[Resource, ...] = ()
+    claims: tuple[str, ...] = ()
+    probes: Probed | None = None
+    pre_stop: Number | None = None
+    user_id: int
+    read_only_root: bool
+    root_because: str
+    mounts: tuple[Mount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRule:
+    """A label that a node has to have, and why."""
+
+    key: str
+    values: tuple[str, ...]
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim on devices (DRA) that is made for each pod from a ResourceClaimTemplate."""
+
+    name: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exception_:
+    """What a pod does beyond Pod Security `restricted`, said aloud."""
+
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """Everything of a pod."""
+
+    labels: tuple[Pair, ...]
+    selector: tuple[Pair, ...]
+    annotations: tuple[Pair, ...]
+    service_account: str
+    grace: Number
+    nodes: tuple[NodeRule, ...]
+    spread: bool
+    taints: tuple[str, ...]
+    priority_class: str | None = None
+    runtime_class: str | None = None
+    pull_secrets: tuple[str, ...] = ()
+    user_id: int
+    groups: tuple[int, ...]
+    groups_because: str
+    resource_claims: tuple[Claim, ...] = ()
+    init: tuple[Container, ...]
+    containers: tuple[Container, ...]
+    volumes: tuple[Volume, ...]
+
+
+__all__ = ["Clocks"]
