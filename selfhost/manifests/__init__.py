@@ -47,7 +47,8 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     asked = options or RenderOptions()
     if asked.image is not None:  # the plan that travels with the objects names what they run
         plan = replace(plan, engine=replace(plan.engine, image=parse_image(asked.image)))
-    translate = cast(Callable[..., Any], import_module(f"selfhost.manifests.{target}").view)
+    module = import_module(f"selfhost.manifests.{target.replace('-', '_')}")
+    translate = cast(Callable[..., Any], module.view)
     shown = translate(plan, asked)
     folder = asset_dir("templates") / target
     names = sorted(path.name for path in folder.glob(f"[!_]*{_SUFFIX}"))
