@@ -9,11 +9,13 @@ SELFHOST_VLLM_PYTHON ?= $(VLLM_VENV)/bin/python
 CHECKOV_VERSION := 3.3.30
 CHECKOV_VENV ?= $(CACHE)/checkov-$(CHECKOV_VERSION)
 CHECKOV ?= $(CHECKOV_VENV)/bin/checkov
+HELM_VERSION := 4.3.1
+HELM_DIR := $(CACHE)/helm-$(HELM_VERSION)
 PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -38,7 +40,12 @@ run: $(VENV)/.run ## size, plan and render a bundled model into ./out, offline
 	@PATH="$(abspath $(BIN)):$$PATH" MODEL="$(MODEL)" scripts/demo.sh
 
 test: $(VENV)/.dev ## unit, contract and property tests
+	@test -n "$(HELM)" || $(BIN)/python scripts/get_helm.py $(HELM_DIR) || echo "No Helm here: its tests are skipped."
 	$(BIN)/python -m pytest
+
+helm: $(VENV)/.made ## the pinned Helm and kubectl, for tests and benches, into the cache
+	@$(BIN)/python scripts/get_helm.py $(HELM_DIR)
+	@echo $(HELM_DIR)/helm
 
 lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs
 	$(BIN)/ruff format --check .
