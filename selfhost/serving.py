@@ -13,6 +13,7 @@ from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
+    from selfhost.memory import MemoryBudget
     from selfhost.model.spec import ModelSpec
 
 HOME_PATH = "/home/selfhost"
@@ -29,6 +30,7 @@ def serving_for(
     *,
     load_seconds: int = 0,
     drain_seconds: int = 0,
+    memory: MemoryBudget | None = None,
 ) -> Serving:
     """What the engine is asked to start.
 
@@ -40,6 +42,7 @@ def serving_for(
         workload: the load.
         load_seconds: the load-time budget; objections do not depend on it.
         drain_seconds: how long running requests may take after SIGTERM; objections do not depend on it.
+        memory: what the fullest GPU holds, None where it is not sized; objections do not depend on it.
 
     Raises:
         UnsupportedError: GPUs of a vendor that is not planned for.
@@ -60,6 +63,9 @@ def serving_for(
         compute_capability=gpu.compute_capability if gpu else None,
         mig=gpu is not None and gpu.mig_profile is not None,
         drafts=bool(spec.draft),
+        architecture=spec.architecture,
+        gfx=gpu.gfx if gpu else None,
+        memory=memory,
         split=split,
         workload=workload,
         port=get_engine(engine.engine).port,

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from selfhost.errors import UsageError
 from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.memory import MemoryBudget
 
 Vendor = Literal["NVIDIA", "AMD"]
 _VERSION = re.compile(
@@ -139,6 +142,29 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """Whose rules of allocation size the engine; selfhost knows those of vLLM.
+
+    Args:
+        release: the release of vLLM whose rules are used.
+        because: the sentence that says so, None for vLLM itself.
+        certainty_ratio: share of a GPU's memory by which the certainty is wider than vLLM's own.
+    """
+
+    release: tuple[int, int, int]
+    because: str | None = None
+    certainty_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuda:
+    """Major release of CUDA that an image brings, which decides the oldest driver it runs on."""
+
+    major: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objection:
     """Why something cannot run, and what can."""
 
@@ -163,6 +189,9 @@ class Serving:
         compute_capability: as (9, 0); None off NVIDIA or without a GPU.
         mig: the GPUs are MIG instances.
         drafts: the model has MTP layers of its own, as far as selfhost knows.
+        architecture: class of the model as its config names it; empty where it is not known.
+        gfx: an AMD GPU's instruction set (`gfx942`), None for others.
+        memory: the bill the plan rests on; None while nothing is sized yet, as when objections are asked for.
         split: how the model is divided.
         workload: the load; None in a field leaves the engine's own default.
         port: TCP port to listen on.
@@ -184,6 +213,9 @@ class Serving:
     compute_capability: tuple[int, int] | None = None
     mig: bool = False
     drafts: bool = True
+    architecture: str = ""
+    gfx: str | None = None
+    memory: MemoryBudget | None = None
     split: Split
     workload: Workload
     port: int
@@ -246,6 +278,10 @@ class Engine(Protocol):
         """Path of the Prometheus metrics."""
 
     @property
+    def processes(self) -> tuple[str, ...]:
+        """Processes of one replica beside its GPU workers, each busy on a core of its own."""
+
+    @property
     def flags(self) -> tuple[Flag, ...]:
         """Every flag that `args` can emit, for any release."""
 
@@ -276,6 +312,18 @@ class Engine(Protocol):
 
     def host_memory_bytes(self, serving: Serving) -> tuple[int, str]:
         """Main memory the processes need beside shared memory, and why."""
+
+    def shared_memory_bytes(self, serving: Serving) -> tuple[int, str]:
+        """Shared memory (/dev/shm) the processes need, and what for."""
+
+    def sizing(self, version: EngineVersion) -> Sizing:
+        """Whose rules of allocation stand in for the release's own."""
+
+    def cuda(self, version: EngineVersion) -> Cuda | None:
+        """What the release's image for NVIDIA GPUs brings, None where that is not known."""
+
+    def notes(self, serving: Serving) -> tuple[str, ...]:
+        """What has to be said aloud wherever this is planned or rendered, a sentence each; mostly nothing."""
 
     def metrics(self, version: EngineVersion) -> tuple[str, ...]:
         """Names of the metrics that the release emits and that operations rely on."""

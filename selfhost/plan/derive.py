@@ -84,19 +84,15 @@ def clocks(stored_bytes: int, *, drains: bool, drain_seconds: int = DRAIN_SECOND
 def pod(engine: Engine, serving: Serving) -> Pod:
     """What one replica asks of its node besides GPUs."""
     gpus = serving.split.gpus
-    # One core for the API server, one for the engine core, one a worker (vLLM's V1 process layout), as hyperthreads.
-    cpu = 2 * (2 + gpus)
-    shared = GIB if gpus == 1 else 2 * GIB * gpus
+    # A core each, as hyperthreads, for the processes of the engine and its GPU workers.
+    cpu = 2 * (len(engine.processes) + gpus)
+    shared, shared_because = engine.shared_memory_bytes(serving)
     host, host_because = engine.host_memory_bytes(serving)
     home, tmp = 10 * GIB, 4 * GIB
-    shared_because = (
-        "vLLM's message queues, multi-modal inputs"
-        if gpus == 1
-        else f"NCCL and vLLM's message queues between {gpus} workers, 2 GiB each (llm-d: 20 GiB for 8)"
-    )
     return Pod(
         cpu_request=Derived(
-            value=cpu, because=f"2 hyperthreads each for server, engine core and {gpus} GPU workers"
+            value=cpu,
+            because=f"2 hyperthreads each for {', '.join(engine.processes)} and {gpus} GPU workers",
         ),
         cpu_limit=Derived(
             value=2 * cpu, because="twice the request: compiling and tokenizing come in bursts"

@@ -91,6 +91,7 @@ def make_plan(
         resolved,
         load_seconds=clocks.load_seconds.value,
         drain_seconds=clocks.drain_seconds.value,
+        memory=budget,
     )
     objection = driver.object_to(serving)
     if objection is not None:
@@ -110,7 +111,7 @@ def make_plan(
         memory=budget,
         alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
-        provenance=_provenance(gpu, created),
+        provenance=_provenance(gpu, created, driver.sizing(engine).because),
         licence=licence,
     )
     check(plan)
@@ -186,6 +187,7 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
         key=driver.key(version),
         files=driver.files(serving),
         shell=driver.shell(version),
+        notes=driver.notes(serving),
     )
 
 
@@ -220,13 +222,14 @@ def _alternatives(fitting: tuple[Placement, ...], chosen: tuple[str, Split]) -> 
     return others[:_SHOWN]
 
 
-def _provenance(gpu: Gpu, created: str) -> Provenance:
+def _provenance(gpu: Gpu, created: str, sizing: str | None) -> Provenance:
     return Provenance(
         selfhost_version=__version__,
         created=created,
         gpu_source=gpu.source,
         gpu_checked=gpu.checked,
         ranking=RANKING,
+        sizing=sizing,
     )
 
 

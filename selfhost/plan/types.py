@@ -62,6 +62,7 @@ class PlannedEngine:
 
     `live_path` is asked for life, `health_path` at start and for traffic. `metrics_port` is null where the metrics are
     on the server's own port, `key` where the engine cannot check an API key. `files` are mounted beside the image's.
+    `notes` are said aloud wherever the plan is shown or rendered.
     """
 
     name: str
@@ -81,6 +82,7 @@ class PlannedEngine:
     key: Key | None = field(default=None, metadata={"later": True})
     files: tuple[EngineFile, ...] = field(default=(), metadata={"later": True})
     shell: str = field(default="/bin/sh", metadata={"later": True})
+    notes: tuple[str, ...] = field(default=(), metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +141,17 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What made the plan, and from what. `created` is a UTC time in ISO 8601."""
+    """What made the plan, and from what. `created` is a UTC time in ISO 8601.
+
+    `sizing` says whose rules of allocation stand in for the engine's; null where they are its own.
+    """
 
     selfhost_version: str
     created: str
     gpu_source: str
     gpu_checked: str
     ranking: str
+    sizing: str | None = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

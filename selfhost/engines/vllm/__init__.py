@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from selfhost.engines import (
     Argument,
+    Cuda,
     EngineFile,
     EngineVersion,
     EnvVar,
@@ -19,6 +20,7 @@ from selfhost.engines import (
     Objection,
     Probes,
     Serving,
+    Sizing,
     Vendor,
 )
 from selfhost.engines.vllm.refusals import (
@@ -43,6 +45,7 @@ class Vllm:
     port: int = 8000
     health_path: str = "/health"
     metrics_path: str = "/metrics"
+    processes: tuple[str, ...] = ("server", "engine core")
     flags: tuple[Flag, ...] = FLAGS
 
     def image(self, version: EngineVersion, vendor: Vendor) -> Image:
@@ -108,6 +111,26 @@ class Vllm:
         if swap:
             because += ", 4 GiB of pinned swap space for each (removed in 0.11)"
         return total, because
+
+    def shared_memory_bytes(self, serving: Serving) -> tuple[int, str]:
+        """llm-d's charts give 20 GiB to 8 GPUs (read 2026-11-21)."""
+        gpus = serving.split.gpus
+        if gpus == 1:
+            return GIB, "vLLM's message queues, multi-modal inputs"
+        because = f"NCCL and vLLM's message queues between {gpus} workers, 2 GiB each (llm-d: 20 GiB for 8)"
+        return 2 * GIB * gpus, because
+
+    def sizing(self, version: EngineVersion) -> Sizing:
+        """Its own."""
+        return Sizing(release=version.number)
+
+    def cuda(self, version: EngineVersion) -> Cuda | None:
+        """Images of 0.20 and later are built with CUDA 13."""
+        return Cuda(major=13, source="vllm#39878") if version.at_least(0, 20) else None
+
+    def notes(self, serving: Serving) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
 
     def args(self, serving: Serving) -> tuple[Argument, ...]:
         """The argument vector of `vllm serve`."""
