@@ -207,7 +207,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A volume; `kind` is its source's key, such as `emptyDir`, `none` where it has none, `claim-template` for a StatefulSet's."""
+    """A volume; `kind` is its source's key, such as `emptyDir`; `none` without one, `claim-template` of a StatefulSet."""
 
     name: str
     kind: str
@@ -262,7 +262,7 @@ class Container:
 
     @property
     def gpus(self) -> int | None:
-        """Whole accelerators of the limits (or requests); 0 where none is named, None where it cannot be known (claims)."""
+        """Accelerators of the limits (or requests); 0 where none is named, None where it cannot be known (claims)."""
         if self.claims:
             return None
         numbers = [each.limit if each.limit is not None else each.request for each in self.accelerators]

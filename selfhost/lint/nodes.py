@@ -1,7 +1,7 @@
 """What a YAML document becomes: plain mappings, lists and scalars that remember where each stood.
 
-A rule reads `document.map("spec").seq("containers")` without asking first whether they are there: what is missing or of another
-kind is empty, so a rule is total over whatever people write.
+A rule reads `document.map("spec").seq("containers")` without asking first whether they are there: what is missing or of
+another kind is empty, so a rule is total over whatever people write.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias, Union
 
-Value: TypeAlias = Union[str, int, float, bool, None, "Map", "Seq"]
+Value: TypeAlias = Union[str, int, float, bool, "Map", "Seq", None]
 
 
 class Span(NamedTuple):
@@ -52,7 +52,7 @@ def number_of(value: Value) -> int | None:
 
 
 class Map(dict[str, Value]):
-    """A mapping. `keys_at` and `values_at` say where each key and value stand; a value of an alias stands at its anchor."""
+    """A mapping. `keys_at` and `values_at` say where each key and value stand; an aliased value stands at its anchor."""
 
     __slots__ = ("flow", "keys_at", "span", "values_at")
 

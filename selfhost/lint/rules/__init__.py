@@ -1,4 +1,4 @@
-"""What is looked for. A module in this folder that holds `RULES` is a family of rules; nothing else has to be registered."""
+"""What is looked for. A module here that holds `RULES` is a family of rules; nothing else has to be registered."""
 
 from __future__ import annotations
 
