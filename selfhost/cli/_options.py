@@ -96,6 +96,10 @@ TYPES: dict[str, click.ParamType[Any] | None] = {
     "str": click.STRING,
     "kv_dtype": click.STRING,  # Workload knows which there are
     "access_mode": click.Choice(["ReadWriteOnce", "ReadWriteMany"]),
+    "autoscale": click.Choice(["keda", "hpa"]),
+    "expose": click.Choice(["none", "ingress", "gateway"]),
+    "spread": click.Choice(["node", "zone"]),
+    "pod_security": click.Choice(["restricted", "baseline", "privileged"]),
 }
 
 
