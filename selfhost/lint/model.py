@@ -207,7 +207,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A volume; `kind` is its source's key, such as `emptyDir`; `none` without one, `claim-template` of a StatefulSet."""
+    """A volume; `kind` is its source's key, such as `emptyDir`, or `none`, or `claim-template` of a StatefulSet."""
 
     name: str
     kind: str

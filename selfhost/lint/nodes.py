@@ -52,7 +52,7 @@ def number_of(value: Value) -> int | None:
 
 
 class Map(dict[str, Value]):
-    """A mapping. `keys_at` and `values_at` say where each key and value stand; an aliased value stands at its anchor."""
+    """A mapping. `keys_at` and `values_at` say where each key and value stand (an alias: its anchor)."""
 
     __slots__ = ("flow", "keys_at", "span", "values_at")
 

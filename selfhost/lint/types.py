@@ -1,8 +1,8 @@
 """What a rule is, what it finds, and how to write one. What rules look at stands in `selfhost/lint/model.py`.
 
-A module in `selfhost/lint/rules/` whose name does not start with an underscore holds `RULES`, a tuple of `Rule`. Nothing
-else has to be registered: the command line, docs/lint.md and the tests find it. A check is a function from the whole lot
-to what it found:
+A module in `selfhost/lint/rules/` whose name does not start with an underscore holds `RULES`, a tuple of `Rule`.
+Nothing else has to be registered: the command line, docs/lint.md and the tests find it. A check is a function from the
+whole lot to what it found:
 
     def _on_loopback(lot: Lot) -> Iterator[Found]:
         for pod, container, engine in lot.engines():
@@ -25,13 +25,13 @@ to what it found:
         ),
     )
 
-A rule is quiet where it cannot know: `engine.complete` is False when part of the command could not be read, a value that
-refers to something outside the file is None, a pod of an operator (`pod.managed`) may get what its text does not show. Only
-`lot.engines()` sees engines; routers, sidecars and operators are plain containers.
+A rule is quiet where it cannot know: `engine.complete` is False when part of the command could not be read, a value
+that refers to something outside the file is None, a pod of an operator (`pod.managed`) may get what its text does not
+show. Only `lot.engines()` sees engines; routers, sidecars and operators are plain containers.
 
 Codes: SH001-SH019 and SH030-SH099 shapes of Kubernetes, SH020-SH029 metrics, SH100-SH199 engine flags and environment,
-SH200-SH249 sizes. A code never changes its meaning. `tests/lint/cases/` has `<code>_wrong.yaml` and `<code>_right.yaml` for
-each rule.
+SH200-SH249 sizes. A code never changes its meaning. `tests/lint/cases/` has `<code>_wrong.yaml` and `<code>_right.yaml`
+for each rule.
 """
 
 from __future__ import annotations
