@@ -182,7 +182,9 @@ def budget(
         UnsupportedError: the split or the combination is impossible.
         UsageError: an unknown `--quant`, or a version older than is known.
     """
-    vendor, capability = (gpu.vendor, gpu.compute_capability) if gpu else ("NVIDIA", (9, 0))
+    # Of Intel's devices and of CPUs no start-up is known: CUDA's rules stand in, with a wider certainty.
+    vendor = "AMD" if gpu is not None and gpu.vendor == "AMD" else "NVIDIA"
+    capability = gpu.compute_capability if gpu else (9, 0)
     prepared = prepare(spec, workload, split, vendor, capability, version[:2])
     return _Sizing(prepared, workload, split, gpu, version).budget()
 

@@ -5,10 +5,9 @@ Apart from selfhost/plan so that sizing one model does not load the types of a p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from selfhost.engines import EngineVersion, Serving, Vendor, get_engine
-from selfhost.errors import UnsupportedError
+from selfhost.engines import EngineVersion, Serving, get_engine
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
@@ -43,9 +42,6 @@ def serving_for(
         load_seconds: the load-time budget; objections do not depend on it.
         drain_seconds: how long running requests may take after SIGTERM; objections do not depend on it.
         memory: what the fullest GPU holds, None where it is not sized; objections do not depend on it.
-
-    Raises:
-        UnsupportedError: GPUs of a vendor that is not planned for.
     """
     hub = spec.origin in ("hub", "catalogue")
     # vLLM reads a GGUF model from the file itself (0.23 transformers_utils/gguf_utils.py check_gguf_file).
@@ -59,8 +55,9 @@ def serving_for(
         checkpoint_quantization=spec.quantization,
         gguf=spec.origin == "gguf",
         max_context_tokens=spec.facts.max_context_tokens,
-        vendor=_vendor(gpu) if gpu else "NVIDIA",
+        platform=gpu.platform if gpu else "cuda",
         compute_capability=gpu.compute_capability if gpu else None,
+        device_bytes=gpu.memory_bytes if gpu else None,
         mig=gpu is not None and gpu.mig_profile is not None,
         drafts=bool(spec.draft),
         architecture=spec.architecture,
@@ -74,12 +71,6 @@ def serving_for(
         home_dir=HOME_PATH,
         hub_cache_dir=CACHE_PATH,
     )
-
-
-def _vendor(gpu: Gpu) -> Vendor:
-    if gpu.vendor not in ("NVIDIA", "AMD"):
-        raise UnsupportedError(f"{gpu.name}: GPUs of {gpu.vendor} are not planned for.")
-    return cast(Vendor, gpu.vendor)
 
 
 def _file_name(model_id: str) -> str:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from selfhost.catalog import gpus as catalogue
-from selfhost.catalog.gpus import find_gpu, gpu_ids, gpus, mig_instance, with_memory
+from selfhost.catalog.gpus import find_gpu, gpu_ids, gpus, mig_instance, searched, with_memory
 from selfhost.errors import UnknownGpuError
 from selfhost.units import GIB, MIB
 
@@ -16,7 +16,8 @@ def test_enough_of_every_kind() -> None:
     all_gpus = gpus()
     assert len(all_gpus) >= 50
     assert {gpu.kind for gpu in all_gpus} == {"datacenter", "workstation", "consumer"}
-    assert {gpu.vendor for gpu in all_gpus} == {"NVIDIA", "AMD"}
+    assert {gpu.vendor for gpu in all_gpus} == {"NVIDIA", "AMD", "Intel"}
+    assert {gpu.vendor for gpu in searched()} == {"NVIDIA", "AMD"}
     assert [gpu.id for gpu in all_gpus] == sorted(gpu.id for gpu in all_gpus)
 
 
@@ -25,14 +26,15 @@ def test_facts_are_plausible(gpu: catalogue.Gpu) -> None:
     assert 0.93 * gpu.reported_bytes < gpu.usable_bytes <= gpu.reported_bytes
     assert 8 * GIB <= gpu.reported_bytes + 5 * MIB < 300 * GIB
     assert 100e9 < gpu.bandwidth_bytes_per_second < 10e12
-    assert (gpu.compute_capability is None) != (gpu.gfx is None)
+    assert (gpu.compute_capability is not None) == (gpu.platform == "cuda")
+    assert (gpu.gfx is not None) == (gpu.platform == "rocm")
     assert gpu.source.startswith("https://")
     assert gpu.checked.startswith("20")
     assert gpu.confidence in ("high", "medium", "low")
-    assert gpu.usable_evidence.split()[0] in ("log", "seen", "twin", "rule")
+    assert gpu.usable_evidence.split()[0] in ("log", "seen", "twin", "rule", "nominal")
     assert (gpu.link_bytes_per_second > 0) <= (gpu.link is not None)
     for slower, faster in ((gpu.bf16_flops, gpu.fp8_flops), (gpu.fp8_flops, gpu.fp4_flops)):
-        assert slower is None or faster is None or slower < faster
+        assert slower is None or faster is None or slower <= faster
     for profile in gpu.mig:
         assert profile.memory_bytes * profile.count <= gpu.reported_bytes
 
@@ -41,7 +43,8 @@ def test_facts_are_plausible(gpu: catalogue.Gpu) -> None:
 def test_found_by_every_name(gpu: catalogue.Gpu) -> None:
     label = gpu.node_label[1]
     dashed = (alias.replace(" ", "-") for alias in gpu.aliases)
-    for name in (gpu.id, gpu.id.upper(), *gpu.aliases, *dashed, label):
+    labels = (label,) if gpu.label is None else ()  # a label of the whole kind names no product
+    for name in (gpu.id, gpu.id.upper(), *gpu.aliases, *dashed, *labels):
         assert find_gpu(name) == gpu
     for profile in gpu.mig:
         forms = (f"{gpu.id}:{profile.name}", f"{label}-MIG-{profile.name}", f"{gpu.id}-mig-{profile.name}")

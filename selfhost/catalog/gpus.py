@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from selfhost.catalog.accelerators import Platform, accelerator, platform_of
 from selfhost.errors import UnknownGpuError
 from selfhost.units import MIB, gib
 
@@ -24,6 +25,8 @@ _NOISE = frozenset(
     ("nvidia", "amd", "tesla", "geforce", "instinct", "radeon", "generation", "edition", "gpu", "oam",
      "hbm2", "hbm2e", "hbm3", "hbm3e", "blackwell", "shared", "ac")
 )  # fmt: skip
+# Main memory instead of a GPU, and what Kubernetes calls the machine (label kubernetes.io/arch).
+CPUS = {"cpu": "amd64", "cpu-arm64": "arm64"}
 _SAME = {"sxm2": "sxm", "sxm4": "sxm", "sxm5": "sxm", "sxm6": "sxm", "maxq": "max-q"}
 
 
@@ -43,12 +46,14 @@ class Gpu:
     `usable_bytes` is what torch.cuda.mem_get_info gives as total, of which vLLM takes its utilization share;
     `reported_bytes` what nvidia-smi or amd-smi prints. `usable_evidence` says how the former is known: in a
     start-up log, seen in out-of-memory reports, twin of another board, rule, mig or override. Flops are dense;
-    None where the GPU has no such unit. `link_bytes_per_second` counts both directions, as vendors do.
+    None where the GPU has no such unit. `link_bytes_per_second` counts both directions, as vendors do. `label` is a
+    node label beside those that `node_label` makes from the name, `device` what a claim (DRA) calls the product.
     """
 
     id: str
     name: str
     vendor: str
+    platform: Platform
     architecture: str
     kind: str
     form_factor: str
@@ -72,6 +77,8 @@ class Gpu:
     mig_profile: str | None
     aliases: tuple[str, ...]
     resource: str
+    label: tuple[str, str] | None
+    device: str | None
     source: str
     checked: str
     confidence: str
@@ -89,6 +96,8 @@ class Gpu:
         Of a MIG instance: those of the strategy `mixed`, under which its resource has the profile's name too
         (NVIDIA k8s-device-plugin, internal/lm/mig-strategy.go).
         """
+        if self.label is not None:
+            return self.label
         if self.vendor == "AMD":
             return "amd.com/gpu.product-name", self.aliases[-1].replace(" ", "_")
         product = self.aliases[0].replace(" ", "-")
@@ -125,16 +134,18 @@ def _load(gpu_id: str) -> Gpu:
     table = tomllib.loads(_index()[gpu_id][0])
     capability = str(table["compute_capability"])
     major, _, minor = capability.partition(".")
-    cuda = table["vendor"] == "NVIDIA"
+    platform = platform_of(table["vendor"], table.get("platform"))
+    label = table.get("label")
     return Gpu(
         id=gpu_id,
         name=table["name"],
         vendor=table["vendor"],
+        platform=platform,
         architecture=table["architecture"],
         kind=table["kind"],
         form_factor=table["form_factor"],
-        compute_capability=(int(major), int(minor)) if cuda else None,
-        gfx=None if cuda else capability,
+        compute_capability=(int(major), int(minor)) if platform == "cuda" else None,
+        gfx=capability if platform == "rocm" else None,
         multiprocessors=table["multiprocessors"],
         reported_bytes=table["reported_mib"] * MIB,
         usable_bytes=table["usable_mib"] * MIB,
@@ -155,7 +166,9 @@ def _load(gpu_id: str) -> Gpu:
         ),
         mig_profile=None,
         aliases=tuple(table["aliases"]),
-        resource="nvidia.com/gpu" if cuda else "amd.com/gpu",
+        resource=accelerator(platform).resources[0],
+        label=None if label is None else (label[0], label[1]),
+        device=table.get("device"),
         source=table["source"],
         checked=table["checked"],
         confidence=table["confidence"],
@@ -171,6 +184,55 @@ def gpu_ids() -> tuple[str, ...]:
 def gpus() -> tuple[Gpu, ...]:
     """All GPUs of the catalogue, sorted by id."""
     return tuple(_load(gpu_id) for gpu_id in _index())
+
+
+def searched() -> tuple[Gpu, ...]:
+    """GPUs that a search without names considers: those whose start-ups the sizes were compared with."""
+    return tuple(gpu for gpu in gpus() if not accelerator(gpu.platform).estimated)
+
+
+def main_memory(memory_bytes: int, *, machine: str = "amd64") -> Gpu:
+    """A CPU with so much main memory for the engine, as a device of its own.
+
+    Args:
+        memory_bytes: what the engine's pod may hold, which its limit then is.
+        machine: `amd64` or `arm64`, as Kubernetes labels nodes.
+    """
+    return Gpu(
+        id="cpu" if machine == "amd64" else f"cpu-{machine}",
+        name=f"CPU ({machine}) with {gib(memory_bytes)} GiB of main memory",
+        vendor="CPU",
+        platform="cpu",
+        architecture=machine,
+        kind="cpu",
+        form_factor="socket",
+        compute_capability=None,
+        gfx=None,
+        multiprocessors=1,
+        reported_bytes=memory_bytes,
+        usable_bytes=memory_bytes,
+        usable_evidence="override",
+        bandwidth_bytes_per_second=0,
+        bf16_flops=None,
+        fp16_flops=None,
+        fp8_flops=None,
+        fp4_flops=None,
+        int8_flops=None,
+        link=None,
+        link_bytes_per_second=0,
+        pcie="",
+        tdp_watts=0,
+        mig=(),
+        mig_profile=None,
+        aliases=(machine,),
+        resource="",
+        label=("kubernetes.io/arch", machine),
+        device=None,
+        source=accelerator("cpu").source,
+        checked=accelerator("cpu").checked,
+        confidence="low",
+        notes=None,
+    )
 
 
 def mig_instance(gpu: Gpu, profile: str) -> Gpu:
@@ -268,6 +330,8 @@ def find_gpu(name: str) -> Gpu:
         UnknownGpuError: when no GPU, or more than one, goes by that name; the hint lists the closest.
     """
     text = _normal(name)
+    if text in CPUS:
+        raise UnknownGpuError(f"{text} is no GPU.", hint="Add --gpu-memory with the main memory it may use.")
     mig = _MIG.search(text)
     base = text[: mig.start()] if mig else text.removesuffix("-shared")
     found = _matches(base)

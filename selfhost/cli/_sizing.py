@@ -42,9 +42,11 @@ def choose_gpu(name: str | None, memory_bytes: int | None) -> Gpu | None:
     """
     if name is None and memory_bytes is None:
         return None
-    from selfhost.catalog.gpus import find_gpu, with_memory
+    from selfhost.catalog.gpus import CPUS, find_gpu, main_memory, with_memory
     from selfhost.memory import STAND_IN
 
+    if memory_bytes is not None and (name or "").strip().lower() in CPUS:
+        return main_memory(memory_bytes, machine=CPUS[(name or "").strip().lower()])
     if memory_bytes is None:
         return find_gpu(name or STAND_IN)
     gpu = with_memory(find_gpu(name or STAND_IN), memory_bytes)
@@ -58,9 +60,17 @@ def about_memory(gpu: Gpu | None, *, named: bool) -> tuple[str, ...]:
         gpu: the GPU that is sized for.
         named: whether `--gpu` said which it is.
     """
-    if gpu is None or gpu.usable_evidence != "override":
+    if gpu is None:
         return ()
+    from selfhost.catalog.accelerators import accelerator
+
     notes = []
+    if accelerator(gpu.platform).estimated:
+        notes.append(
+            f"Sizes on {accelerator(gpu.platform).name} are an estimate: the rules of CUDA, compared with no start-up."
+        )
+    if gpu.usable_evidence != "override" or gpu.platform == "cpu":
+        return tuple(notes)
     if not named:
         notes.append(
             f"No --gpu was named: kernels and reserves are those of {gpu.id}, which decide what is kept beside weights "

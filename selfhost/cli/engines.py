@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import click
 
 from selfhost.cli._options import json_option
 from selfhost.cli._output import emit_json, headline, next_step, table
+
+if TYPE_CHECKING:
+    from selfhost.engines import Engine, EngineVersion
+
+
+def _images(engine: Engine, version: EngineVersion) -> dict[str, str]:
+    """The images that are published, by platform."""
+    from selfhost.catalog.accelerators import PLATFORMS
+    from selfhost.errors import UnsupportedError
+
+    found: dict[str, str] = {}
+    for platform in PLATFORMS:
+        with suppress(UnsupportedError):
+            found[platform] = engine.image(version, platform).reference
+    return found
 
 
 @click.command()
@@ -24,7 +42,7 @@ def command(as_json: bool) -> None:
                 "default_version": version.text,
                 "oldest": f"{engine.oldest[0]}.{engine.oldest[1]}",
                 "newest": f"{engine.newest[0]}.{engine.newest[1]}",
-                "images": {vendor: engine.image(version, vendor).reference for vendor in ("NVIDIA", "AMD")},
+                "images": _images(engine, version),
                 "port": engine.port,
                 "health_path": engine.health_path,
                 "metrics_path": engine.metrics_path,

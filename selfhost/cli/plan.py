@@ -78,7 +78,7 @@ def command(
     plan.json, which `selfhost render` takes. With --use a model whose licence does not permit that use is refused.
     Exit code 4: nothing fits.
     """
-    from selfhost.catalog.gpus import gpus
+    from selfhost.catalog.gpus import searched
     from selfhost.engines import parse_engine
     from selfhost.hub import load_model
     from selfhost.model.parse import parse_model
@@ -89,7 +89,7 @@ def command(
     if gpu_memory is not None and len(gpu) != 1:
         raise UsageError("--gpu-memory goes with exactly one --gpu.", hint="Name the GPU whose memory it is.")
     named = {card.id: card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None}
-    cards = tuple(named.values()) or gpus()
+    cards = tuple(named.values()) or searched()
     raw = load_model(model)
     asked = Asked(
         raw=raw,

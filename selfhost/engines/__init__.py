@@ -12,13 +12,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
+from selfhost.catalog.accelerators import Platform
 from selfhost.errors import UsageError
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
     from selfhost.memory import MemoryBudget
 
-Vendor = Literal["NVIDIA", "AMD"]
+Vendor = Literal["NVIDIA", "AMD", "Intel", "CPU"]
 _VERSION = re.compile(
     r"v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?((?:\.post|rc)\d{1,3})?((?:\.dev\d{1,6})?(?:\+[A-Za-z0-9.]{1,64})?)"
 )
@@ -185,8 +186,9 @@ class Serving:
         checkpoint_quantization: scheme of the stored weights, None when unquantized.
         gguf: the weights are a GGUF file.
         max_context_tokens: the longest context the model itself declares.
-        vendor: who makes the GPUs.
+        platform: what the devices are to software; a vendor may have several.
         compute_capability: as (9, 0); None off NVIDIA or without a GPU.
+        device_bytes: memory of one device as the engine sees it, main memory on a CPU; None without one.
         mig: the GPUs are MIG instances.
         drafts: the model has MTP layers of its own, as far as selfhost knows.
         architecture: class of the model as its config names it; empty where it is not known.
@@ -209,8 +211,9 @@ class Serving:
     checkpoint_quantization: str | None = None
     gguf: bool = False
     max_context_tokens: int | None = None
-    vendor: Vendor = "NVIDIA"
+    platform: Platform = "cuda"
     compute_capability: tuple[int, int] | None = None
+    device_bytes: int | None = None
     mig: bool = False
     drafts: bool = True
     architecture: str = ""
@@ -285,8 +288,12 @@ class Engine(Protocol):
     def flags(self) -> tuple[Flag, ...]:
         """Every flag that `args` can emit, for any release."""
 
-    def image(self, version: EngineVersion, vendor: Vendor) -> Image:
-        """The published image of a release for a vendor's GPUs."""
+    def image(self, version: EngineVersion, platform: Platform) -> Image:
+        """The published image of a release for a platform.
+
+        Raises:
+            UnsupportedError: none is published.
+        """
 
     def command(self, version: EngineVersion) -> tuple[str, ...]:
         """What starts the server, before the arguments."""

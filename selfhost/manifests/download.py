@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from selfhost.engines import Argument, Image, get_engine, parse_engine, parse_image
 from selfhost.licence import accept_id
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.options.weights import Source
 from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import Plan
 from selfhost.plan.derive import SKIP, SKIP_BESIDE_SAFETENSORS
@@ -15,6 +17,15 @@ from selfhost.plan.derive import SKIP, SKIP_BESIDE_SAFETENSORS
 ARCHIVE_PATH = "/opt/selfhost"
 HTTPS_PORT, HTTP_PORT = 443, 80
 _TRUST = "--trust-remote-code"
+S3_IMAGE = "amazon/aws-cli:2.22.0"  # a release of 2024-11; --s3-image names a newer one or a mirror's
+_COPY = """\
+set -eu
+from=$1 to=$2 marker=$3
+shift 3
+mkdir -p "$to" "$(dirname "$marker")"
+aws s3 sync --no-progress "$@" "$from" "$to"
+: > "$marker"
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +47,11 @@ class Download:
     words: tuple[Argument, ...]
     archive: bool
     ports: tuple[int, ...]
+    kind: Literal["pull", "s3"] = "pull"
 
 
-def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download | None:
-    """How the weights of a plan are pulled, None for weights that somebody copies to the volume.
+def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download:
+    """How the weights of a plan are fetched: pulled from the Hub, or copied from S3.
 
     Args:
         plan: the decision.
@@ -49,8 +61,9 @@ def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download | N
     Raises:
         UsageError: the plan names an engine or a release that is not known.
     """
-    if plan.weights.kind != "hub":
-        return None
+    source = options.weights.source
+    if source is not None and source.kind == "s3":
+        return _copy(plan, options, source, marker)
     archive = options.pull_image is None
     image, because = carrier(plan, options.pull_image)
     return Download(
@@ -60,6 +73,33 @@ def download(plan: Plan, options: RenderOptions, *, marker: str) -> Download | N
         words=_words(plan, marker),
         archive=archive,
         ports=_ports(options.hub_endpoint),
+    )
+
+
+def _copy(plan: Plan, options: RenderOptions, source: Source, marker: str) -> Download:
+    """Copies a directory of S3; goes on where an earlier pod stopped, as files that are there whole are left alone."""
+    chosen, endpoint = options.weights, options.weights.s3_endpoint
+    because = "the aws command" if chosen.s3_image is None else "as asked; has the aws command"
+    target = plan.weights.location
+    if plan.model.origin == "gguf":
+        target = target.rpartition("/")[0]
+    words = [
+        Argument(value=_COPY, because="the marker is written last: the server waits for it"),
+        Argument(value="copy", because="name of the script in its messages"),
+        Argument(value=f"s3://{source.name}/{source.path}", because="as asked"),
+        Argument(value=target, because="the model's directory on the weights volume"),
+        Argument(value=marker, because="written last: the server waits for it"),
+    ]
+    if endpoint is not None:
+        words.append(Argument(flag="--endpoint-url", value=endpoint, because="S3 that is not Amazon's"))
+    return Download(
+        image=parse_image(chosen.s3_image or S3_IMAGE),
+        image_because=because,
+        command=("/bin/sh", "-c"),
+        words=tuple(words),
+        archive=False,
+        ports=_ports(endpoint),
+        kind="s3",
     )
 
 
@@ -114,7 +154,7 @@ def carrier(plan: Plan, asked: str | None) -> tuple[Image, str]:
     driver = get_engine(engine.name)
     if driver.pulls(parse_engine(f"{engine.name}@{engine.version}")):
         return engine.image, "the server's own image; its Hub library does the talking"
-    newest = driver.image(parse_engine(engine.name), plan.gpu.vendor)
+    newest = driver.image(parse_engine(engine.name), plan.gpu.on)
     if engine.image.repository.endswith(f"/{newest.repository}"):  # a mirror
         newest = Image(repository=engine.image.repository, tag=newest.tag)
     because = f"not the server's own image: the Hub library of {engine.name} {engine.version} may be too old"

@@ -62,7 +62,8 @@ def _names(plan: Plan) -> None:
         "engine.image.digest",
         "must be sha256:... or null",
     )
-    for path, value in (("resource", plan.gpu.resource), ("label", plan.gpu.label)):
+    named = () if plan.gpu.platform == "cpu" else (("resource", plan.gpu.resource),)
+    for path, value in (*named, ("label", plan.gpu.label)):
         _need(_KEY.fullmatch(value) is not None, f"gpu.{path}", "is not a qualified name")
     _need(bool(plan.gpu.label_values), "gpu.label_values", "must name at least one product")
     for number, label in enumerate(plan.gpu.label_values):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 from selfhost import __version__
+from selfhost.catalog.accelerators import accelerator
 from selfhost.catalog.gpus import Gpu
 from selfhost.dtypes import itemsize
 from selfhost.engines import Engine, EngineVersion, Image, Serving, Vendor, get_engine
@@ -102,7 +103,7 @@ def make_plan(
         model=_model(spec),
         weights=_weights(spec, serving, stored, safetensors=safetensors),
         engine=_engine(driver, engine, serving, image),
-        gpu=_gpu(gpu, split, serving.vendor),
+        gpu=_gpu(gpu, split),
         split=split,
         replicas=replicas,
         workload=resolved,
@@ -111,7 +112,7 @@ def make_plan(
         memory=budget,
         alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
-        provenance=_provenance(gpu, created, driver.sizing(engine).because),
+        provenance=_provenance(gpu, created, _sizing(gpu, driver.sizing(engine).because)),
         licence=licence,
     )
     check(plan)
@@ -172,7 +173,7 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
     return PlannedEngine(
         name=driver.name,
         version=version.text,
-        image=image or driver.image(version, serving.vendor),
+        image=image or driver.image(version, serving.platform),
         command=driver.command(version),
         args=driver.args(serving),
         env=driver.env(serving),
@@ -191,14 +192,15 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
     )
 
 
-def _gpu(gpu: Gpu, split: Split, vendor: Vendor) -> PlannedGpu:
+def _gpu(gpu: Gpu, split: Split) -> PlannedGpu:
     label, value = gpu.node_label
     products = {value, *(alias.replace(" ", "-") for alias in gpu.aliases if alias.startswith("NVIDIA"))}
     capability = gpu.compute_capability
     return PlannedGpu(
         id=gpu.id,
         name=gpu.name,
-        vendor=vendor,
+        vendor=cast(Vendor, gpu.vendor),
+        platform=gpu.platform,
         count=split.gpus,
         memory_bytes=gpu.memory_bytes,
         compute_capability=".".join(map(str, capability)) if capability else gpu.gfx,
@@ -220,6 +222,15 @@ def _alternatives(fitting: tuple[Placement, ...], chosen: tuple[str, Split]) -> 
         if (other.gpu_id, other.split) != chosen
     )
     return others[:_SHOWN]
+
+
+def _sizing(gpu: Gpu, because: str | None) -> str | None:
+    """Whose rules stand in for the engine's, and for the platform's."""
+    platform = accelerator(gpu.platform)
+    if not platform.estimated:
+        return because
+    own = f"memory on {platform.name} is an estimate by the rules of CUDA; no start-up was compared"
+    return own if because is None else f"{because}; {own}"
 
 
 def _provenance(gpu: Gpu, created: str, sizing: str | None) -> Provenance:

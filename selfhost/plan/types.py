@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from selfhost.catalog.accelerators import Platform, platform_of
 from selfhost.engines import Argument, EngineFile, EnvVar, Image, Key, Vendor
 from selfhost.licence import Verdict
 from selfhost.memory import MemoryBudget
@@ -87,7 +88,10 @@ class PlannedEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedGpu:
-    """The kind of GPU, and how a cluster calls it. `count` is per replica."""
+    """The kind of device, and how a cluster calls it. `count` is per replica.
+
+    `resource` is empty on a CPU. `platform` is null in plans of before it was written down; `on` knows.
+    """
 
     id: str
     name: str
@@ -98,6 +102,12 @@ class PlannedGpu:
     resource: str
     label: str
     label_values: tuple[str, ...]
+    platform: Platform | None = field(default=None, metadata={"later": True})
+
+    @property
+    def on(self) -> Platform:
+        """The platform, from the vendor where it was not written down."""
+        return platform_of(self.vendor, self.platform)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,8 @@ def reserves(shape: ModelShape, settings: EngineSettings) -> Reserves:
     """
     peak = activation(shape, settings)
     estimate, captured = graphs(shape, settings)
-    if settings.gpu.vendor == "AMD":  # servers start with captured graphs larger than what the share leaves
+    # AMD: servers start with captured graphs larger than what the share leaves. A CPU captures none.
+    if settings.gpu.vendor in ("AMD", "CPU"):
         captured = replace(captured, bytes=0)
     subtracted = subtracts_graphs(settings)
     return Reserves(

@@ -6,6 +6,7 @@ import os
 from functools import cache
 from typing import Any
 
+from selfhost.catalog.accelerators import accelerator
 from selfhost.catalog.gpus import Gpu
 from selfhost.reserves.activation import sampler_peak
 from selfhost.reserves.items import Reserve
@@ -14,6 +15,8 @@ from selfhost.reserves.shape import ModelShape
 from selfhost.units import MIB, ceil_div
 
 _LOGS = "start-up logs, catalog/reserves.toml"
+# Ours (2026-11-26): how much wider a size is held where CUDA's rules stand in for a platform of which no log is known.
+UNKNOWN_RATIO = 0.1
 
 
 @cache
@@ -174,5 +177,7 @@ def certainty_bytes(
     base += table["tensor_parallel_mib"] * (settings.tensor > 1) + table["vision_mib"] * (
         shape.vision is not None
     )
+    if accelerator(gpu.platform).estimated:
+        base += UNKNOWN_RATIO * gpu.memory_bytes / MIB
     share = table["share_of_activation_ratio"] * activation_bytes + table["graphs_ratio"] * graphs_bytes
     return int(base * MIB + share)

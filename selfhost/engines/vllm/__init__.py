@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from selfhost.catalog.accelerators import Platform, accelerator
 from selfhost.engines import (
     Argument,
     Cuda,
@@ -21,8 +22,8 @@ from selfhost.engines import (
     Probes,
     Serving,
     Sizing,
-    Vendor,
 )
+from selfhost.engines.vllm.platforms import IMAGES, platform_env, platform_objection
 from selfhost.engines.vllm.refusals import (
     feature_objection,
     gpu_objection,
@@ -31,7 +32,7 @@ from selfhost.engines.vllm.refusals import (
 )
 from selfhost.engines.vllm.tables import BY_NAME, FIRST, FLAGS, KV_DTYPES, METRICS, PLAIN
 from selfhost.errors import UnsupportedError
-from selfhost.units import GIB
+from selfhost.units import GIB, gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +49,30 @@ class Vllm:
     processes: tuple[str, ...] = ("server", "engine core")
     flags: tuple[Flag, ...] = FLAGS
 
-    def image(self, version: EngineVersion, vendor: Vendor) -> Image:
-        """Docker Hub names; ROCm images have a repository of their own.
+    def image(self, version: EngineVersion, platform: Platform) -> Image:
+        """Docker Hub names; each platform's images have a repository of their own.
 
         Raises:
-            UnsupportedError: a build between releases, for which no image is published.
+            UnsupportedError: a build between releases or a platform for which no image is published.
         """
         if not version.published:
             raise UnsupportedError(
                 f"{version} is a build between releases: no image is published for it.",
                 hint=f"Plan a release, as vllm@{'.'.join(map(str, version.number[:2]))}.",
             )
-        repository = "vllm/vllm-openai" + ("-rocm" if vendor == "AMD" else "")
-        return Image(repository=repository, tag=f"v{version.text}")
+        published = IMAGES.get(platform)
+        if published is None:
+            raise UnsupportedError(
+                f"No image of {version} is published for {accelerator(platform).name}.",
+                hint="Build one (docs.vllm.ai/projects/gaudi has the Dockerfile) and plan with --image REPOSITORY:TAG.",
+            )
+        if version.number < published.since:
+            since = ".".join(map(str, published.since))
+            raise UnsupportedError(
+                f"{version} is not known to have an image for {accelerator(platform).name}.",
+                hint=f"Plan vllm@{since} or newer, or name one with --image REPOSITORY:TAG.",
+            )
+        return Image(repository=published.repository, tag=f"v{version.text}")
 
     def command(self, version: EngineVersion) -> tuple[str, ...]:
         """Named although newer images have it as entry point: older ones start another module."""
@@ -105,6 +117,12 @@ class Vllm:
     def host_memory_bytes(self, serving: Serving) -> tuple[int, str]:
         """An estimate: no published figure was found; read the pod's own use and correct it in the plan."""
         workers = serving.split.gpus
+        if serving.platform == "cpu" and serving.device_bytes is not None:
+            total = serving.device_bytes * workers + 8 * GIB
+            return (
+                total,
+                f"{gib(serving.device_bytes)} GiB for each of {workers} ranks as planned, 8 GiB for server and core",
+            )
         swap = 4 * GIB * workers if not serving.version.at_least(0, 11) else 0
         total = 8 * GIB + 6 * GIB * workers + swap
         because = f"estimate: 8 GiB for server, engine core and request cache, 6 GiB for each of {workers} GPU workers"
@@ -167,11 +185,14 @@ class Vllm:
         load = serving.workload
         if load.max_model_len is not None:
             words.add("--max-model-len", load.max_model_len, "longest request, prompt and answer, in tokens")
-        if load.gpu_memory_utilization is not None:
+        own = (
+            serving.platform != "cpu"
+        )  # there VLLM_CPU_KVCACHE_SPACE says how much, and these would mean the node
+        if load.gpu_memory_utilization is not None and own:
             words.add(
                 "--gpu-memory-utilization", load.gpu_memory_utilization, "share of the GPU that was sized for"
             )
-        if load.kv_cache_memory_bytes is not None:
+        if load.kv_cache_memory_bytes is not None and own:
             words.add("--kv-cache-memory-bytes", load.kv_cache_memory_bytes, "bytes of KV cache on each GPU")
         if load.max_num_seqs is not None:
             words.add("--max-num-seqs", load.max_num_seqs, "requests of one engine step")
@@ -269,11 +290,16 @@ class Vllm:
                 name="VLLM_ENGINE_READY_TIMEOUT_S", value=str(serving.load_seconds), because=because
             )
             found.append(ready)
-        return tuple(found)
+        return (*found, *platform_env(serving))
 
     def object_to(self, serving: Serving) -> Objection | None:
         """What the release, its image or the GPU cannot do."""
-        return weights_objection(serving) or gpu_objection(serving) or feature_objection(serving)
+        return (
+            platform_objection(serving)
+            or weights_objection(serving)
+            or gpu_objection(serving)
+            or feature_objection(serving)
+        )
 
 
 class _Words:

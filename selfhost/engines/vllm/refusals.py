@@ -50,8 +50,8 @@ def gpu_objection(serving: Serving) -> Objection | None:
     """What the release has no kernels for on this GPU."""
     scheme = serving.workload.quantization or serving.checkpoint_quantization
     known = FORMATS.get(scheme or "")
-    if serving.vendor == "AMD":
-        if known is not None and not known.amd:
+    if serving.platform != "cuda":
+        if serving.platform == "rocm" and known is not None and not known.amd:
             return Objection(because=f"vLLM runs {scheme} on NVIDIA GPUs only", hint="Take fp8 weights.")
         return None
     if serving.mig and serving.split.gpus > 1:
