@@ -284,7 +284,7 @@ class TestEveryCase:
             "readOnly": True,
         }
         (wait,) = pod(rendered(case))["initContainers"]
-        assert wait["args"][1].startswith(made.weights.mount_path)
+        assert wait["args"][2].startswith(made.weights.mount_path)
 
     def test_every_derived_value_says_why(self, case: str) -> None:
         made, _ = CASES[case]
@@ -350,8 +350,7 @@ def test_the_download_is_pinned_and_its_token_is_a_file() -> None:
     assert "HF_TOKEN" not in environment
     assert environment["HF_HUB_CACHE"] == variables(rendered("plain"))["HF_HUB_CACHE"]
     (wait,) = pod(rendered("plain"))["initContainers"]
-    compile(wait["args"][0], "wait", "exec")
-    assert ready == f"--ready-file={wait['args'][1]}"
+    assert ready == f"--ready-file={wait['args'][2]}"
 
 
 def words(made: Plan) -> list[str]:
@@ -478,13 +477,12 @@ def test_another_download_is_another_job() -> None:
 
 def test_waiting_for_weights_ends(tmp_path: Path) -> None:
     import subprocess
-    import sys
 
-    script = pod(rendered("plain"))["initContainers"][0]["args"][0]
-    there = subprocess.run([sys.executable, "-c", script, str(tmp_path), "9"], check=False)
+    script = unescaped(pod(rendered("plain"))["initContainers"][0]["args"][0])
+    there = subprocess.run(["/bin/sh", "-c", script, "weights", str(tmp_path), "9"], check=False)
     assert there.returncode == 0
     absent = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "absent"), "-1"],
+        ["/bin/sh", "-c", script, "weights", str(tmp_path / "absent"), "0"],
         capture_output=True,
         text=True,
         check=False,
@@ -586,7 +584,7 @@ EXAMPLE = CASES["plain"][0]
 
 def server_marker(manifests: Manifests) -> str:
     (wait,) = pod(manifests)["initContainers"]
-    marker: str = wait["args"][1]
+    marker: str = wait["args"][2]
     return unescaped(marker)
 
 

@@ -20,7 +20,7 @@ TEMPLATES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.j2"))
 # What a template may be made of. No arithmetic, no comparison, no call, no assignment, no macro, no subscript.
 ALLOWED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.Filter, nodes.For, nodes.If,
-    nodes.Include, nodes.Const,
+    nodes.Include, nodes.Const, nodes.With,
 )  # fmt: skip
 
 
@@ -52,7 +52,15 @@ class TestEveryTemplate:
         assert all(any(constant is include for include in includes) for constant in constants)
 
     def test_sees_only_the_plan(self, name: str) -> None:
-        assert meta.find_undeclared_variables(tree(name)) <= {"plan"}
+        """A part that others include sees what they name with it."""
+        part = name.rpartition("/")[2].removesuffix(".j2").lstrip("_")
+        allowed = {"plan", part} if "/_" in name else {"plan"}
+        assert meta.find_undeclared_variables(tree(name)) <= allowed
+
+    def test_another_name_is_for_something_of_the_plan(self, name: str) -> None:
+        for node in walk(tree(name)):
+            if isinstance(node, nodes.With):
+                assert all(isinstance(value, nodes.Getattr) for value in node.values)
 
     def test_uses_only_the_two_filters(self, name: str) -> None:
         assert {node.name for node in walk(tree(name)) if isinstance(node, nodes.Filter)} <= set(FILTERS)

@@ -124,11 +124,11 @@ def loader(plan: Plan, shown: View, image: str) -> str:
         "          type: RuntimeDefault",
         "      volumeMounts:",
         "        - name: weights",
-        f"          mountPath: {quote(shown.mount_path)}",
+        f"          mountPath: {quote(shown.storage.path)}",
         "  volumes:",
         "    - name: weights",
         "      persistentVolumeClaim:",
-        f"        claimName: {quote(shown.claim_name)}",
+        f"        claimName: {quote(shown.storage.claim_name)}",
         "",
     ]
     return "\n".join(lines)
@@ -219,7 +219,7 @@ kubectl label namespace {space} pod-security.kubernetes.io/enforce=restricted
 ```
 """
     if weights is None:
-        where = f"`{note(shown.marker)}` exists where the volume is mounted at `{note(shown.mount_path)}`"
+        where = f"`{note(shown.storage.marker)}` exists where the volume is mounted at `{note(shown.storage.path)}`"
         return f"{first}\nThis bundle holds no weights; the server waits until {where}.\n"
     if shown.download is None:
         return f"{first}\n{_onto_volume(plan, shown, layout='directory', target=plan.weights.location)}"

@@ -219,8 +219,8 @@ def options_of(
             return function(**given, **{argument: kind(**_values_of(own, given))})
 
         wrapped: Any = gather
-        for field in reversed([option for field in own for option in _options_in(field)]):
-            wrapped = _option_of(field)(wrapped)
+        for each in reversed([option for field in own for option in _options_in(field)]):
+            wrapped = _option_of(each)(wrapped)
         return cast(F, wrapped)
 
     return decorate

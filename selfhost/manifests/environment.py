@@ -2,10 +2,14 @@
 
 Every value a template prints has to come out of one of two filters, so that no text from outside can leave its place:
 `q` makes a quoted YAML scalar, `note` text for the rest of a comment line. Whole numbers may stand as they are.
+
+A part that stands in several templates is included at the depth where it is needed: `kubernetes/_pod.j2@6` is _pod.j2,
+each line moved by six spaces.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -58,13 +62,29 @@ def finalize(value: object) -> object:
 FILTERS = {"q": quote, "note": note}
 
 
+_INCLUDED = re.compile(r'({% include "[^"@]+)(?:@(\d+))?(" %})')
+
+
+def indented(text: str, spaces: int) -> str:
+    """A template's text with each line that holds something moved to the right, and so what it includes."""
+    moved = re.sub(r"^(?=.)", " " * spaces, text, flags=re.MULTILINE)
+    return _INCLUDED.sub(lambda found: f"{found[1]}@{int(found[2] or 0) + spaces}{found[3]}", moved)
+
+
+def source(name: str) -> str:
+    """The text of a template, `@N` at the end of the name moves it by N spaces."""
+    file, _, spaces = name.partition("@")
+    text = (asset_dir("templates") / file).read_text(encoding="utf-8")
+    return indented(text, int(spaces)) if spaces else text
+
+
 @cache
 def environment() -> Environment:
     """Jinja over templates/, strict about names that do not exist."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     jinja = Environment(
-        loader=FileSystemLoader(asset_dir("templates")),
+        loader=FunctionLoader(source),
         undefined=StrictUndefined,
         finalize=finalize,
         autoescape=False,  # YAML, not HTML: `finalize` refuses what no filter quoted

@@ -13,9 +13,10 @@ from selfhost.manifests.document import Document
 from selfhost.manifests.download import ARCHIVE_PATH, carrier
 from selfhost.manifests.engine_metrics import engine_metrics
 from selfhost.manifests.grafana import to_text
-from selfhost.manifests.kubernetes import USER_ID, Noted, Pair
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.pod import Noted, Pair
 from selfhost.manifests.rules import JOB, Group, rule_groups
+from selfhost.manifests.server import USER_ID
 from selfhost.manifests.zipapp import ARCHIVE_FILE, MONITOR, archives
 from selfhost.plan import Plan, to_json
 

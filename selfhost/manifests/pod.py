@@ -7,11 +7,6 @@ not in how it is printed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from selfhost.plan import Clocks
-
-Medium = Literal["Memory", ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +62,6 @@ class EmptyDir:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nfs:
-    """An exported directory of a file server."""
-
-    server: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FileItem:
     """A key of a Secret or a ConfigMap, and the file it becomes."""
 
@@ -83,19 +70,26 @@ class FileItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """A Secret or a ConfigMap as files. `optional`: pods start without it."""
+
+    name: str
+    items: tuple[FileItem, ...]
+    optional: bool = False
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """A volume of a pod; exactly one of the kinds is set."""
 
     name: str
-    because: str = ""
     claim: str | None = None
     empty: EmptyDir | None = None
     image: Noted | None = None
-    host_path: str | None = None
-    nfs: Nfs | None = None
-    config_map: str | None = None
-    secret: str | None = None
-    items: tuple[FileItem, ...] = ()
+    host_path: Noted | None = None
+    config_map: Files | None = None
+    secret: Files | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +112,15 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What the kubelet asks. Without `startup` (workers, which serve nothing) a container has no probes."""
+    """What the kubelet asks a server; workers, which serve nothing, are not asked."""
 
     ready_path: str
     live_path: str
     port: str
-    period_seconds: Number
+    period: Number
     startup_failures: Number
-    timeout_seconds: Number
+    timeout: Number
+    live_timeout: Number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +174,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exception_:
-    """What a pod does beyond Pod Security `restricted`, said aloud."""
+class Additions:
+    """What an option adds to the pods of a plan: variables and files for the main container."""
 
-    because: str
+    env: tuple[Variable, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+
+    def __add__(self, other: Additions) -> Additions:
+        return Additions(
+            env=self.env + other.env, mounts=self.mounts + other.mounts, volumes=self.volumes + other.volumes
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
-    """Everything of a pod."""
+    """Everything of a pod. `beside` are labels of pods on whose node it rather runs."""
 
     labels: tuple[Pair, ...]
     selector: tuple[Pair, ...]
@@ -196,7 +198,10 @@ class PodView:
     grace: Number
     nodes: tuple[NodeRule, ...]
     spread: bool
+    spread_keys: tuple[str, ...] = ("kubernetes.io/hostname",)
     taints: tuple[str, ...]
+    restart: str | None = None
+    beside: tuple[Pair, ...] = ()
     priority_class: str | None = None
     runtime_class: str | None = None
     pull_secrets: tuple[str, ...] = ()
@@ -207,6 +212,3 @@ class PodView:
     init: tuple[Container, ...]
     containers: tuple[Container, ...]
     volumes: tuple[Volume, ...]
-
-
-__all__ = ["Clocks"]

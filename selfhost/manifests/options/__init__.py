@@ -23,6 +23,7 @@ from selfhost.manifests.options.scaling import ScalingOptions
 from selfhost.manifests.options.weights import WeightOptions
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
+PodSecurity = Literal["restricted", "baseline", "privileged"]
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _URL = re.compile(r"https?://[-A-Za-z0-9._~:/\[\]]{1,300}")
@@ -99,6 +100,15 @@ class RenderOptions:
         default=True,
         metadata=_option(
             "--writable-root", "Writable root file system, where an NVIDIA CDI hook needs one.", "off_flag"
+        ),
+    )
+    pod_security: PodSecurity = field(
+        default="restricted",
+        metadata=_option(
+            "--pod-security",
+            "Pod Security level that the namespace is to enforce.",
+            "pod_security",
+            metavar="LEVEL",
         ),
     )
 
@@ -195,6 +205,10 @@ class RenderOptions:
             raise UsageError(f"--hub-endpoint {self.hub_endpoint[:80]!r} is not a web address.")
         if self.access_mode not in (None, "ReadWriteOnce", "ReadWriteMany"):
             raise UsageError(f"--access-mode {self.access_mode!r} is not ReadWriteOnce or ReadWriteMany.")
+        if self.pod_security not in ("restricted", "baseline", "privileged"):
+            raise UsageError(
+                f"--pod-security {self.pod_security!r} is not restricted, baseline or privileged."
+            )
         if self.kernel_log and not self.monitor_root:
             raise UsageError(
                 "--kernel-log and --monitor-non-root exclude each other: only root reads /dev/kmsg."
