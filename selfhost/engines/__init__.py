@@ -150,11 +150,39 @@ class Sizing:
         release: the release of vLLM whose rules are used.
         because: the sentence that says so, None for vLLM itself.
         certainty_ratio: share of a GPU's memory by which the certainty is wider than vLLM's own.
+        utilization: share of the GPU that the engine takes by itself; None, as the other two, for the stand-in's.
+        max_num_batched_tokens: tokens of one step where nobody says otherwise.
+        max_num_seqs: requests of one step where nobody says otherwise.
+        static_ratio: the most that weights and KV cache may take together of what is free when the engine starts, as
+            its own rule keeps the rest for activations and graphs; None where it has no such rule.
+        keeps_windows: whether layers that see a window keep that window alone; else they are sized for every token.
     """
 
     release: tuple[int, int, int]
     because: str | None = None
     certainty_ratio: float = 0.0
+    utilization: float | None = None
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
+    static_ratio: float | None = None
+    keeps_windows: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizingFor:
+    """What a sizing may depend on.
+
+    Args:
+        gpu_bytes: memory of one GPU as the engine sees it, None without a GPU.
+        split: how the model is divided.
+        workload: the load.
+        context_tokens: the longest request.
+    """
+
+    gpu_bytes: int | None
+    split: Split
+    workload: Workload
+    context_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,8 +351,11 @@ class Engine(Protocol):
     def shared_memory_bytes(self, serving: Serving) -> tuple[int, str]:
         """Shared memory (/dev/shm) the processes need, and what for."""
 
-    def sizing(self, version: EngineVersion) -> Sizing:
-        """Whose rules of allocation stand in for the release's own."""
+    def sizing(self, version: EngineVersion, asked: SizingFor | None = None) -> Sizing:
+        """Whose rules of allocation stand in for the release's own; `asked` is None where only the sentence matters."""
+
+    def needs_root(self, version: EngineVersion) -> str | None:
+        """Why the release's image starts as root alone, None where any user ID runs it."""
 
     def cuda(self, version: EngineVersion) -> Cuda | None:
         """What the release's image for NVIDIA GPUs brings, None where that is not known."""

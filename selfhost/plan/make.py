@@ -189,6 +189,7 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
         files=driver.files(serving),
         shell=driver.shell(version),
         notes=driver.notes(serving),
+        needs_root=driver.needs_root(version),
     )
 
 

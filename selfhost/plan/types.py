@@ -63,7 +63,8 @@ class PlannedEngine:
 
     `live_path` is asked for life, `health_path` at start and for traffic. `metrics_port` is null where the metrics are
     on the server's own port, `key` where the engine cannot check an API key. `files` are mounted beside the image's.
-    `notes` are said aloud wherever the plan is shown or rendered.
+    `notes` are said aloud wherever the plan is shown or rendered. `needs_root` says why the image starts as root alone,
+    null where any user ID runs it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class PlannedEngine:
     files: tuple[EngineFile, ...] = field(default=(), metadata={"later": True})
     shell: str = field(default="/bin/sh", metadata={"later": True})
     notes: tuple[str, ...] = field(default=(), metadata={"later": True})
+    needs_root: str | None = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from selfhost.engines import (
     Probes,
     Serving,
     Sizing,
+    SizingFor,
 )
 from selfhost.engines.vllm.platforms import IMAGES, platform_env, platform_objection
 from selfhost.engines.vllm.refusals import (
@@ -138,9 +139,13 @@ class Vllm:
         because = f"NCCL and vLLM's message queues between {gpus} workers, 2 GiB each (llm-d: 20 GiB for 8)"
         return 2 * GIB * gpus, because
 
-    def sizing(self, version: EngineVersion) -> Sizing:
+    def sizing(self, version: EngineVersion, asked: SizingFor | None = None) -> Sizing:
         """Its own."""
         return Sizing(release=version.number)
+
+    def needs_root(self, version: EngineVersion) -> str | None:
+        """The images have Python where every user reads it."""
+        return None
 
     def cuda(self, version: EngineVersion) -> Cuda | None:
         """Images of 0.20 and later are built with CUDA 13."""
