@@ -1,0 +1,91 @@
+"""The key that clients have to send, and the Secrets that images are pulled with: names only, never what is in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfhost.engines import Argument, Key
+from selfhost.errors import UnsupportedError
+from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.pod import Additions, FileItem, Files, Mount, SecretKey, Variable, Volume
+from selfhost.plan import Plan
+
+SECRET_KEY = "api-key"
+KEY_PATH = "/var/run/secrets/selfhost-key"
+_BECAUSE = "clients have to send it; without the Secret the pod does not start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the reader has to make before, and how clients call.
+
+    Args:
+        key_secret: Secret with the key in `key_name`, None where no key is asked for.
+        key_name: key of that Secret.
+        pull_secrets: Secrets that images are pulled with.
+        checks_keys: whether the engine could check a key.
+    """
+
+    key_secret: str | None
+    key_name: str
+    pull_secrets: tuple[str, ...]
+    checks_keys: bool
+
+
+def access(plan: Plan, options: RenderOptions) -> Access:
+    """Who may call.
+
+    Raises:
+        UnsupportedError: a key for an engine that checks none.
+    """
+    _key(plan, options)
+    return Access(
+        key_secret=options.access.api_key_secret,
+        key_name=SECRET_KEY,
+        pull_secrets=options.access.image_pull_secrets,
+        checks_keys=plan.engine.key is not None,
+    )
+
+
+def key_additions(plan: Plan, options: RenderOptions) -> Additions:
+    """The key as the engine takes it: a variable from the Secret, or a file of it.
+
+    Raises:
+        UnsupportedError: the engine checks no key.
+    """
+    secret, key = options.access.api_key_secret, _key(plan, options)
+    if secret is None or key is None:
+        return Additions()
+    if key.variable is not None:
+        reference = SecretKey(name=secret, key=SECRET_KEY)
+        return Additions(env=(Variable(name=key.variable, because=_BECAUSE, secret=reference),))
+    items = (FileItem(key=SECRET_KEY, path=SECRET_KEY),)
+    return Additions(
+        mounts=(Mount(name="api-key", path=KEY_PATH, read_only=True),),
+        volumes=(Volume(name="api-key", secret=Files(name=secret, items=items, because=_BECAUSE)),),
+    )
+
+
+def key_arguments(plan: Plan, options: RenderOptions) -> tuple[Argument, ...]:
+    """The argument that names the file with the key, for an engine that has no variable for it.
+
+    Raises:
+        UnsupportedError: the engine checks no key.
+    """
+    key = _key(plan, options)
+    if key is None or key.variable is not None or key.file_flag is None:
+        return ()
+    because = "a file of the Secret: an argument with the key in it could be read by everybody"
+    return (Argument(flag=key.file_flag, value=f"{KEY_PATH}/{SECRET_KEY}", because=because),)
+
+
+def _key(plan: Plan, options: RenderOptions) -> Key | None:
+    """How the engine takes the key that is asked for."""
+    if options.access.api_key_secret is None:
+        return None
+    if plan.engine.key is None:
+        raise UnsupportedError(
+            f"--api-key-secret: {plan.engine.name} {plan.engine.version} checks no key of its own.",
+            hint="Let what stands in front check it (selfhost render --target hybrid), or plan for vllm or llamacpp.",
+        )
+    return plan.engine.key
