@@ -109,24 +109,29 @@ def parse_source(uri: str) -> Source:
         return Source(kind="pvc", name=name, directory=inside)
     if whole.startswith("nfs://"):
         server, slash, export = whole[6:].partition("/")
-        if slash and _HOST.fullmatch(server) and (not export or _DIRECTORY.fullmatch(export.rstrip("/"))):
+        if slash and _HOST.fullmatch(server) and (not export or _is_below(export.rstrip("/"))):
             return Source(kind="nfs", name=server, path=f"/{export.rstrip('/')}", directory=inside)
     if whole.startswith("hostpath:") and not hashed:
         path = "/" + whole[9:].lstrip("/").rstrip("/")
-        if _DIRECTORY.fullmatch(path[1:]) and ".." not in path.split("/"):
+        if _is_below(path[1:]):
             return Source(kind="hostpath", name=path)
     if whole.startswith("oci://"):
         return Source(kind="oci", name=parse_image(whole[6:]).reference, directory=inside)
     if whole.startswith("s3://") and not hashed:
         bucket, _, prefix = whole[5:].partition("/")
         prefix = prefix.rstrip("/")
-        if _BUCKET.fullmatch(bucket) and _DIRECTORY.fullmatch(prefix) and ".." not in prefix.split("/"):
+        if _BUCKET.fullmatch(bucket) and _is_below(prefix):
             return Source(kind="s3", name=bucket, path=prefix)
     raise UsageError(f"--weights {uri[:120]!r} is no place of weights.", hint=_WAYS)
 
 
 def _directory(uri: str, text: str) -> str:
     directory = text.strip("/")
-    if _DIRECTORY.fullmatch(directory) is None or ".." in directory.split("/"):
+    if not _is_below(directory):
         raise UsageError(f"--weights {uri[:120]!r}: {text[:80]!r} is no directory below it.", hint=_WAYS)
     return directory
+
+
+def _is_below(path: str) -> bool:
+    """Whether it is a path that stays where it begins."""
+    return _DIRECTORY.fullmatch(path) is not None and ".." not in path.split("/")
