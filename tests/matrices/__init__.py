@@ -1,0 +1,42 @@
+"""Families of the matrix: each module here has `cases() -> dict[str, Case]`, and tests/matrix.py puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfhost.catalog.gpus import find_gpu
+from selfhost.manifests import RenderOptions
+from selfhost.plan import Plan
+from selfhost.units import GIB
+from selfhost.workload import Split
+from tests.plans import budget, plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One rendering: what is planned, for what, and what the cluster decides.
+
+    Args:
+        plan: the decision.
+        target: a folder of templates/.
+        options: what the cluster decides.
+        since: oldest release of Kubernetes that has what was asked for, as DRA or image volumes.
+        unrestricted: why Pod Security *restricted* does not admit its pods; empty where it does.
+        beyond: checks of checkov that fail because of what was asked for, beside the two named exceptions.
+    """
+
+    plan: Plan
+    target: str = "kubernetes"
+    options: RenderOptions = field(default_factory=RenderOptions)
+    since: str = "1.29"
+    unrestricted: str = ""
+    beyond: frozenset[str] = frozenset()
+
+
+def fitting(gpu: str, *, tensor: int = 1, pipeline: int = 1, **changes: Any) -> Plan:
+    """A plan of tests/plans.py with weights that any GPU has room for: 1 GiB on each, and as much cache."""
+    card, split = find_gpu(gpu), Split(tensor=tensor, pipeline=pipeline)
+    ranks = tensor * pipeline
+    small = budget(card, split, weights_bytes=ranks * GIB, kv_needed_bytes=ranks * GIB)
+    return plan(gpu=card.id, split=split, budget=small, **changes)
