@@ -1,7 +1,7 @@
 """Which container is an inference engine, and what its command line says.
 
-The command decides before the image: an engine's image also runs downloads, benchmarks and shells. A command that is none of the
-known launchers is no engine, and a script of the image's own is one whose options cannot be known.
+The command decides before the image: an engine's image also runs downloads, benchmarks and shells. A command that is
+none of the known launchers is no engine, and a script of the image's own is one whose options cannot be known.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from selfhost.lint.command import Command, CommandLine
-from selfhost.lint.model import Engine, Flag, Image, Settings, Word
+from selfhost.lint.model import Engine, Flag, Image, Word
 from selfhost.lint.nodes import number_of
-from selfhost.lint.types import Where
+from selfhost.lint.types import Settings, Where
 
 # Part of an image's repository -> engine; the first that matches. Read from the projects' registries' pages, 2026-11-21.
 _IMAGES = (
@@ -32,7 +32,7 @@ _IMAGES = (
     (re.compile(r"(^|/)ollama(/ollama)?$"), "ollama"),
 )
 _NO_ENGINE_IMAGES = re.compile(
-    r"llm-d-(inference-scheduler|routing-sidecar|benchmark|inference-sim|kv-cache|model-service)|sim"
+    r"llm-d-(inference-scheduler|routing-sidecar|benchmark|inference-sim|kv-cache|model-service)|(^|-)sim($|-)|(^|-)(router|production-stack)"
 )
 _VERSION = re.compile(r"(?:^|[^0-9a-z.])v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+|rc\d+)?)(?![0-9.])")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?$")
@@ -43,6 +43,8 @@ _MODULES = (
 _LAUNCHERS = {
     "text-generation-launcher": "tgi", "tritonserver": "triton", "llama-server": "llamacpp", "ollama": "ollama",
 }  # fmt: skip
+# Engines whose images start them: arguments alone are enough. SGLang's and Triton's images start what they are given.
+_ENTRY_POINTS = frozenset(("vllm", "tgi", "llamacpp"))
 # Programs that are plainly something else, whatever image they run in.
 _NO_ENGINES = frozenset(
     (
@@ -162,11 +164,10 @@ def _start(line: CommandLine, named: str | None) -> tuple[_Start | None, bool]:
     if not line.given and not line.shell:  # the image's own entry point takes the arguments
         words = line.commands[0].words if line.commands else ()
         loose = line.commands[0].loose if line.commands else frozenset()
-        if named in ("vllm", "sglang", "tgi", "llamacpp") or not words or words[0].text == "serve":
-            if words and named != "vllm" and _program(words[0]) in _NO_ENGINES:
-                return None, False
-            own_entry = named in ("vllm", "tgi", "llamacpp")
-            return _Start(engine=named, words=words, loose=loose), bool(own_entry or words)
+        if named in _ENTRY_POINTS and (not words or _program(words[0]) not in _NO_ENGINES):
+            return _Start(engine=named, words=words, loose=loose), True
+        if named == "ollama" and (not words or words[0].text == "serve"):
+            return _Start(engine=named, words=words[1:]), True
         return None, False
     if any(_script_file(command) for command in line.commands):
         return _Start(engine=named, words=()), False

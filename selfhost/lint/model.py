@@ -352,11 +352,19 @@ class Unread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lot:
-    """Everything that was given in one call: rules may look across files."""
+    """Everything that was given in one call: rules may look across files.
+
+    Args:
+        objects: in the order of the files.
+        pods: of all objects.
+        queries: of all objects.
+        duplicates: keys that stand twice in one mapping of an object: place of the later one, key, line of the first.
+    """
 
     objects: tuple[Object, ...] = ()
     pods: tuple[Pod, ...] = ()
     queries: tuple[Query, ...] = ()
+    duplicates: tuple[tuple[Where, str, int], ...] = ()
     settings: Settings = field(default_factory=Settings)
 
     def engines(self) -> Iterator[tuple[Pod, Container, Engine]]:

@@ -1,0 +1,171 @@
+"""Objects to pods: the kinds whose pod templates are known, and any mapping with `containers` in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from selfhost.lint.containers import container_of
+from selfhost.lint.model import Container, Object, Pod, Volume
+from selfhost.lint.nodes import Map, Seq, Value
+from selfhost.lint.types import Settings, Where
+
+# Kinds that hold no pod, whatever their text looks like: policies, definitions, data.
+_NO_PODS = frozenset(
+    (
+        "ConfigMap", "Secret", "Service", "CustomResourceDefinition", "PrometheusRule", "ServiceMonitor", "PodMonitor",
+        "NetworkPolicy", "Ingress", "HTTPRoute", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "PersistentVolume",
+        "PersistentVolumeClaim", "ServiceAccount", "Namespace", "HorizontalPodAutoscaler", "ScaledObject", "LimitRange",
+        "ValidatingAdmissionPolicy", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ClusterPolicy",
+    )
+)  # fmt: skip
+_PLAIN = frozenset(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"))
+# Group of an API -> the operator that completes what its objects say.
+_OPERATORS = {
+    "serving.kserve.io": "kserve", "ray.io": "kuberay", "apps.nvidia.com": "nim", "nvidia.com": "dynamo",
+    "jobset.x-k8s.io": "jobset", "kubeflow.org": "kubeflow", "batch.volcano.sh": "volcano",
+}  # fmt: skip
+_DEEPEST = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Template:
+    """A pod spec found in an object, with what its surroundings say about it."""
+
+    spec: Map
+    labels: Map
+    path: str
+    role: str = "server"
+    replicas: int | None = 1
+    group_size: int | None = 1
+    keys: tuple[str, ...] = ("initContainers", "containers")
+
+
+def pods_of(item: Object, settings: Settings) -> tuple[Pod, ...]:
+    """Every pod that an object stands for."""
+    if item.kind in _NO_PODS:
+        return ()
+    managed = _operator(item)
+    return tuple(_pod(item, template, managed, settings) for template in _templates(item))
+
+
+def _operator(item: Object) -> str | None:
+    group = item.api_version.partition("/")[0] if "/" in item.api_version else ""
+    if group in ("", "apps", "batch", "leaderworkerset.x-k8s.io"):
+        return None
+    return _OPERATORS.get(group, group)
+
+
+def _templates(item: Object) -> Iterator[_Template]:
+    spec = item.body.map("spec")
+    if item.kind == "Pod":
+        yield _Template(spec=spec, labels=item.labels, path="spec")
+    elif item.kind in _PLAIN:
+        yield _of_workload(item, spec, "spec")
+    elif item.kind == "CronJob":
+        yield replace(_of_workload(item, spec.at("jobTemplate", "spec"), "spec.jobTemplate.spec"), role="job")
+    elif item.kind == "LeaderWorkerSet":
+        yield from _of_group(spec)
+    else:
+        yield from _anywhere(item.body, "", 0)
+
+
+def _of_workload(item: Object, spec: Map, path: str) -> _Template:
+    template = spec.map("template")
+    replicas = spec.number("replicas")
+    if item.kind == "DaemonSet" or ("replicas" in spec and replicas is None):
+        replicas = None
+    elif replicas is None:
+        replicas = 1
+    return _Template(
+        spec=template.map("spec"),
+        labels=template.at("metadata", "labels"),
+        path=f"{path}.template.spec",
+        role="job" if item.kind == "Job" else "server",
+        replicas=replicas,
+    )
+
+
+def _of_group(spec: Map) -> Iterator[_Template]:
+    """A LeaderWorkerSet: the leader's own template or the worker's. https://lws.sigs.k8s.io/docs/reference, v1."""
+    group = spec.map("leaderWorkerTemplate")
+    size = group.number("size") if "size" in group else 1
+    replicas = spec.number("replicas") if "replicas" in spec else 1
+    for key, role in (("leaderTemplate", "leader"), ("workerTemplate", "worker")):
+        template = group.map(key)
+        if template.map("spec"):
+            yield _Template(
+                spec=template.map("spec"),
+                labels=template.at("metadata", "labels"),
+                path=f"spec.leaderWorkerTemplate.{key}.spec",
+                role=role if group.map("leaderTemplate") else "leader",
+                replicas=replicas,
+                group_size=size,
+            )
+
+
+def _anywhere(value: Value, path: str, depth: int) -> Iterator[_Template]:
+    """Every mapping below that looks like a pod spec."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, Seq):
+        for index, item in enumerate(value):
+            yield from _anywhere(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, Map):
+        if any("image" in each or "name" in each for _, each in value.seq("containers").maps()):
+            yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=None)
+            return
+        yield from _single(value, path)
+        for key, below in value.items():
+            if isinstance(below, Map | Seq):
+                yield from _anywhere(below, f"{path}.{key}" if path else key, depth + 1)
+
+
+def _single(value: Map, path: str) -> Iterator[_Template]:
+    """A container that stands alone: KServe's `predictor.model`, Dynamo's `extraPodSpec.mainContainer`."""
+    for key in ("mainContainer", "model"):
+        found = value.map(key)
+        if found.seq("args") or found.seq("command") or found.seq("env") or found.text("image"):
+            yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=None, keys=(key,))
+
+
+def _pod(item: Object, template: _Template, managed: str | None, settings: Settings) -> Pod:
+    spec = template.spec
+    where = item.at(spec.line(), template.path)
+    return Pod(
+        owner=item,
+        role=template.role,
+        replicas=template.replicas,
+        group_size=template.group_size,
+        managed=managed,
+        labels=template.labels,
+        spec=spec,
+        containers=tuple(_containers(template, where, settings)),
+        volumes=tuple(_volumes(item, spec, where)),
+        grace_seconds=spec.number("terminationGracePeriodSeconds"),
+        where=where,
+    )
+
+
+def _containers(template: _Template, where: Where, settings: Settings) -> Iterator[Container]:
+    for key in template.keys:
+        alone = template.spec.get(key)
+        if isinstance(alone, Map):
+            place = replace(where, line=template.spec.line(key), path=f"{where.path}.{key}")
+            yield container_of(alone, place, settings, init=False)
+            continue
+        for index, body in template.spec.seq(key).maps():
+            place = replace(where, line=body.line(), path=f"{where.path}.{key}[{index}]")
+            yield container_of(body, place, settings, init=key == "initContainers")
+
+
+def _volumes(item: Object, spec: Map, where: Where) -> Iterator[Volume]:
+    for index, body in spec.seq("volumes").maps():
+        kind = next((key for key in body if key != "name"), "none")
+        source = body.map(kind) if kind != "none" else Map()
+        place = replace(where, line=body.line(), path=f"{where.path}.volumes[{index}]")
+        yield Volume(name=body.text("name") or "", kind=kind, body=source, where=place)
+    for index, body in item.body.map("spec").seq("volumeClaimTemplates").maps():
+        place = item.at(body.line(), f"spec.volumeClaimTemplates[{index}]")
+        name = body.map("metadata").text("name") or ""
+        yield Volume(name=name, kind="claim-template", body=body.map("spec"), where=place)

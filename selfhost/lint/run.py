@@ -1,0 +1,149 @@
+"""Texts to a report: read them all, run every rule, leave out what comments silence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from selfhost.lint.files import Text
+from selfhost.lint.model import Lot, Object, Pod, Query, Skipped, Unread
+from selfhost.lint.objects import is_template, objects_of, template_skipped
+from selfhost.lint.pods import pods_of
+from selfhost.lint.queries import queries_of
+from selfhost.lint.read import read
+from selfhost.lint.rules import rules
+from selfhost.lint.suppress import Silence, silenced, silences
+from selfhost.lint.types import SEVERITIES, Finding, Found, Rule, Settings, Where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run found.
+
+    Args:
+        findings: by file in the order given, then by line.
+        silenced: findings that a comment keeps quiet.
+        skipped: documents that were left alone, and why.
+        unread: documents that could not be read.
+        files: texts that were looked at.
+        objects: Kubernetes objects in them.
+        engines: inference engines in those.
+    """
+
+    findings: tuple[Finding, ...]
+    silenced: int
+    skipped: tuple[Skipped, ...]
+    unread: tuple[Unread, ...]
+    files: int
+    objects: int
+    engines: int
+
+
+def read_lot(
+    texts: Iterable[Text], settings: Settings | None = None
+) -> tuple[Lot, tuple[Skipped, ...], tuple[Unread, ...]]:
+    """Read every text into one lot; never raises for what stands in them."""
+    settings = settings or Settings()
+    objects: list[Object] = []
+    pods: list[Pod] = []
+    queries: list[Query] = []
+    duplicates: list[tuple[Where, str, int]] = []
+    skipped: list[Skipped] = []
+    unread: list[Unread] = []
+    for text in texts:
+        documents, broken = read(text.name, text.content)
+        if broken and is_template(text.content):
+            skipped.append(template_skipped(text.name))
+            continue
+        unread.extend(broken)
+        for document in documents:
+            result = objects_of(text.name, document)
+            objects.extend(result.objects)
+            for item in result.objects:
+                pods.extend(pods_of(item, settings))
+                queries.extend(queries_of(item))
+            if result.skipped is not None:
+                skipped.append(result.skipped)
+            if result.objects:
+                owner = result.objects[0]
+                duplicates.extend(
+                    (owner.at(span.line, key), key, first) for span, key, first in document.duplicates
+                )
+    lot = Lot(
+        objects=tuple(objects), pods=tuple(pods), queries=tuple(queries), duplicates=tuple(duplicates), settings=settings
+    )  # fmt: skip
+    return lot, tuple(skipped), tuple(unread)
+
+
+def lint(
+    texts: Iterable[Text],
+    settings: Settings | None = None,
+    *,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+) -> Report:
+    """Find the faults in texts, which are judged together: a Service of one file meets the Deployment of another.
+
+    Args:
+        texts: files with their names.
+        settings: what the user knows besides.
+        select: codes to look for alone; empty for all.
+        ignore: codes not to look for.
+    """
+    texts = tuple(texts)
+    lot, skipped, unread = read_lot(texts, settings)
+    quiet = {text.name: silences(text.content) for text in texts}
+    order = {text.name: index for index, text in enumerate(texts)}
+    kept: list[Finding] = []
+    hushed = 0
+    for rule in rules():
+        if rule.code in ignore or (select and rule.code not in select):
+            continue
+        for found in _once(rule.check(lot)):
+            if _silenced(quiet, rule, found):
+                hushed += 1
+            else:
+                kept.append(_finding(rule, found))
+    kept.sort(
+        key=lambda each: (
+            order.get(each.where.file, 0),
+            each.where.line,
+            SEVERITIES.index(each.severity),
+            each.code,
+        )
+    )
+    return Report(
+        findings=tuple(kept),
+        silenced=hushed,
+        skipped=skipped,
+        unread=unread,
+        files=len(texts),
+        objects=len(lot.objects),
+        engines=sum(1 for _ in lot.engines()),
+    )
+
+
+def _once(found: Iterable[Found]) -> Iterable[Found]:
+    """A rule that comes by one place twice says so once."""
+    seen: set[tuple[str, int, str, str]] = set()
+    for each in found:
+        key = (each.where.file, each.where.line, each.where.path, each.message)
+        if key not in seen:
+            seen.add(key)
+            yield each
+
+
+def _silenced(quiet: dict[str, tuple[Silence, ...]], rule: Rule, found: Found) -> bool:
+    return silenced(quiet.get(found.where.file, ()), rule.code, found.where.line)
+
+
+def _finding(rule: Rule, found: Found) -> Finding:
+    return Finding(
+        code=rule.code,
+        severity=found.severity or rule.severity,
+        message=found.message,
+        reason=rule.reason,
+        fix=found.fix or rule.fix,
+        where=found.where,
+        edits=found.edits,
+    )
