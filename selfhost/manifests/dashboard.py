@@ -7,6 +7,7 @@ those of its release in the plan. Nothing here knows a name that neither of them
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any
 
 from selfhost.manifests.engine_metrics import EngineMetrics
@@ -18,6 +19,7 @@ _NODE = 'cluster=~"$cluster", node=~"$node"'
 _GPU = f'{_NODE}, gpu=~"$gpu"'
 _ENGINE = 'cluster=~"$cluster", namespace=~"$namespace"'
 _RATE = "$__rate_interval"
+_UID = 40  # characters that Grafana allows
 _POD = "{{namespace}}/{{pod}}"
 _BY_NAME = {metric.name: metric for metric in METRICS}
 # What a name ends in -> Grafana's unit; the first that fits.
@@ -28,20 +30,65 @@ _UNITS = (
 _LEVELS = ((0, "ok", "green"), (1, "warn", "yellow"), (2, "critical", "red"), (3, "unknown", "purple"))
 _UP = ((0, "down", "red"), (1, "up", "green"))
 _WEDGED = ((0, "works", "green"), (1, "wedged", "red"))
+_SOURCE: dict[str, Any] = {
+    "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0,
+    "current": {}, "options": [], "refresh": 1, "regex": "", "multi": False, "includeAll": False,
+}  # fmt: skip
 
 
 def dashboard(*, name: str, engine: EngineMetrics) -> dict[str, Any]:
-    """The dashboard, as Grafana imports it.
+    """The dashboard of GPUs and engines, as Grafana imports it.
 
     Args:
         name: of the deployment, for title and uid.
         engine: names that the engine's release emits.
     """
+    return _board(
+        uid=f"selfhost-{name}",
+        title=f"selfhost: GPUs and engines ({name})",
+        tags=["selfhost", "gpu", "llm"],
+        annotations=[_xid_marks()],
+        variables=_variables(engine),
+        rows=_rows(engine),
+    )
+
+
+def engine_dashboard(*, name: str, engine: EngineMetrics) -> dict[str, Any]:
+    """The dashboard of an engine by its own metrics alone, where no monitor of selfhost watches the nodes.
+
+    Args:
+        name: of the deployment, for title and uid.
+        engine: names that the engine's release emits.
+    """
+    first = engine.running or engine.waiting
+    asked = [] if first is None else [
+        ("cluster", f"label_values({first}, cluster)"),
+        ("namespace", f'label_values({first}{{cluster=~"$cluster"}}, namespace)'),
+    ]  # fmt: skip
+    return _board(
+        uid=f"selfhost-engine-{name}",
+        title=f"selfhost: engine ({name})",
+        tags=["selfhost", "llm"],
+        annotations=[],
+        variables=[_SOURCE, *(variable(label, query) for label, query in asked)],
+        rows=(Row(title="Engine", panels=tuple(_own(engine))),),
+    )
+
+
+def _board(
+    *,
+    uid: str,
+    title: str,
+    tags: list[str],
+    annotations: list[dict[str, Any]],
+    variables: list[dict[str, Any]],
+    rows: tuple[Row, ...],
+) -> dict[str, Any]:
     return {
         "description": MARK,
-        "uid": f"selfhost-{name}"[:40],  # Grafana allows 40 characters
-        "title": f"selfhost: GPUs and engines ({name})",
-        "tags": ["selfhost", "gpu", "llm"],
+        "uid": uid if len(uid) <= _UID else f"{uid[: _UID - 9]}-{sha256(uid.encode()).hexdigest()[:8]}",
+        "title": title,
+        "tags": tags,
         "schemaVersion": SCHEMA_VERSION,
         "version": 1,
         "editable": True,
@@ -49,9 +96,9 @@ def dashboard(*, name: str, engine: EngineMetrics) -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "timezone": "browser",
-        "annotations": {"list": [_xid_marks()]},
-        "templating": {"list": _variables(engine)},
-        "panels": laid_out(_rows(engine)),
+        "annotations": {"list": annotations},
+        "templating": {"list": variables},
+        "panels": laid_out(rows),
     }
 
 
@@ -187,6 +234,11 @@ def _engines(engine: EngineMetrics) -> Iterable[Panel]:
         "selfhost_engine_healthy", by=ours, kind="state-timeline", words=_UP, title="Health path answers 200"
     )
     yield _of("selfhost_engine_wedged", by=ours, kind="state-timeline", words=_WEDGED, title="Wedged")
+    yield from _own(engine)
+
+
+def _own(engine: EngineMetrics) -> Iterable[Panel]:
+    """What the engine says of itself."""
     for title, unit, most, names in (
         ("Requests running and waiting", "short", None, ((engine.running, "running"), (engine.waiting, "waiting"))),
         ("KV cache in use", "percentunit", 1, ((engine.kv_usage, ""),)),
@@ -208,7 +260,10 @@ def _engines(engine: EngineMetrics) -> Iterable[Panel]:
     ):
         if histogram is not None:
             queries = tuple(
-                Query(expr=_quantile(histogram, share), legend=f"{{{{model_name}}}} p{share * 100:.0f}")
+                Query(
+                    expr=_quantile(histogram, share, engine.by),
+                    legend=f"{{{{{engine.by}}}}} p{share * 100:.0f}",
+                )
                 for share in (0.5, 0.95)
             )
             yield Panel(title=title, queries=queries, unit="s")
@@ -233,8 +288,8 @@ def _engine_query(name: str, word: str) -> Query:
     return Query(expr=_pods(name, how, more), legend=f"{_POD} {word}".rstrip())
 
 
-def _quantile(name: str, share: float) -> str:
-    return f"histogram_quantile({share}, sum by (le, model_name) (rate({name}_bucket{{{_ENGINE}}}[{_RATE}])))"
+def _quantile(name: str, share: float, by: str) -> str:
+    return f"histogram_quantile({share}, sum by (le, {by}) (rate({name}_bucket{{{_ENGINE}}}[{_RATE}])))"
 
 
 def _gpus_of_pods(name: str, how: str = "avg") -> str:
@@ -311,8 +366,4 @@ def _variables(engine: EngineMetrics) -> list[dict[str, Any]]:
     ]
     if engine.running is not None:
         asked.insert(2, ("namespace", f'label_values({engine.running}{{cluster=~"$cluster"}}, namespace)'))
-    first = {
-        "name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0,
-        "current": {}, "options": [], "refresh": 1, "regex": "", "multi": False, "includeAll": False,
-    }  # fmt: skip
-    return [first, *(variable(name, query) for name, query in asked)]
+    return [_SOURCE, *(variable(name, query) for name, query in asked)]

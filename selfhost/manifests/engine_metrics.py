@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMetrics:
-    """Name of each metric; None where the release has none. Latencies are histograms, by their bare names."""
+    """Name of each metric; None where the release has none. Latencies are histograms, by their bare names.
+
+    `by` is the label that tells whose latencies they are: the model's name, or the pod where the engine names no model.
+    """
 
     running: str | None = None
     waiting: str | None = None
@@ -23,8 +26,10 @@ class EngineMetrics:
     inter_token: str | None = None
     queue_time: str | None = None
     whole_request: str | None = None
+    by: str = "pod"
 
 
+MODEL_LABEL = "model_name"
 # Labels of every metric of the engine, and those of single ones; vllm/v1/metrics/loggers.py of 0.32, read 2026-11-21.
 LABELS = {"vllm": ("model_name", "engine")}
 MORE_LABELS = {"vllm:request_success_total": ("finished_reason",)}
@@ -55,5 +60,7 @@ def engine_metrics(engine: str, emitted: Sequence[str]) -> EngineMetrics:
         emitted: names in the plan.
     """
     known = ROLES.get(engine, EngineMetrics())
-    absent = [field.name for field in fields(known) if getattr(known, field.name) not in emitted]
-    return replace(known, **dict.fromkeys(absent))
+    names = [field.name for field in fields(known) if field.name != "by"]
+    absent = [name for name in names if getattr(known, name) not in emitted]
+    labels = LABELS.get(engine, ())
+    return replace(known, **dict.fromkeys(absent), by=MODEL_LABEL if MODEL_LABEL in labels else "pod")

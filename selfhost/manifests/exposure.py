@@ -172,7 +172,7 @@ def headline(plan: Plan, options: RenderOptions) -> tuple[str, ...]:
 
 
 def _settings(timeout: Number) -> tuple[Setting, ...]:
-    """ingress-nginx' own annotations (its documentation, read 2026-11-26); other controllers ignore them."""
+    """Of ingress-nginx (internal/ingress/annotations/proxy/main.go, read 2026-11-26); other controllers ignore them."""
     prefix, seconds = "nginx.ingress.kubernetes.io", str(timeout.value)
     return (
         Setting(key=f"{prefix}/proxy-read-timeout", value=seconds, because=timeout.because),

@@ -13,8 +13,8 @@ from selfhost.manifests.pod import Pair
 from selfhost.plan import Plan
 
 DNS_NAMESPACE, DNS_PORT = "kube-system", 53
-# OpenShift's DNS pods listen on another port than their Service, and policies see the pod's (openshift/cluster-dns-
-# operator, assets/dns/service.yaml and daemonset.yaml, read 2026-11-26).
+# OpenShift's DNS pods listen on another port than their Service, and policies see the pods' (cluster-dns-operator,
+# assets/dns/daemonset.yaml and service.yaml, read 2026-11-26).
 OPENSHIFT_DNS, OPENSHIFT_DNS_PORT = "openshift-dns", 5353
 NODE_LOCAL_DNS = "169.254.20.10/32"
 HTTPS_PORT, HTTP_PORT = 443, 80

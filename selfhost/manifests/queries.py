@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfhost.manifests.engine_metrics import LABELS
+from selfhost.manifests.engine_metrics import LABELS, MODEL_LABEL
 from selfhost.plan import Plan
 
-MODEL_LABEL = "model_name"
 # Labels by which ranks of one pod are told apart whose numbers add up: vLLM's and SGLang's data-parallel ranks.
 RANK_LABELS = ("engine", "dp_rank")
 _NAME_FLAGS = ("--served-model-name", "--alias")

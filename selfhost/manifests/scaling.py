@@ -264,6 +264,11 @@ def _aim(plan: Plan, options: RenderOptions) -> Noted:
     )
 
 
+def queue_length(plan: Plan, options: RenderOptions) -> int:
+    """Requests that may wait for each replica."""
+    return int(_queue(plan, options).value)
+
+
 def _queue(plan: Plan, options: RenderOptions) -> Noted:
     asked = options.scaling.target_requests
     held, words = (asked, f"{asked:,} that are aimed at") if asked is not None else _held(plan)

@@ -40,7 +40,7 @@ def recordings(engine: EngineMetrics) -> Iterable[Recording]:
         ("queue_time", engine.queue_time),
     ):
         if histogram is not None:
-            inner = f"sum by (le, cluster, namespace, model_name) (rate({histogram}_bucket[5m]))"
+            inner = f"sum by (le, cluster, namespace, {engine.by}) (rate({histogram}_bucket[5m]))"
             yield Recording(
                 name=f"selfhost:engine_{name}_seconds:p95_5m", expr=f"histogram_quantile(0.95, {inner})"
             )
