@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfhost.manifests.accelerators import devices
 from selfhost.manifests.download import ARCHIVE_PATH, Download
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import (
@@ -19,7 +20,7 @@ from selfhost.manifests.pod import (
     Volume,
 )
 from selfhost.manifests.quantities import literal
-from selfhost.manifests.server import USER_ID, labels, node_rules, selector, taints
+from selfhost.manifests.server import USER_ID, labels, selector
 from selfhost.manifests.weights import Storage
 from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import Plan
@@ -58,19 +59,18 @@ def fetch_pod(
         items = (FileItem(key=ARCHIVE_FILE, path=ARCHIVE_FILE),)
         because = "made by kustomization.yaml, of the file beside it"
         volumes.append(Volume(name="selfhost", config_map=Files(name=name, items=items, because=because)))
+    where = devices(plan, options)
     return PodView(
         labels=labels(plan, "download"),
         selector=selector(plan, "download"),
         annotations=(),
         service_account=plan.name,
         grace=Number(value=30, because="a download that breaks off goes on where it stopped"),
-        nodes=node_rules(
-            plan
-        ),  # takes no GPU, but runs where the server will: the volume is made in that zone
+        nodes=where.nodes,  # takes no GPU, but runs where the server will: the volume is made in that zone
         spread=False,
         restart="Never",
         beside=selector(plan, "server"),
-        taints=taints(plan),
+        taints=where.taints,
         user_id=USER_ID,
         groups=(),
         groups_because="",

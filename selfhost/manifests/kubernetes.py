@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selfhost import __version__
 from selfhost.errors import UnsupportedError
+from selfhost.manifests.accelerators import ClaimTemplate, devices
 from selfhost.manifests.document import Document
 from selfhost.manifests.download import Download, download
 from selfhost.manifests.fetch import fetch_pod
@@ -14,7 +15,7 @@ from selfhost.manifests.licence import licence_annotations
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import Noted, Number, Pair, PodView
 from selfhost.manifests.quantities import number_of, size_of
-from selfhost.manifests.server import USER_ID, config_name, file_key, labels, selector, server_pod, taints
+from selfhost.manifests.server import USER_ID, config_name, file_key, labels, selector, server_pod
 from selfhost.manifests.weights import Storage, placed, storage
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 from selfhost.place import NODE_GPUS
@@ -82,6 +83,7 @@ class View:
     node_label: str
     node_values: tuple[str, ...]
     gpu_taints: tuple[str, ...]
+    claim_template: ClaimTemplate | None
     user_id: int
     files: tuple[Document, ...]
     resources: tuple[str, ...]
@@ -102,10 +104,11 @@ def view(plan: Plan, options: RenderOptions) -> View:
     plan = placed(plan, options)
     stored = storage(plan, options)
     pull = _pull(plan, options, stored)
+    handed = devices(plan, options)
     return View(
         name=plan.name,
         namespace=options.namespace,
-        headline=headline(plan),
+        headline=(*headline(plan), *handed.said),
         model_id=plan.model.id,
         revision=plan.model.revision,
         labels=labels(plan, "server"),
@@ -138,7 +141,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
         pod_security=options.pod_security,
         node_label=plan.gpu.label,
         node_values=plan.gpu.label_values,
-        gpu_taints=taints(plan),
+        gpu_taints=handed.taints,
+        claim_template=handed.template,
         user_id=USER_ID,
         files=archive_files(pull),
         resources=(),
@@ -189,10 +193,6 @@ def headline(plan: Plan) -> tuple[str, ...]:
         )
     if plan.workload.max_loras > 0:
         lines.append(f"LoRA: memory is kept for {plan.workload.max_loras} adapters; none is loaded from here")
-    if "/mig-" in plan.gpu.resource:
-        lines.append("MIG: for nodes with the strategy mixed; under single an instance is one nvidia.com/gpu")
-    if plan.gpu.vendor == "AMD":
-        lines.append("AMD: not tried under Pod Security restricted; vLLM's own example runs privileged")
     return tuple(lines)
 
 

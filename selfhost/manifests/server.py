@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfhost.engines import Argument
+from selfhost.manifests.accelerators import Devices, devices
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import (
     Additions,
@@ -11,14 +12,12 @@ from selfhost.manifests.pod import (
     FileItem,
     Files,
     Mount,
-    NodeRule,
     Noted,
     Number,
     Pair,
     PodView,
     Port,
     Probed,
-    Resource,
     Variable,
     Volume,
 )
@@ -27,8 +26,6 @@ from selfhost.manifests.weights import Storage
 from selfhost.plan import Plan
 
 USER_ID = 10001  # above 10,000: no clash with users of a node (Pod Security advice)
-# AMD's device nodes belong to the groups `video` and `render`; the second number differs between distributions.
-_AMD_GROUPS = (44, 109)
 FILES_PATH = "/etc/selfhost/engine"
 _WAIT = """\
 waited=0
@@ -57,25 +54,6 @@ def labels(plan: Plan, component: str) -> tuple[Pair, ...]:
 def selector(plan: Plan, component: str) -> tuple[Pair, ...]:
     """The labels that select the pods of a component."""
     return labels(plan, component)[:3]
-
-
-def taints(plan: Plan) -> tuple[str, ...]:
-    """Keys by which GPU nodes are kept free of other pods: the vendor's, and that of a MIG profile."""
-    return tuple(dict.fromkeys((f"{plan.gpu.vendor.lower()}.com/gpu", plan.gpu.resource)))
-
-
-def groups(plan: Plan) -> tuple[int, ...]:
-    """Groups that own the device nodes."""
-    return _AMD_GROUPS if plan.gpu.vendor == "AMD" else ()
-
-
-GROUPS_BECAUSE = "video and render, of /dev/kfd and /dev/dri; `getent group render` on a node says which"
-
-
-def node_rules(plan: Plan) -> tuple[NodeRule, ...]:
-    """Labels of the nodes that the plan was sized for."""
-    because = f"the sizing holds for this GPU: {plan.gpu.name}"
-    return (NodeRule(key=plan.gpu.label, values=plan.gpu.label_values, because=because),)
 
 
 def image_of(plan: Plan) -> Noted:
@@ -123,19 +101,21 @@ def server_pod(
         *_files(plan),
         *added.volumes,
     )
-    server = _server(plan, options, stored, args=args, more=added, serves=serves, gpus=gpus)
+    handed = devices(plan, options, gpus=gpus)
+    server = _server(plan, options, stored, args=args, more=added, serves=serves, handed=handed)
     return PodView(
         labels=labels(plan, component),
         selector=selector(plan, component),
         annotations=(Pair(key="kubectl.kubernetes.io/default-container", value="server"),),
         service_account=plan.name,
         grace=number_of(plan.clocks.grace_seconds),
-        nodes=node_rules(plan),
+        nodes=handed.nodes,
         spread=spread,
-        taints=taints(plan),
+        taints=handed.taints,
         user_id=USER_ID,
-        groups=groups(plan),
-        groups_because=GROUPS_BECAUSE,
+        groups=handed.groups,
+        groups_because=handed.groups_because,
+        resource_claims=handed.claims,
         init=() if stored.marker is None else (_wait(plan, stored, stored.marker),),
         containers=(server,),
         volumes=volumes,
@@ -168,7 +148,7 @@ def _server(
     args: tuple[Argument, ...] | None,
     more: Additions,
     serves: bool,
-    gpus: int | None,
+    handed: Devices,
 ) -> Container:
     engine, pod = plan.engine, plan.pod
     files = tuple(
@@ -196,7 +176,8 @@ def _server(
         memory_request=size_of(pod.memory_bytes),
         memory_limit=size_of(pod.memory_bytes),
         ephemeral=size_of(pod.ephemeral_bytes),
-        devices=_devices(plan, gpus),
+        devices=handed.resources,
+        claims=tuple(claim.name for claim in handed.claims),
         probes=_probes(plan) if serves else None,
         pre_stop=number_of(plan.clocks.pre_stop_seconds) if serves else None,
         user_id=USER_ID,
@@ -215,12 +196,6 @@ def _server(
             *more.mounts,
         ),
     )
-
-
-def _devices(plan: Plan, gpus: int | None) -> tuple[Resource, ...]:
-    split, count = plan.split, plan.gpu.count if gpus is None else gpus
-    because = f"TP {split.tensor} x PP {split.pipeline} x DP {split.data}"
-    return (Resource(name=plan.gpu.resource, count=Noted(value=str(count), because=because)),)
 
 
 def _probes(plan: Plan) -> Probed:
