@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from selfhost.catalog.accelerators import Platform
 from selfhost.errors import UsageError
@@ -191,6 +191,31 @@ class Cuda:
 
     major: int
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """How pods on several nodes become one server.
+
+    Args:
+        leader_args: arguments of the first pod beside the plan's.
+        worker_args: arguments of the others beside the plan's.
+        leader_command: what starts the first pod, None where the plan's command does.
+        leader_before: arguments of the first pod before the plan's.
+        worker_command: what starts the others, None where the plan's command does.
+        worker_only: all arguments of the others, where they are not the plan's.
+        env: variables of both.
+        note: what the reader has to know.
+    """
+
+    leader_args: tuple[Argument, ...] = ()
+    worker_args: tuple[Argument, ...] = ()
+    leader_command: tuple[str, ...] | None = None
+    leader_before: tuple[Argument, ...] = ()
+    worker_command: tuple[str, ...] | None = None
+    worker_only: tuple[Argument, ...] | None = None
+    env: tuple[EnvVar, ...] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +405,28 @@ class Engine(Protocol):
 
     def shell(self, version: EngineVersion) -> str:
         """Absolute path of a POSIX shell in the image."""
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """An engine that runs one replica on several nodes."""
+
+    def join(
+        self,
+        version: EngineVersion,
+        split: Split,
+        nodes: int,
+        *,
+        leader: str,
+        rank: str,
+        ray: bool,
+        seconds: int,
+    ) -> Join:
+        """What each pod is told; `leader` and `rank` are references that the cluster fills in.
+
+        Raises:
+            UnsupportedError: the release cannot.
+        """
 
 
 def engine_names() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from selfhost.engines import (
     EnvVar,
     Flag,
     Image,
+    Join,
     Key,
     Objection,
     Probes,
@@ -24,6 +25,7 @@ from selfhost.engines import (
     Sizing,
     SizingFor,
 )
+from selfhost.engines.vllm.nodes import join
 from selfhost.engines.vllm.platforms import IMAGES, platform_env, platform_objection
 from selfhost.engines.vllm.refusals import (
     feature_objection,
@@ -34,6 +36,7 @@ from selfhost.engines.vllm.refusals import (
 from selfhost.engines.vllm.tables import BY_NAME, FIRST, FLAGS, KV_DTYPES, METRICS, PLAIN
 from selfhost.errors import UnsupportedError
 from selfhost.units import GIB, gib
+from selfhost.workload import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,20 @@ class Vllm:
     def key(self, version: EngineVersion) -> Key | None:
         """entrypoints/openai/api_server.py reads VLLM_API_KEY where --api-key is absent."""
         return Key(variable="VLLM_API_KEY", source="vllm 0.32 envs.py")
+
+    def join(
+        self,
+        version: EngineVersion,
+        split: Split,
+        nodes: int,
+        *,
+        leader: str,
+        rank: str,
+        ray: bool,
+        seconds: int,
+    ) -> Join:
+        """By its own processes, or by Ray's."""
+        return join(version, split, nodes, leader=leader, rank=rank, ray=ray, seconds=seconds)
 
     def metrics_port(self, version: EngineVersion) -> int | None:
         """The server's own."""

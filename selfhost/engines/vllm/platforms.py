@@ -117,6 +117,8 @@ def _cpu_env(serving: Serving) -> list[EnvVar]:
         )
     ]
     if fixed is not None or bill is not None:
-        because = "GiB of KV cache as planned; the default is a share of the node, whatever the limit of the pod"
+        because = (
+            "GiB of KV cache as planned; the default is a share of the node, whatever the limit of the pod"
+        )
         found.append(EnvVar(name="VLLM_CPU_KVCACHE_SPACE", value=str(max(1, whole)), because=because))
     return found
