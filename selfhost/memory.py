@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,7 @@ class MemoryBudget:
         short_bytes: what is missing on each GPU, 0 when it fits.
         certainty_bytes: half-width within which the available KV memory of similar start-ups lay.
         terms: lines that add up to the engine's share of the GPU, `free` included.
+        context_bytes: what the process holds before it loads anything: CUDA context and collectives.
     """
 
     gpu_id: str | None
@@ -84,6 +85,7 @@ class MemoryBudget:
     short_bytes: int
     certainty_bytes: int | None
     terms: tuple[Term, ...]
+    context_bytes: int | None = field(default=None, metadata={"later": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -321,6 +323,7 @@ class _Sizing:
             short_bytes=short,
             certainty_bytes=kept.certainty_bytes if kept else None,
             terms=self._terms(kept, needed),
+            context_bytes=kept.context.bytes if kept else None,
         )
 
     def _terms(self, kept: Reserves | None, needed: int) -> tuple[Term, ...]:

@@ -53,6 +53,8 @@ def serving_for(
         served_name=spec.id if hub else _file_name(spec.id),
         model_dtype=spec.dtype,
         checkpoint_quantization=spec.quantization,
+        scheme=spec.scheme.id if spec.scheme else None,
+        experts=spec.facts.experts_per_token > 0,
         gguf=spec.origin == "gguf",
         max_context_tokens=spec.facts.max_context_tokens,
         platform=gpu.platform if gpu else "cuda",

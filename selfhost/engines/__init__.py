@@ -236,7 +236,9 @@ class Serving:
         revision: commit of the repository, None for a path or where none is known.
         served_name: the name clients ask for.
         model_dtype: dtype the model computes in (`bfloat16`).
-        checkpoint_quantization: scheme of the stored weights, None when unquantized.
+        checkpoint_quantization: method of the stored weights as the checkpoint names it, None when unquantized.
+        scheme: format of most stored weights by selfhost's name (`fp8-block`), None when unquantized or not understood.
+        experts: the model has routed experts.
         gguf: the weights are a GGUF file.
         max_context_tokens: the longest context the model itself declares.
         platform: what the devices are to software; a vendor may have several.
@@ -262,6 +264,8 @@ class Serving:
     served_name: str
     model_dtype: str = "bfloat16"
     checkpoint_quantization: str | None = None
+    scheme: str | None = None
+    experts: bool = False
     gguf: bool = False
     max_context_tokens: int | None = None
     platform: Platform = "cuda"
@@ -319,7 +323,7 @@ class Engine(Protocol):
 
     @property
     def newest(self) -> tuple[int, int, int]:
-        """Last minor release that this module knows, as (major, minor, 0)."""
+        """Last release that this module knows; (major, minor, 0) stands for every patch of a minor release."""
 
     @property
     def port(self) -> int:
@@ -462,7 +466,8 @@ def parse_engine(text: str) -> EngineVersion:
             f"{spelled!r} is not a version.", hint=f"Write {name}@{engine.default_version}. {known}."
         )
     number = (int(match[1]), int(match[2]), int(match[3] or 0))
-    if not engine.oldest <= number or number[:2] > engine.newest[:2]:
+    newest = engine.newest
+    if not engine.oldest <= number or number[:2] > newest[:2] or (newest[2] and number > newest):
         raise UsageError(f"{name} {spelled} is not known.", hint=f"{known}.")
     text = ".".join(map(str, number)) + (match[4] or "") + match[5]
     return EngineVersion(engine=name, number=number, text=text)
@@ -484,4 +489,4 @@ def parse_image(text: str) -> Image:
 
 
 def _dotted(number: tuple[int, int, int]) -> str:
-    return f"{number[0]}.{number[1]}"
+    return f"{number[0]}.{number[1]}" + (f".{number[2]}" if number[2] else "")
