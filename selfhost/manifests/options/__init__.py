@@ -16,6 +16,7 @@ from selfhost.errors import UsageError
 from selfhost.manifests.options.access import AccessOptions
 from selfhost.manifests.options.fields import option as _option
 from selfhost.manifests.options.gpus import GpuOptions
+from selfhost.manifests.options.kserve import KserveOptions
 from selfhost.manifests.options.network import NetworkOptions
 from selfhost.manifests.options.nodes import NodeOptions
 from selfhost.manifests.options.proxy import ProxyOptions
@@ -184,6 +185,7 @@ class RenderOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     scaling: ScalingOptions = field(default_factory=ScalingOptions)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
+    kserve: KserveOptions = field(default_factory=KserveOptions)
 
     def __post_init__(self) -> None:
         for image in (self.image, self.pull_image, self.monitor_image):
