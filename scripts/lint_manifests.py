@@ -1,101 +1,169 @@
-"""checkov over the golden cases, the examples and the monitor; fails on any check that is no named exception.
+"""checkov over a part of the matrix, the golden cases and the examples; fails on any check that is no named exception.
 
 checkov is no dependency of selfhost: `make lint-manifests` installs it into an environment of its own, and CHECKOV
-names the program to run.
+names the program to run. It is started once for everything, as a start costs more than a hundred objects do: each case
+is in a folder and a namespace of its own there, so that no policy of one covers a pod of another. Pods inside custom
+resources, which checkov does not look into, are given to it as pods.
 """
 
 from __future__ import annotations
 
+import argparse
+import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 # Check -> why a rendered default may fail it.
 EXCEPTIONS = {
     "CKV_K8S_43": "no digest: offline nobody knows it; `selfhost render --image repository:tag@sha256:...` pins it",
     "CKV_K8S_15": "pull policy Always without a digest: a GPU pod should start while the registry is away",
 }
-# Cases that were asked to be less strict than the default.
-ASKED = {"directory": {"CKV_K8S_22"}}  # --writable-root
-# The monitor looks at the host; each of these goes away with the option that is named.
-MONITOR = {
-    "CKV_K8S_17": "hostPID: NVML names processes by the host's numbers; --no-host-pid",
-    "CKV_K8S_40": "root, without one capability: the kubelet's socket is root's; --monitor-non-root",
+# Check -> what was asked for, in the cases whose `beyond` names it; each goes away without the option.
+ASKED = {
+    "CKV_K8S_22": "a writable root file system: --writable-root",
+    "CKV_K8S_17": "hostPID, as NVML names processes by the host's numbers: the monitor, unless --no-host-pid",
+    "CKV_K8S_40": "root without one capability, for the kubelet's socket: the monitor, unless --monitor-non-root",
     "CKV_K8S_23": "as CKV_K8S_40",
+    "CKV_K8S_16": "privileged: the monitor with --kernel-log",
+    "CKV_K8S_20": "as CKV_K8S_16",
+    "CKV_K8S_28": "as CKV_K8S_16",
+    "CKV_K8S_37": "as CKV_K8S_16",
 }
-# … and with --kernel-log the container is privileged.
-KERNEL_LOG = {"CKV_K8S_16", "CKV_K8S_20", "CKV_K8S_28", "CKV_K8S_37"}
+GOLDEN_BEYOND = {"directory": frozenset({"CKV_K8S_22"})}
+# Kinds whose pods checkov finds by itself.
+KNOWN = {"Pod", "Deployment", "Job", "DaemonSet", "StatefulSet", "CronJob", "ReplicaSet"}
 
 
-def cases(monitor: Path) -> dict[str, Path]:
-    """Name -> folder of rendered objects.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A case as checkov gets it."""
 
-    Args:
-        monitor: a new folder, into which the target monitor is rendered.
-    """
-    sys.path.insert(0, str(ROOT))
-    from selfhost.manifests import render, write_manifests
-    from tests.test_manifests_monitor import CASES
+    name: str
+    objects: tuple[Any, ...]
+    beyond: frozenset[str] = frozenset()
 
-    golden = sorted(path for path in (ROOT / "tests" / "golden" / "kubernetes").iterdir() if path.is_dir())
-    examples = sorted((ROOT / "examples").glob("*/rendered"))
-    found = {path.name: path for path in golden} | {path.parent.name: path for path in examples}
-    for name, (plan, options) in CASES.items():
-        found[f"monitor/{name}"] = monitor / name
-        write_manifests(render(plan, target="monitor", options=options), monitor / name)
+
+def cases(per_family: int) -> list[Checked]:
+    """Golden files, examples, and of each family and target of the matrix so many cases, evenly spread."""
+    from tests.matrix import CASES, objects
+
+    folders = sorted(path for path in (ROOT / "tests" / "golden" / "kubernetes").iterdir() if path.is_dir())
+    found = [
+        Checked(
+            name=f"golden/{path.name}", objects=read(path), beyond=GOLDEN_BEYOND.get(path.name, frozenset())
+        )
+        for path in folders
+    ]
+    found += [
+        Checked(name=f"examples/{path.parent.name}", objects=read(path))
+        for path in sorted((ROOT / "examples").glob("*/rendered"))
+    ]
+    families: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, case in CASES.items():
+        # What was asked to be less strict is a kind of its own, so that the least strict are among the chosen.
+        families[name.partition("/")[0], case.target, ",".join(sorted(case.beyond))].append(name)
+    for names in families.values():
+        step = max(1, -(-len(names) // per_family))
+        found += [Checked(name=n, objects=objects(n), beyond=CASES[n].beyond) for n in names[::step]]
     return found
 
 
-def excused(name: str) -> set[str]:
-    """Checks that a case may fail."""
-    found = set(EXCEPTIONS) | ASKED.get(name, set())
-    if name.startswith("monitor/"):
-        found |= set(MONITOR) if name != "monitor/restricted" else set()
-        found |= KERNEL_LOG if name == "monitor/kernel-log" else set()
-    return found
+def read(folder: Path) -> tuple[Any, ...]:
+    """The objects of a rendered folder."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("[0-9]*.yaml"))]
+    return tuple(document for text in texts for document in yaml.load_all(text, loader) if document)
 
 
-def failures(program: str, case: Path) -> tuple[int, dict[str, set[str]]]:
-    """Checks passed, and failed check -> objects, of the objects of one case."""
-    with tempfile.TemporaryDirectory() as folder:
-        for path in case.glob("[0-9]*.yaml"):
-            shutil.copy(path, folder)
-        done = subprocess.run(
-            [program, "-d", folder, "--framework", "kubernetes", "--quiet", "--skip-download", "-o", "json"],
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+def with_pods(found: tuple[Any, ...]) -> list[Any]:
+    """The objects, and pods of the kinds that checkov does not know; what has no image is a controller's to fill."""
+    from tests.podsecurity import containers, pods
+
+    made = [copy.deepcopy(document) for document in found]
+    for document in found:
+        if document["kind"] in KNOWN:
+            continue
+        for number, pod in enumerate(pods(document)):
+            if all("image" in container for container in containers(pod)):
+                name = f"{document['kind'].lower()}-{number}-{document['metadata']['name']}"[:63].rstrip("-")
+                labels = document["metadata"].get("labels") or {}
+                metadata = {
+                    "name": name,
+                    "namespace": document["metadata"].get("namespace"),
+                    "labels": labels,
+                }
+                made.append(
+                    {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(pod)}
+                )
+    return made
+
+
+def write(case: Checked, number: int, folder: Path) -> int:
+    """Write a case's objects into its folder and namespaces; how many there are."""
+    folder.mkdir()
+    made = with_pods(case.objects)
+    for at, document in enumerate(made):
+        if namespace := document["metadata"].get("namespace"):
+            document["metadata"]["namespace"] = f"case-{number}-{namespace}"
+        text = yaml.dump(document, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+        (folder / f"{at:02}.yaml").write_text(text, encoding="utf-8")
+    return len(made)
+
+
+def report(program: str, folder: Path) -> Any:
+    """What checkov says of everything below a folder."""
+    done = subprocess.run(
+        [program, "-d", str(folder), "--framework", "kubernetes", "--quiet", "--skip-download", "-o", "json"],
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
     if not done.stdout.startswith("{"):
         raise SystemExit(f"{program} ended with {done.returncode} and no report: {done.stderr[-2000:]}")
-    report = json.loads(done.stdout)
-    found: dict[str, set[str]] = {}
-    for failed in report["results"]["failed_checks"]:
-        found.setdefault(failed["check_id"], set()).add(failed["resource"])
-    return report["summary"]["passed"], found
+    return json.loads(done.stdout)
 
 
 def main() -> int:
-    """Print a line per case; 1 when a check failed that is no exception."""
+    """Print a line per case with a failure; 1 when a check failed that is no exception."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--per-family", type=int, default=12, help="cases of each family of the matrix")
+    per_family = parser.parse_args().per_family
     program = os.environ.get("CHECKOV") or shutil.which("checkov")
     if program is None:
         print("checkov is not installed; `make lint-manifests` sets it up")
         return 2
+    chosen = cases(per_family)
+    with tempfile.TemporaryDirectory() as made:
+        count = sum(write(case, n, Path(made) / f"{n:04}") for n, case in enumerate(chosen))
+        said = report(program, Path(made))
+    failed: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for check in said["results"]["failed_checks"]:
+        failed[int(check["file_path"].split("/")[1])][check["check_id"]].add(check["resource"])
     wrong = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name, case in cases(Path(folder)).items():
-            passed, found = failures(program, case)
-            print(f"{name:22} passed {passed:4}  failed {', '.join(sorted(found)) or '-'}")
-            if not passed:
-                wrong += 1
-                print("  nothing was checked")
-            for check in sorted(set(found) - excused(name)):
-                wrong += 1
-                print(f"  {check} fails for {', '.join(sorted(found[check]))}")
-    for check, reason in (EXCEPTIONS | MONITOR).items():
+    for number, case in enumerate(chosen):
+        unexpected = set(failed[number]) - set(EXCEPTIONS) - case.beyond
+        wrong += len(unexpected)
+        print(f"{case.name:48} failed {', '.join(sorted(failed[number])) or '-'}")
+        for check in sorted(unexpected):
+            print(f"  {check} fails for {', '.join(sorted(failed[number][check]))}")
+    summary = said["summary"]
+    print(
+        f"{len(chosen)} cases, {count} objects: {summary['passed']} checks passed, {summary['failed']} failed"
+    )
+    if summary["passed"] < count or summary["parsing_errors"]:
+        print("not everything was checked")
+        wrong += 1
+    for check, reason in (EXCEPTIONS | ASKED).items():
         print(f"exception {check}: {reason}")
     return 1 if wrong else 0
 
