@@ -133,7 +133,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container of a pod, or one that runs before."""
+    """A container of a pod, or one that runs before. `pre_stop_command` sleeps where the kubelet is not to do it."""
 
     name: str
     image: Noted
@@ -150,6 +150,7 @@ class Container:
     claims: tuple[str, ...] = ()
     probes: Probed | None = None
     pre_stop: Number | None = None
+    pre_stop_command: tuple[str, ...] = ()
     user_id: int
     read_only_root: bool
     root_because: str
