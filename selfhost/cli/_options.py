@@ -217,7 +217,8 @@ def options_of(
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def gather(**given: Any) -> Any:
-            return function(**given, **{argument: kind(**_values_of(own, given))})
+            made = kind(**_values_of(own, given))  # takes its own out of what was given
+            return function(**given, **{argument: made})
 
         wrapped: Any = gather
         for each in reversed([option for field in own for option in _options_in(field)]):
