@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from selfhost.engines import Argument
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import kubernetes
 from selfhost.manifests.options import RenderOptions
@@ -44,6 +43,9 @@ def beside(
     view = kubernetes.view(plan, options)
     if selector is not None:
         view = replace(view, selector=selector, server=replace(view.server, selector=selector))
+        if view.download is not None and view.download.pod.beside:
+            fetching = replace(view.download.pod, beside=selector)
+            view = replace(view, download=replace(view.download, pod=fetching))
     return view if port_name is None else replace(view, metrics_port_name=port_name)
 
 
@@ -72,11 +74,6 @@ def templated_container(container: Container) -> Container:
 
 def _templated_variable(variable: Variable) -> Variable:
     return variable if variable.value is None else replace(variable, value=templated(variable.value))
-
-
-def argument(plan: Plan, flag: str | None) -> Argument | None:
-    """The plan's argument of a flag, or the first bare word."""
-    return next((word for word in plan.engine.args if word.flag == flag), None)
 
 
 def without(variables: Iterable[Variable], names: frozenset[str]) -> tuple[Variable, ...]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfhost.engines import Argument
 from selfhost.errors import UnsupportedError
 from selfhost.manifests.document import Document
 from selfhost.manifests.kubernetes import View as Base
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
     Gap,
-    argument,
     beside,
     main_container,
     one_node,
@@ -24,7 +22,6 @@ from selfhost.manifests.peers import (
     without,
 )
 from selfhost.manifests.pod import Container, Mount, Noted, Number, Pair, PodView, SecretKey, Variable, Volume
-from selfhost.manifests.quantities import literal
 from selfhost.plan import Plan
 
 CHART, CHART_VERSION = "vllm-stack", "0.1.12"
@@ -153,17 +150,17 @@ def view(plan: Plan, options: RenderOptions) -> View:
         tag=Noted(
             value=image.tag + (f"@{image.digest}" if image.digest else ""), because=container.image.because
         ),
-        model=_required(plan, None),
-        revision=_text(argument(plan, "--revision")),
+        model=_model(container),
+        revision=_value(container, "--revision"),
         replicas=plan.replicas,
         annotations=tuple(pair for pair in base.annotations if pair.key != "selfhost/plan"),
         tensor=Number(value=plan.split.tensor, because="GPUs that share each layer"),
-        max_model_len=_number(argument(plan, "--max-model-len")),
-        prefix_caching=argument(plan, "--no-enable-prefix-caching") is None,
+        max_model_len=_number(_value(container, "--max-model-len")),
+        prefix_caching=_value(container, "--no-enable-prefix-caching") is None,
         extra_args=tuple(
-            Noted(value=literal(word.text), because=word.because)
-            for word in plan.engine.args
-            if word.flag not in CHART_FLAGS
+            word
+            for (flag, _), word in zip(_words(container), container.args, strict=True)
+            if flag not in CHART_FLAGS
         ),
         env=without(container.env, CHART_VARIABLES),
         api_key=_api_key(container.env),
@@ -203,26 +200,31 @@ def _refuse(options: RenderOptions) -> None:
     )
 
 
-def _required(plan: Plan, flag: str | None) -> Noted:
-    found = _text(argument(plan, flag))
+def _words(container: Container) -> tuple[tuple[str | None, Noted], ...]:
+    """Flag and value of each argument; no flag for a bare word."""
+    found = []
+    for word in container.args:
+        flag, _, value = word.value.partition("=") if word.value.startswith("--") else (None, "", word.value)
+        found.append((flag, Noted(value=value, because=word.because)))
+    return tuple(found)
+
+
+def _value(container: Container, flag: str | None) -> Noted | None:
+    return next((value for known, value in _words(container) if known == flag), None)
+
+
+def _model(container: Container) -> Noted:
+    found = _value(container, None)
     if found is None:
         raise UnsupportedError(
             "production-stack takes the model as the first word, and the plan names it otherwise.",
-            hint="Plan for a newer vLLM.",
+            hint="Plan for a newer vLLM, or render with --target kubernetes.",
         )
     return found
 
 
-def _text(word: Argument | None) -> Noted | None:
-    if word is None or word.value is None:
-        return None
-    return Noted(value=literal(word.value), because=word.because)
-
-
-def _number(word: Argument | None) -> Number | None:
-    if word is None or word.value is None:
-        return None
-    return Number(value=int(word.value), because=word.because)
+def _number(value: Noted | None) -> Number | None:
+    return None if value is None else Number(value=int(value.value), because=value.because)
 
 
 def _api_key(env: tuple[Variable, ...]) -> SecretKey | None:
