@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfhost.manifests.accelerators import devices
 from selfhost.manifests.download import ARCHIVE_PATH, Download
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.outbound import download_additions
 from selfhost.manifests.pod import (
     Additions,
     Container,
@@ -47,7 +48,7 @@ def fetch_pod(
         name: the Job, after which the ConfigMap with the archive is called.
         more: variables and files that options add.
     """
-    added = more or Additions()
+    added = (more or Additions()) + download_additions(options)
     volumes = [
         stored.volume,
         Volume(name="home", empty=_SCRATCH),
@@ -71,6 +72,7 @@ def fetch_pod(
         restart="Never",
         beside=selector(plan, "server"),
         taints=where.taints,
+        pull_secrets=options.access.image_pull_secrets,
         user_id=USER_ID,
         groups=(),
         groups_because="",

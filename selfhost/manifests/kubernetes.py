@@ -7,15 +7,21 @@ from dataclasses import dataclass
 
 from selfhost import __version__
 from selfhost.errors import UnsupportedError
+from selfhost.manifests import exposure as ways
+from selfhost.manifests import scaling as sizes
 from selfhost.manifests.accelerators import ClaimTemplate, devices
+from selfhost.manifests.access import Access, access
 from selfhost.manifests.document import Document
-from selfhost.manifests.download import Download, download
+from selfhost.manifests.download import download
 from selfhost.manifests.fetch import fetch_pod
 from selfhost.manifests.licence import licence_annotations
+from selfhost.manifests.network import Policy, download_policy, server_policy
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.outbound import Outbound, outbound, refuse_idle
 from selfhost.manifests.pod import Noted, Number, Pair, PodView
 from selfhost.manifests.quantities import number_of, size_of
 from selfhost.manifests.server import USER_ID, config_name, file_key, labels, selector, server_pod
+from selfhost.manifests.watching import Watching, watching
 from selfhost.manifests.weights import Storage, placed, storage
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 from selfhost.place import NODE_GPUS
@@ -29,7 +35,7 @@ class Pull:
     name: str
     attempts: Number
     deadline: Number
-    ports: tuple[int, ...]
+    policy: Policy
     archive: str | None
     pod: PodView
 
@@ -58,7 +64,7 @@ class View:
     download_selector: tuple[Pair, ...]
     annotations: tuple[Pair, ...]
     licence: tuple[Pair, ...]
-    replicas: int
+    replicas: int | None
     progress_deadline: Number
     server: PodView
     port: int
@@ -77,8 +83,14 @@ class View:
     download_name: str
     hub_endpoint: str | None
     token_secret: str
-    namespaces: tuple[Noted, ...]
+    policy: Policy
     pod_monitor: bool
+    access: Access
+    exposure: ways.Exposure | None
+    scaling: sizes.Scaling | None
+    watching: Watching
+    dashboard_name: str
+    network: Outbound
     pod_security: str
     node_label: str
     node_values: tuple[str, ...]
@@ -101,14 +113,27 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"The plan needs {plan.gpu.count} GPUs for one replica; a pod has those of one node, at most {NODE_GPUS}.",
             hint="Render it for several nodes (--target lws), or plan for a GPU with more memory or smaller weights.",
         )
+    return build(plan, options)
+
+
+def build(plan: Plan, options: RenderOptions) -> View:
+    """The view of a plan, however many nodes a replica is on; targets that print more begin with it."""
     plan = placed(plan, options)
     stored = storage(plan, options)
     pull = _pull(plan, options, stored)
     handed = devices(plan, options)
+    count = sizes.replicas_of(plan, options)
+    watched = watching(plan, options)
+    refuse_idle(options, downloads=pull is not None)
     return View(
         name=plan.name,
         namespace=options.namespace,
-        headline=(*headline(plan), *handed.said),
+        headline=(
+            *headline(plan),
+            *sizes.headline(plan, options),
+            *ways.headline(plan, options),
+            *handed.said,
+        ),
         model_id=plan.model.id,
         revision=plan.model.revision,
         labels=labels(plan, "server"),
@@ -117,16 +142,16 @@ def view(plan: Plan, options: RenderOptions) -> View:
         download_selector=selector(plan, "download"),
         annotations=plan_annotations(plan),
         licence=_licence(plan),
-        replicas=plan.replicas,
+        replicas=None if count.scaled else plan.replicas,
         progress_deadline=number_of(plan.clocks.progress_deadline_seconds),
-        server=server_pod(plan, options, stored, spread=plan.replicas > 1),
+        server=server_pod(plan, options, stored, spread=count.most > 1),
         port=plan.engine.port,
-        metrics_port_name="http" if plan.engine.metrics_port is None else "metrics",
-        metrics_path=plan.engine.metrics_path,
+        metrics_port_name=watched.port,
+        metrics_path=watched.path,
         max_surge=1 if options.surge else 0,
         max_unavailable=0 if options.surge else 1,
         strategy_because=_strategy_reason(plan, options),
-        spread=plan.replicas > 1,
+        spread=count.least > 1,
         storage=stored,
         volume=size_of(plan.weights.volume_bytes),
         config_name=config_name(plan),
@@ -136,15 +161,21 @@ def view(plan: Plan, options: RenderOptions) -> View:
         download_name=f"{plan.name}-download",
         hub_endpoint=options.hub_endpoint,
         token_secret=options.token_secret,
-        namespaces=_namespaces(options),
-        pod_monitor=options.pod_monitor and bool(plan.engine.metrics),
+        policy=server_policy(plan, options),
+        pod_monitor=watched.pod_monitor,
+        access=access(plan, options),
+        exposure=ways.exposure(plan, options),
+        scaling=sizes.scaling(plan, options),
+        watching=watched,
+        dashboard_name=f"{plan.name}-dashboard",
+        network=outbound(options),
         pod_security=options.pod_security,
         node_label=plan.gpu.label,
         node_values=plan.gpu.label_values,
         gpu_taints=handed.taints,
         claim_template=handed.template,
         user_id=USER_ID,
-        files=archive_files(pull),
+        files=(*archive_files(pull), *watched.files),
         resources=(),
     )
 
@@ -213,35 +244,19 @@ def _pull(plan: Plan, options: RenderOptions, stored: Storage) -> Pull | None:
     if stored.fill == "nobody" or stored.marker is None:
         return None
     found = download(plan, options, marker=stored.marker)
-    name = _job_name(plan, options, found)
     archive = ARCHIVE_FILE if found.archive else None
+    name = _job_name(plan, fetch_pod(plan, options, stored, found, ""))
     return Pull(
         name=name,
         attempts=number_of(plan.clocks.download_attempts),
         deadline=number_of(plan.clocks.download_deadline_seconds),
-        ports=found.ports,
+        policy=download_policy(options, found.ports),
         archive=archive,
         pod=fetch_pod(plan, options, stored, found, name),
     )
 
 
-def _job_name(plan: Plan, options: RenderOptions, found: Download) -> str:
+def _job_name(plan: Plan, pod: PodView) -> str:
     """A name that changes with what the Job does, as Kubernetes does not let a Job's pod be changed."""
-    decides = (
-        __version__,
-        plan.provenance.selfhost_version,
-        plan.model.id,
-        plan.weights,
-        plan.gpu,
-        plan.clocks,
-        found,
-        options,
-    )
+    decides = (__version__, plan.provenance.selfhost_version, plan.clocks, pod)
     return f"{plan.name}-download-{hashlib.sha256(repr(decides).encode()).hexdigest()[:8]}"
-
-
-def _namespaces(options: RenderOptions) -> tuple[Noted, ...]:
-    found = [Noted(value=options.monitoring_namespace, because="Prometheus reads the metrics")]
-    if options.gateway_namespace is not None:
-        found.insert(0, Noted(value=options.gateway_namespace, because="the gateway sends requests"))
-    return tuple(found)

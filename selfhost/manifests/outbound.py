@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -15,6 +16,22 @@ CA_KEY = "ca.crt"
 # Python's ssl and httpx, requests, curl, and Amazon's SDK: each library asks for its own.
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 _OWN = ("localhost", "127.0.0.1", "::1", ".svc", ".cluster.local")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What the reader has to make before: names of what holds the proxy's address and the certificates."""
+
+    proxy_secret: str | None
+    ca_config_map: str | None
+    ca_key: str
+
+
+def outbound(options: RenderOptions) -> Outbound:
+    """What the ways out rest on."""
+    return Outbound(
+        proxy_secret=options.network.proxy_secret, ca_config_map=options.network.ca_config_map, ca_key=CA_KEY
+    )
 
 
 def download_additions(options: RenderOptions) -> Additions:

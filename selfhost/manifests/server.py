@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from selfhost.engines import Argument
 from selfhost.manifests.accelerators import Devices, devices
+from selfhost.manifests.access import key_additions, key_arguments
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.outbound import server_additions
 from selfhost.manifests.pod import (
     Additions,
     Container,
@@ -22,6 +24,7 @@ from selfhost.manifests.pod import (
     Volume,
 )
 from selfhost.manifests.quantities import count_of, literal, number_of, size_of
+from selfhost.manifests.scaling import spread_keys
 from selfhost.manifests.weights import Storage
 from selfhost.plan import Plan
 
@@ -92,7 +95,11 @@ def server_pod(
         gpus: GPUs of this pod, all of the plan's where they are on one node.
         spread: whether its replicas are to be on different nodes.
     """
-    added = more or Additions()
+    added = (more or Additions()) + server_additions(options)
+    words = plan.engine.args if args is None else args
+    if serves:
+        added += key_additions(plan, options)
+        words += key_arguments(plan, options)
     volumes = (
         stored.volume,
         Volume(name="shm", empty=EmptyDir(size=_shared(plan), memory=True)),
@@ -102,7 +109,7 @@ def server_pod(
         *added.volumes,
     )
     handed = devices(plan, options, gpus=gpus)
-    server = _server(plan, options, stored, args=args, more=added, serves=serves, handed=handed)
+    server = _server(plan, options, stored, args=words, more=added, serves=serves, handed=handed)
     return PodView(
         labels=labels(plan, component),
         selector=selector(plan, component),
@@ -111,7 +118,10 @@ def server_pod(
         grace=number_of(plan.clocks.grace_seconds),
         nodes=handed.nodes,
         spread=spread,
+        spread_keys=spread_keys(options),
         taints=handed.taints,
+        priority_class=options.scaling.priority_class,
+        pull_secrets=options.access.image_pull_secrets,
         user_id=USER_ID,
         groups=handed.groups,
         groups_because=handed.groups_because,
@@ -145,7 +155,7 @@ def _server(
     options: RenderOptions,
     stored: Storage,
     *,
-    args: tuple[Argument, ...] | None,
+    args: tuple[Argument, ...],
     more: Additions,
     serves: bool,
     handed: Devices,
@@ -162,10 +172,7 @@ def _server(
         name="server",
         image=image_of(plan),
         command=tuple(map(literal, engine.command)),
-        args=tuple(
-            Noted(value=literal(word.text), because=word.because)
-            for word in (engine.args if args is None else args)
-        ),
+        args=tuple(Noted(value=literal(word.text), because=word.because) for word in args),
         env=(
             *(Variable(name=e.name, value=literal(e.value), because=e.because) for e in engine.env),
             *more.env,
