@@ -80,6 +80,7 @@ class View:
     version: str
     workload: str
     service: str
+    service_port: int
     served_name: str
     annotations: tuple[Pair, ...]
     single: Single | None
@@ -170,6 +171,7 @@ def _view(
         version=VERSION,
         workload=workload,
         service=service,
+        service_port=80 if kind == SINGLE else _LLM_PORT,
         served_name=served_name(plan),
         # The whole plan is in plan.json: KServe would copy it to every object that it makes.
         annotations=tuple(
@@ -303,8 +305,8 @@ def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
         ),
         Gap(
             what="TLS inside the cluster",
-            so="where `enableLLMInferenceServiceTLS` of inferenceservice-config is true, KServe asks by HTTPS, which the "
-            "plan's arguments do not speak",
+            so="where `enableLLMInferenceServiceTLS` of inferenceservice-config is true, KServe asks by HTTPS, which "
+            "the plan's arguments do not speak",
         ),
         Gap(
             what="a second name of the model",

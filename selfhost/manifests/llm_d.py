@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from selfhost.manifests.document import Document
+from selfhost.manifests.exposure import request_timeout
 from selfhost.manifests.kubernetes import View as Base
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
@@ -21,7 +22,7 @@ from selfhost.manifests.peers import (
     refuse,
     templated_container,
 )
-from selfhost.manifests.pod import Container, Noted, Pair, PodView
+from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
 from selfhost.manifests.queries import served_name
 from selfhost.plan import Plan
 
@@ -49,6 +50,7 @@ class View:
     served_name: str
     uri: Noted
     port: int
+    timeout: Number
     accelerator: str
     resource: str | None
     replicas: int
@@ -89,6 +91,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         served_name=served_name(plan),
         uri=Noted(value=f"hf://{plan.model.id}", because="names the model; nothing is fetched from it"),
         port=plan.engine.port,
+        timeout=request_timeout(plan, options),
         accelerator="cpu" if device is None else _ACCELERATORS.get(plan.gpu.vendor, "nvidia"),
         resource=None if device is None else device.name,
         replicas=plan.replicas,
