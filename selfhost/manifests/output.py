@@ -40,12 +40,15 @@ def write_manifests(manifests: Manifests, directory: Path) -> tuple[Path, ...]:
         stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=directory))
         try:
             for document in manifests.documents:
+                (stage / document.name).parent.mkdir(parents=True, exist_ok=True)
                 (stage / document.name).write_bytes(document.content)
             for document in manifests.documents:
+                (directory / document.name).parent.mkdir(parents=True, exist_ok=True)
                 (stage / document.name).replace(directory / document.name)
             for path in earlier:
-                if path.name not in names:
+                if path.relative_to(directory).as_posix() not in names:
                     path.unlink(missing_ok=True)
+                    _remove_empty(path.parent, directory)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
@@ -67,13 +70,31 @@ def _earlier(directory: Path) -> tuple[Path, ...]:
         if path.name.startswith(_STAGE) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)  # of a rendering that was killed
     found = [path for path in found if path.is_symlink() or path.exists()]
-    foreign = [path.name for path in found if not _is_ours(path)]
+    found = [one for path in found for one in _files(path)]
+    foreign = [path.relative_to(directory).as_posix() for path in found if not _is_ours(path)]
     if foreign:
         raise OutputError(
             f"{directory} holds {foreign[0]!r}, which selfhost did not write.",
             hint="Name a new or an empty directory with -o.",
         )
     return tuple(found)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or those in a folder; an empty folder and a link stand for themselves."""
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return [one for below in sorted(path.iterdir()) for one in _files(below)] or [path]
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder that nothing is left in, and those around it."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it
+            return
+        folder = folder.parent
 
 
 def _is_ours(path: Path) -> bool:
