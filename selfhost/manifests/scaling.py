@@ -17,7 +17,6 @@ LONGEST_WINDOW_SECONDS, LONGEST_PERIOD_SECONDS = 3600, 1800
 # Ours: a fifth of a replica is kept free for what comes while the next one loads, and a quarter of it may queue.
 FULL_PERCENT, QUEUE_SHARE = 80, 4
 POLL_SECONDS = 30  # KEDA's default, and the PodMonitor's interval: asking more often gives the same answer
-IN_FLIGHT, WAITING = "selfhost_requests_in_flight", "selfhost_requests_waiting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +90,7 @@ class Scaling:
         adapter: for the prometheus-adapter that the HPA needs.
         server: address of Prometheus.
         authentication: name of KEDA's TriggerAuthentication.
+        probe_metric: a metric of the adapter, by which a reader sees whether it works.
         to_zero: no replica is kept while nobody asks.
         idle_seconds: how long nobody has to ask for that.
         cost: what that costs, in words.
@@ -108,6 +108,7 @@ class Scaling:
     adapter: tuple[AdapterRule, ...]
     server: Noted
     authentication: str | None
+    probe_metric: str
     to_zero: bool
     idle_seconds: Number
     cost: str
@@ -172,6 +173,7 @@ def scaling(plan: Plan, options: RenderOptions, *, target: ScaleTarget | None = 
         adapter=_adapter(plan, metrics) if asked.autoscale == "hpa" else (),
         server=_server(options),
         authentication=asked.trigger_authentication,
+        probe_metric=_adapted(plan, "waiting"),
         to_zero=asked.scale_to_zero,
         idle_seconds=Number(value=load, because="gone only after as long as it would take to come back"),
         cost=_cost(plan) if asked.scale_to_zero else "",
@@ -332,9 +334,9 @@ def _in_flight(scope: Scope, metrics: EngineMetrics) -> str:
 
 
 def _pods_metrics(plan: Plan, options: RenderOptions, metrics: EngineMetrics) -> tuple[PodsMetric, ...]:
-    found = [PodsMetric(name=WAITING, average=_queue(plan, options))]
+    found = [PodsMetric(name=_adapted(plan, "waiting"), average=_queue(plan, options))]
     if metrics.running is not None:
-        found.insert(0, PodsMetric(name=IN_FLIGHT, average=_aim(plan, options)))
+        found.insert(0, PodsMetric(name=_adapted(plan, "in_flight"), average=_aim(plan, options)))
     return tuple(found)
 
 
@@ -343,11 +345,18 @@ def _adapter(plan: Plan, metrics: EngineMetrics) -> tuple[AdapterRule, ...]:
     ranks = scope_of(plan, "").ranks
     name = metrics.waiting or ""
     waiting = _by_pod(name, ranks)
-    found = [AdapterRule(name=WAITING, series=_found(name), query=waiting)]
+    found = [AdapterRule(name=_adapted(plan, "waiting"), series=_found(name), query=waiting)]
     if metrics.running is not None:
         both = f"{_by_pod(metrics.running, ranks)} + {waiting}"
-        found.insert(0, AdapterRule(name=IN_FLIGHT, series=_found(metrics.running), query=both))
+        found.insert(
+            0, AdapterRule(name=_adapted(plan, "in_flight"), series=_found(metrics.running), query=both)
+        )
     return tuple(found)
+
+
+def _adapted(plan: Plan, what: str) -> str:
+    """Name that the adapter gives a metric: one for each engine, as a name has one rule."""
+    return f"selfhost_{plan.engine.name}_requests_{what}"
 
 
 def _found(metric: str) -> str:
