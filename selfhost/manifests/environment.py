@@ -18,6 +18,8 @@ from selfhost.assets import asset_dir
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+# Everything but printable ASCII, and the two of it that mean something between quotes.
+_ESCAPED = re.compile(r"[^ !#-\[\]-~]")
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
 
@@ -32,15 +34,14 @@ def quote(value: object) -> Printable:
     if not isinstance(value, str):
         # str() of a name that does not exist raises jinja2's own error, which says which one.
         raise TypeError(f"q takes text, not {str(value)!r}")
-    return Printable('"' + "".join(map(_escape, value)) + '"')
+    return Printable('"' + _ESCAPED.sub(_escape, value) + '"')
 
 
-def _escape(char: str) -> str:
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
     if char in _SHORT:
         return _SHORT[char]
     code = ord(char)
-    if 0x20 <= code < 0x7F:
-        return char
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
@@ -48,7 +49,9 @@ def _escape(char: str) -> str:
 
 def note(value: object) -> Printable:
     """Text for the rest of a comment line or of a line of prose: one line, nothing invisible."""
-    text = "".join(char if char.isprintable() else " " for char in str(value))
+    text = str(value)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
     return Printable(" ".join(text.split()))
 
 
