@@ -30,10 +30,11 @@ class Replicas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleTarget:
-    """The object whose replicas are changed, and how its pods are named."""
+    """The object whose replicas are changed, named as the plan where it has no name, and how its pods are named."""
 
     api_version: str = "apps/v1"
     kind: str = "Deployment"
+    name: str | None = None
     pods: str = DEPLOYMENT_PODS
 
 
