@@ -19,16 +19,16 @@ from selfhost.lint.model import (
 from selfhost.lint.nodes import Map, number_of, text_of
 from selfhost.lint.types import Settings, Where
 
-# Extended resources that are accelerators. Device plugins of NVIDIA (whole, MIG, renamed shares), AMD, Intel, Google, AWS,
-# Huawei and others, as their own docs name them, 2026-11-21.
+# Extended resources that are accelerators. Device plugins of NVIDIA (whole, MIG, renamed shares), AMD, Intel, Google,
+# AWS, Huawei and others, as their own docs name them, 2026-11-21.
 _ACCELERATOR = re.compile(
     r"nvidia\.com/(gpu(\.shared)?|mig-[0-9a-z.+-]+|[A-Z0-9_]*GPU[A-Z0-9_-]*)$|amd\.com/gpu|"
     r"gpu\.intel\.com/(i915|xe)$|habana\.ai/gaudi|google\.com/tpu|aws\.amazon\.com/neuron(core|device)?$|"
     r"huawei\.com/Ascend|cambricon\.com/|metax-tech\.com/gpu|furiosa\.ai/|rebellions\.ai/|tenstorrent\.com/|qualcomm\.com/"
 )
 _SOURCES = (
-    ("secretKeyRef", "secret"), ("configMapKeyRef", "configmap"), ("fieldRef", "field"), ("resourceFieldRef", "resource"),
-    ("fileKeyRef", "file"),
+    ("secretKeyRef", "secret"), ("configMapKeyRef", "configmap"), ("fieldRef", "field"),
+    ("resourceFieldRef", "resource"), ("fileKeyRef", "file"),
 )  # fmt: skip
 _ACTIONS = (("httpGet", "http"), ("tcpSocket", "tcp"), ("exec", "exec"), ("grpc", "grpc"))
 _KINDS: tuple[ProbeKind, ...] = ("startup", "readiness", "liveness")

@@ -1,7 +1,7 @@
 """Safe edits of somebody's text: a key added, a scalar replaced, lines taken out; comments and formatting stay.
 
-Each function returns no edit where the text is not of the plain form it knows (flow style, aliases, several lines): a fix that is
-not made is better than one that breaks the file.
+Each function returns no edit where the text is not of the plain form it knows (flow style, aliases, several lines): a
+fix that is not made is better than one that breaks the file.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from selfhost.lint.model import Engine, Flag, Image, Word
 from selfhost.lint.nodes import number_of
 from selfhost.lint.types import Settings, Where
 
-# Part of an image's repository -> engine; the first that matches. Read from the projects' registries' pages, 2026-11-21.
+# Part of an image's repository -> engine; the first that matches. From the projects' own pages, 2026-11-21.
 _IMAGES = (
     (re.compile(r"(^|/)vllm/vllm-(openai|tpu|neuron|omni)"), "vllm"),
     (
@@ -48,8 +48,8 @@ _ENTRY_POINTS = frozenset(("vllm", "tgi", "llamacpp"))
 # Programs that are plainly something else, whatever image they run in.
 _NO_ENGINES = frozenset(
     (
-        "sleep", "tail", "cat", "echo", "curl", "wget", "hf", "huggingface-cli", "git", "pip", "cp", "rm", "mkdir", "true",
-        "ray", "lmcache_server", "test", "[", "nvidia-smi", "aws", "gsutil", "s5cmd",
+        "sleep", "tail", "cat", "echo", "curl", "wget", "hf", "huggingface-cli", "git", "pip", "cp", "rm",
+        "mkdir", "true",         "ray", "lmcache_server", "test", "[", "nvidia-smi", "aws", "gsutil", "s5cmd",
     )
 )  # fmt: skip
 
@@ -258,8 +258,8 @@ def _takes(key: str, after: Word) -> bool:
 
 def _read_model(engine: Engine, variables: Mapping[str, str | None]) -> Engine:
     keys = {
-        "vllm": ("model", "model-tag"), "sglang": ("model-path",), "tgi": ("model-id",), "llamacpp": ("hf-repo", "model"),
-        "triton": ("model-repository",),
+        "vllm": ("model", "model-tag"), "sglang": ("model-path",), "tgi": ("model-id",),
+        "llamacpp": ("hf-repo", "model"),         "triton": ("model-repository",),
     }.get(engine.name, ())  # fmt: skip
     flag = engine.flag(*keys)
     model = flag.value if flag else None

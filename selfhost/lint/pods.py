@@ -14,8 +14,9 @@ from selfhost.lint.types import Settings, Where
 _NO_PODS = frozenset(
     (
         "ConfigMap", "Secret", "Service", "CustomResourceDefinition", "PrometheusRule", "ServiceMonitor", "PodMonitor",
-        "NetworkPolicy", "Ingress", "HTTPRoute", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "PersistentVolume",
-        "PersistentVolumeClaim", "ServiceAccount", "Namespace", "HorizontalPodAutoscaler", "ScaledObject", "LimitRange",
+        "NetworkPolicy", "Ingress", "HTTPRoute", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding",
+        "PersistentVolume", "PersistentVolumeClaim", "ServiceAccount", "Namespace", "HorizontalPodAutoscaler", "ScaledObject",
+        "LimitRange",
         "ValidatingAdmissionPolicy", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ClusterPolicy",
     )
 )  # fmt: skip
@@ -67,7 +68,9 @@ def _templates(item: Object) -> Iterator[_Template]:
     elif item.kind == "LeaderWorkerSet":
         yield from _of_group(spec)
     else:
-        yield from _anywhere(item.body, "", 0)
+        # KServe without workers runs an engine in one pod; what other operators make of their text is theirs.
+        alone = item.api_version.startswith("serving.kserve.io") and not _has_workers(item.body.map("spec"))
+        yield from _anywhere(item.body, "", 0, 1 if alone else None)
 
 
 def _of_workload(item: Object, spec: Map, path: str) -> _Template:
@@ -104,21 +107,26 @@ def _of_group(spec: Map) -> Iterator[_Template]:
             )
 
 
-def _anywhere(value: Value, path: str, depth: int) -> Iterator[_Template]:
+def _anywhere(value: Value, path: str, depth: int, group: int | None) -> Iterator[_Template]:
     """Every mapping below that looks like a pod spec."""
     if depth > _DEEPEST:
         return
     if isinstance(value, Seq):
         for index, item in enumerate(value):
-            yield from _anywhere(item, f"{path}[{index}]", depth + 1)
+            yield from _anywhere(item, f"{path}[{index}]", depth + 1, group)
     elif isinstance(value, Map):
         if any("image" in each or "name" in each for _, each in value.seq("containers").maps()):
-            yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=None)
+            yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=group)
             return
         yield from _single(value, path)
         for key, below in value.items():
             if isinstance(below, Map | Seq):
-                yield from _anywhere(below, f"{path}.{key}" if path else key, depth + 1)
+                yield from _anywhere(below, f"{path}.{key}" if path else key, depth + 1, group)
+
+
+def _has_workers(spec: Map) -> bool:
+    below = [spec, *(each for each in spec.values() if isinstance(each, Map))]
+    return any("worker" in each or "workerSpec" in each for each in below)
 
 
 def _single(value: Map, path: str) -> Iterator[_Template]:

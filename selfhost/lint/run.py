@@ -70,7 +70,8 @@ def read_lot(
                     (owner.at(span.line, key), key, first) for span, key, first in document.duplicates
                 )
     lot = Lot(
-        objects=tuple(objects), pods=tuple(pods), queries=tuple(queries), duplicates=tuple(duplicates), settings=settings
+        objects=tuple(objects), pods=tuple(pods), queries=tuple(queries), duplicates=tuple(duplicates),
+        settings=settings,
     )  # fmt: skip
     return lot, tuple(skipped), tuple(unread)
 

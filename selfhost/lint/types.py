@@ -31,8 +31,8 @@ show. Only `lot.engines()` sees engines; routers, sidecars and operators are pla
 
 Codes: SH001-SH019 and SH030-SH099 shapes of Kubernetes, SH020-SH029 metrics, SH100-SH199 engine flags and environment,
 SH200-SH249 sizes. A code never changes its meaning. `tests/lint/cases/` has `<code>_wrong.yaml` and `<code>_right.yaml`
-for each rule (further ones as `<code>_wrong_<what>.yaml`); the tests ask for both. `selfhost/lint/edits.py` makes the edits
-of a fix.
+for each rule (further ones as `<code>_wrong_<what>.yaml`); the tests ask for both. `selfhost/lint/edits.py`
+makes the edits of a fix.
 """
 
 from __future__ import annotations
