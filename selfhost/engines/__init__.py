@@ -205,6 +205,7 @@ class Join:
         worker_command: what starts the others, None where the plan's command does.
         worker_only: all arguments of the others, where they are not the plan's.
         env: variables of both.
+        own_address: variable that holds a pod's own address.
         note: what the reader has to know.
     """
 
@@ -215,6 +216,7 @@ class Join:
     worker_command: tuple[str, ...] | None = None
     worker_only: tuple[Argument, ...] | None = None
     env: tuple[EnvVar, ...] = ()
+    own_address: str | None = None
     note: str | None = None
 
 

@@ -48,22 +48,35 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     if asked.image is not None:  # the plan that travels with the objects names what they run
         plan = replace(plan, engine=replace(plan.engine, image=parse_image(asked.image)))
     module = import_module(f"selfhost.manifests.{target.replace('-', '_')}")
-    translate = cast(Callable[..., Any], module.view)
-    shown = translate(plan, asked)
-    folder = asset_dir("templates") / target
-    names = sorted(path.name for path in folder.glob(f"[!_]*{_SUFFIX}"))
+    shown = cast(Callable[..., Any], module.view)(plan, asked)
+    names = _templates(target, getattr(module, "BASE", None), getattr(module, "OMIT", frozenset()))
     objects = [name for name in names if name[:1].isdigit()]
-    documents = [document for name in objects if (document := _fill(target, name, shown)) is not None]
+    documents = [document for name in objects if (document := _fill(names[name], name, shown)) is not None]
     shown = replace(shown, resources=tuple(document.name for document in documents))
     others = [name for name in names if name not in objects]
-    documents += [document for name in others if (document := _fill(target, name, shown)) is not None]
+    documents += [document for name in others if (document := _fill(names[name], name, shown)) is not None]
     documents.append(Document(name=PLAN_FILE, text=to_json(plan)))
     return Manifests(documents=(*documents, *shown.files))
 
 
-def _fill(target: str, name: str, shown: object) -> Document | None:
+def _templates(target: str, base: str | None, omit: frozenset[str]) -> dict[str, str]:
+    """Names of a target's templates in the order of its documents, and the folder of each.
+
+    A target that is made of another's documents names it as its module's BASE, and what it leaves out as OMIT.
+    """
+    found: dict[str, str] = {}
+    for folder in (base, target):
+        if folder is not None:
+            names = (path.name for path in (asset_dir("templates") / folder).glob(f"[!_]*{_SUFFIX}"))
+            found |= {
+                name: folder for name in names if folder == target or name.removesuffix(_SUFFIX) not in omit
+            }
+    return dict(sorted(found.items()))
+
+
+def _fill(folder: str, name: str, shown: object) -> Document | None:
     """One template filled in; None when it printed nothing, because the plan does not need that object."""
-    text = environment().get_template(f"{target}/{name}").render(plan=shown)
+    text = environment().get_template(f"{folder}/{name}").render(plan=shown)
     return Document(name=name.removesuffix(_SUFFIX), text=text) if text.strip() else None
 
 

@@ -81,7 +81,7 @@ def join(
         Argument(flag="--master-port", value=str(MASTER_PORT), because="where the others find it"),
     )
     headless = Argument(flag="--headless", because="serves no requests; the first pod does")
-    return Join(leader_args=words, worker_args=(*words, headless))
+    return Join(leader_args=words, worker_args=(*words, headless), own_address="VLLM_HOST_IP")
 
 
 def _with_ray(nodes: int, *, leader: str, seconds: int) -> Join:
@@ -109,5 +109,6 @@ def _with_ray(nodes: int, *, leader: str, seconds: int) -> Join:
             EnvVar(name="RAY_STORE_BYTES", value=str(_GIB), because="it is taken of the shared memory"),
             EnvVar(name="RAY_USAGE_STATS_ENABLED", value="0", because="no usage reports"),
         ),
+        own_address="VLLM_HOST_IP",
         note="Ray: the image has to have it; vLLM's requirements do not name it (requirements/cuda.txt, 2026-11-26)",
     )
