@@ -55,6 +55,7 @@ def serving_for(
         checkpoint_quantization=spec.quantization,
         scheme=spec.scheme.id if spec.scheme else None,
         experts=spec.facts.experts_per_token > 0,
+        kv_heads=spec.facts.kv_heads,
         gguf=spec.origin == "gguf",
         max_context_tokens=spec.facts.max_context_tokens,
         platform=gpu.platform if gpu else "cuda",

@@ -117,11 +117,19 @@ class Key:
     Args:
         variable: environment variable that holds the key.
         file_flag: flag that takes the path of a file with the key, where the engine has no variable.
+        file_name: name of that file, and of the Secret's entry, where the engine reads more than the bare key.
+        file_text: what stands in it, with `{key}` for the key.
+        separate: the path is a word of its own behind the flag.
+        caution: where the engine itself shows the key; None where it does not.
         source: where that is known from.
     """
 
     variable: str | None = None
     file_flag: str | None = None
+    file_name: str | None = None
+    file_text: str = "{key}"
+    separate: bool = False
+    caution: str | None = None
     source: str
 
 
@@ -156,6 +164,7 @@ class Sizing:
         static_ratio: the most that weights and KV cache may take together of what is free when the engine starts, as
             its own rule keeps the rest for activations and graphs; None where it has no such rule.
         keeps_windows: whether layers that see a window keep that window alone; else they are sized for every token.
+        context_inside: whether the share that the engine takes holds its CUDA context too.
     """
 
     release: tuple[int, int, int]
@@ -166,6 +175,7 @@ class Sizing:
     max_num_seqs: int | None = None
     static_ratio: float | None = None
     keeps_windows: bool = True
+    context_inside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +183,16 @@ class SizingFor:
     """What a sizing may depend on.
 
     Args:
+        platform: what the devices are to software.
+        compute_capability: as (9, 0); None off NVIDIA or without a GPU.
         gpu_bytes: memory of one GPU as the engine sees it, None without a GPU.
         split: how the model is divided.
         workload: the load.
         context_tokens: the longest request.
     """
 
+    platform: Platform
+    compute_capability: tuple[int, int] | None
     gpu_bytes: int | None
     split: Split
     workload: Workload
@@ -241,6 +255,7 @@ class Serving:
         checkpoint_quantization: method of the stored weights as the checkpoint names it, None when unquantized.
         scheme: format of most stored weights by selfhost's name (`fp8-block`), None when unquantized or not understood.
         experts: the model has routed experts.
+        kv_heads: key/value heads of the whole model, 0 where that is not known.
         gguf: the weights are a GGUF file.
         max_context_tokens: the longest context the model itself declares.
         platform: what the devices are to software; a vendor may have several.
@@ -268,6 +283,7 @@ class Serving:
     checkpoint_quantization: str | None = None
     scheme: str | None = None
     experts: bool = False
+    kv_heads: int = 0
     gguf: bool = False
     max_context_tokens: int | None = None
     platform: Platform = "cuda"

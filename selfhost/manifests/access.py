@@ -59,7 +59,8 @@ def key_additions(plan: Plan, options: RenderOptions) -> Additions:
     if key.variable is not None:
         reference = SecretKey(name=secret, key=SECRET_KEY)
         return Additions(env=(Variable(name=key.variable, because=_BECAUSE, secret=reference),))
-    items = (FileItem(key=SECRET_KEY, path=SECRET_KEY),)
+    entry = key.file_name or SECRET_KEY
+    items = (FileItem(key=entry, path=entry),)
     return Additions(
         mounts=(Mount(name="api-key", path=KEY_PATH, read_only=True),),
         volumes=(Volume(name="api-key", secret=Files(name=secret, items=items, because=_BECAUSE)),),
@@ -76,7 +77,10 @@ def key_arguments(plan: Plan, options: RenderOptions) -> tuple[Argument, ...]:
     if key is None or key.variable is not None or key.file_flag is None:
         return ()
     because = "a file of the Secret: an argument with the key in it could be read by everybody"
-    return (Argument(flag=key.file_flag, value=f"{KEY_PATH}/{SECRET_KEY}", because=because),)
+    path = f"{KEY_PATH}/{key.file_name or SECRET_KEY}"
+    if key.separate:
+        return (Argument(flag=key.file_flag, because=because), Argument(value=path, because="that file"))
+    return (Argument(flag=key.file_flag, value=path, because=because),)
 
 
 def _key(plan: Plan, options: RenderOptions) -> Key | None:
