@@ -91,7 +91,7 @@ def budget(
 
 def plan(*, gpu: str = "h100-sxm-80gb", tensor: int = 2, engine: str = "vllm", **changes: Any) -> Plan:
     """A plan for the model above; `changes` go to make_plan, and those of the model in `model`."""
-    card, split = find_gpu(gpu), changes.pop("split", None) or Split(tensor=tensor)
+    card, split = changes.pop("card", None) or find_gpu(gpu), changes.pop("split", None) or Split(tensor=tensor)
     workload = changes.pop("workload", None) or Workload(max_model_len=16384, concurrency=16)
     values: dict[str, Any] = {
         "spec": spec(**changes.pop("model", {})),

@@ -63,6 +63,7 @@ class Accelerator:
         groups_because: which groups these are.
         env: variables for any engine.
         exceptions: what goes beyond Pod Security `restricted`, or is not known to keep it.
+        label_note: what its node label does not tell, None where it names the product.
         estimated: memory is sized there by the rules of CUDA, which nobody compared with start-ups.
         claims: Dynamic Resource Allocation, None where there is no driver.
         source, checked: where and when it was read.
@@ -77,6 +78,7 @@ class Accelerator:
     groups_because: str
     env: tuple[DeviceVariable, ...]
     exceptions: tuple[str, ...]
+    label_note: str | None
     estimated: bool
     claims: Claims | None
     source: str
@@ -106,6 +108,7 @@ def accelerator(platform: Platform) -> Accelerator:
         groups_because=table["groups_because"],
         env=tuple(DeviceVariable(name=name, value=value, because=why) for name, value, why in table["env"]),
         exceptions=tuple(table["exceptions"]),
+        label_note=table.get("label_note"),
         estimated=table["evidence"] == "estimate",
         claims=None if dra is None else _claims(dra),
         source=table["source"],

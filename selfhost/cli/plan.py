@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     "--pick", type=AT_LEAST[1], default=1, metavar="N", help="Row of the table to write.  [default: 1]"
 )
 @click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies to deploy.  [default: 1]")
+@click.option(
+    "--image", metavar="IMAGE", help="Image instead of the published one: own, from a mirror, or with its digest."
+)
 @click.option("--name", metavar="NAME", help="Name of the deployment, made from the model's if absent.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
@@ -66,6 +69,7 @@ def command(
     engine: str,
     pick: int,
     replicas: int,
+    image: str | None,
     name: str | None,
     output: Path | None,
     use: Use | None,
@@ -105,7 +109,7 @@ def command(
         _explain_if_impossible(asked, placements, objections)
     if placements.fitting and pick > len(placements.fitting):
         raise UsageError(f"--pick {pick}: the table has {len(placements.fitting)} rows at most.")
-    plan = _plan(asked, placements, pick, replicas, name) if placements.fitting else None
+    plan = _plan(asked, placements, pick, replicas, name, image) if placements.fitting else None
     if plan is not None and output is not None:
         from selfhost.plan import to_json, write_plan
 
@@ -151,7 +155,7 @@ def _was_typed(context: click.Context, name: str) -> bool:
 def _typed(context: click.Context) -> tuple[str, ...]:
     """The options that were typed and that no field of the load or the split stands for, as words."""
     found: list[str] = []
-    for name in ("gpu", "gpu_memory", "engine", "pick", "replicas", "name", "use", "accept_licence"):
+    for name in ("gpu", "gpu_memory", "engine", "pick", "replicas", "image", "name", "use", "accept_licence"):
         if _was_typed(context, name):
             given = context.params[name]
             for value in given if isinstance(given, tuple) else (given,):
@@ -212,7 +216,10 @@ def _explain_if_impossible(asked: Asked, placements: Placements, objections: lis
     raise UnsupportedError(as_sentence(f"No GPU runs {asked.spec.id}: {shown}"), hint=hint)
 
 
-def _plan(asked: Asked, placements: Placements, pick: int, replicas: int, name: str | None) -> Plan:
+def _plan(
+    asked: Asked, placements: Placements, pick: int, replicas: int, name: str | None, image: str | None
+) -> Plan:
+    from selfhost.engines import parse_image
     from selfhost.plan import make_plan
 
     chosen = placements.fitting[pick - 1]
@@ -228,6 +235,7 @@ def _plan(asked: Asked, placements: Placements, pick: int, replicas: int, name: 
         stored_bytes=sum(tensor.bytes for tensor in tensors) if tensors else None,
         safetensors=asked.raw.origin == "catalogue" or bool(tensors),
         replicas=replicas,
+        image=None if image is None else parse_image(image),
         name=name,
         fitting=placements.fitting,
         refused=placements.refused,

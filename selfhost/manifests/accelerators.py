@@ -157,6 +157,8 @@ def _said(plan: Plan, options: RenderOptions, found: Accelerator) -> list[str]:
     gpu, lines = plan.gpu, list(found.exceptions)
     if "/mig-" in gpu.resource and options.gpus.mig_strategy is None and not options.gpus.dra:
         lines.append("MIG: for nodes with the strategy mixed; --mig-strategy single renders for the other")
+    if found.label_note is not None and not options.gpus.dra:
+        lines.append(found.label_note)
     if options.gpus.dra:
         lines.append(f"DRA: needs Kubernetes 1.34 and the driver of {found.name} ({_claims(found).driver})")
     if _time_sliced(options):

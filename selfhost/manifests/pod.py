@@ -213,3 +213,8 @@ class PodView:
     init: tuple[Container, ...]
     containers: tuple[Container, ...]
     volumes: tuple[Volume, ...]
+
+    @property
+    def has_affinity(self) -> bool:
+        """Whether anything decides on which nodes it runs; a claim on devices does that by itself."""
+        return bool(self.nodes or self.beside)

@@ -56,6 +56,9 @@ FORMATS_OF: dict[Platform, frozenset[str]] = {
     "hpu": frozenset(("fp8", "fp8-tensor", "fp8-block", "awq-int4", "gptq-int4")),
     "cpu": frozenset(("int8", "awq-int4", "gptq-int4", "w4a16")),
 }
+CPU_THREADS = (
+    8  # ours: of the one rank, within the limit that derive.py gives a pod; raise both for a larger node
+)
 _CACHES_8 = ("fp8", "fp8_e4m3", "fp8_e5m2")
 
 
@@ -114,7 +117,12 @@ def _cpu_env(serving: Serving) -> list[EnvVar]:
             name="VLLM_CPU_OMP_THREADS_BIND",
             value="nobind",
             because="the pod has no cores of its own to bind threads to; the CPU limit holds",
-        )
+        ),
+        EnvVar(
+            name="OMP_NUM_THREADS",
+            value=str(CPU_THREADS),
+            because="else a thread for each core of the node, which the pod's CPU limit would throttle",
+        ),
     ]
     if fixed is not None or bill is not None:
         because = (
