@@ -15,7 +15,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -75,10 +75,14 @@ format: $(VENV)/.dev ## put the code into the house format
 docs: $(VENV)/.dev ## write the generated pages and blocks again
 	$(BIN)/python scripts/docs.py
 
-bench: $(VENV)/.dev ## start-up, size, sweep and monitoring speed as ratios; fails past its limits
+bench: $(VENV)/.dev ## start-up, size, sweep, rendering and monitoring speed; fails past its limits
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_render.py
 	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
 	$(BIN)/python scripts/bench_fleet.py
+
+bench-render: $(VENV)/.dev ## a thousand plans rendered, a thousand documents linted; fails past its limits
+	$(BIN)/python scripts/bench_render.py
 
 bench-fleet: $(VENV)/.dev ## a thousand exporters in one pass, fifty of them in trouble; fails past its limits
 	$(BIN)/python scripts/bench_fleet.py
