@@ -143,6 +143,7 @@ def _licence(verdict: Verdict) -> str:
 
 def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
     """What to know beside the table."""
+    from selfhost.engines import get_engine
     from selfhost.place import NODE_GPUS
     from selfhost.reserves import defaults
 
@@ -151,9 +152,11 @@ def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
         *asked.licence.notes,
         *about_memory(asked.gpus[0], named=True),
         *about_engine(asked.engine, asked.spec),
+        *map(as_sentence, plan.engine.notes),
     ]
     gpu = next(gpu for gpu in asked.gpus if gpu.id == plan.gpu.id)
-    by_itself = defaults(asked.engine.number, gpu, max_model_len=plan.memory.max_model_len).max_num_seqs
+    stand_in = get_engine(asked.engine.engine).sizing(asked.engine).release
+    by_itself = defaults(stand_in, gpu, max_model_len=plan.memory.max_model_len).max_num_seqs
     if asked.workload.max_num_seqs is None and plan.memory.max_num_seqs > by_itself:
         notes.append(
             f"The plan sets {plan.memory.max_num_seqs:,} requests a step, for all to run at once; by itself the engine "

@@ -84,10 +84,14 @@ def about_memory(gpu: Gpu | None, *, named: bool) -> tuple[str, ...]:
 
 
 def about_engine(engine: EngineVersion, spec: ModelSpec) -> tuple[str, ...]:
-    """What to know where the release is not the one whose model classes were read."""
+    """What to know where another engine's rules stand in, or the release is not the one whose classes were read."""
     from selfhost.engines import get_engine, parse_engine
 
-    checked = parse_engine(f"{engine.engine}@{get_engine(engine.engine).default_version}")
+    driver = get_engine(engine.engine)
+    because = driver.sizing(engine).because
+    if because is not None:  # which models it has is a matter of its refusals
+        return (f"{engine} is {as_sentence(because)}",)
+    checked = parse_engine(f"{engine.engine}@{driver.default_version}")
     if engine.number[:2] == checked.number[:2]:
         return ()
     return (
@@ -146,14 +150,14 @@ def remedies_for(
         engine: the release.
         from_this_checkpoint: leave out formats in which the weights would have to be published first.
     """
-    from selfhost.memory import budget
     from selfhost.place import remedies
+    from selfhost.sizing import budget_for
 
     def sized(load: Workload, shape: Split) -> MemoryBudget:
         against = objection_to(spec, engine, gpu, shape, load, published=not from_this_checkpoint)
         if against is not None:
             raise UnsupportedError(against.because)
-        return budget(spec, load, shape, gpu, engine.number)
+        return budget_for(spec, load, shape, gpu, engine)
 
     return remedies(sized, workload, split)
 

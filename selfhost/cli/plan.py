@@ -167,9 +167,9 @@ def _typed(context: click.Context) -> tuple[str, ...]:
 def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list[Objection]]:
     """Every kind of GPU tried, and what the engine objected to."""
     from selfhost.engines import get_engine
-    from selfhost.memory import budget
     from selfhost.place import place, splits
     from selfhost.serving import serving_for
+    from selfhost.sizing import budget_for
 
     driver = get_engine(asked.engine.engine)
     objections: list[Objection] = []
@@ -181,9 +181,9 @@ def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list
         return against
 
     def sized(gpu: Gpu, shape: Split) -> MemoryBudget:
-        found = budget(asked.spec, asked.workload, shape, gpu, asked.engine.number)
+        found = budget_for(asked.spec, asked.workload, shape, gpu, asked.engine)
         enough = _admitting(asked.workload, shape, found)
-        return found if enough is None else budget(asked.spec, enough, shape, gpu, asked.engine.number)
+        return found if enough is None else budget_for(asked.spec, enough, shape, gpu, asked.engine)
 
     candidates = (split,) if fixed else splits(expert=split.expert)
     return place(asked.gpus, budget=sized, objection=objection, candidates=candidates), objections

@@ -67,7 +67,7 @@ def command(
     holds. Exit code 4: it does not fit.
     """
     from selfhost.engines import parse_engine
-    from selfhost.memory import budget
+    from selfhost.sizing import budget_for
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     notes = [*spec.notes, *about_memory(card, named=gpu is not None), *about_engine(version, spec)]
@@ -81,7 +81,7 @@ def command(
     if against is not None:
         where = f"{spec.id} on {card.name}" if card else spec.id
         raise UnsupportedError(as_sentence(f"{where}: {against.because}"), hint=against.hint)
-    result = budget(spec, workload, split, card, version.number)
+    result = budget_for(spec, workload, split, card, version)
     if card is not None and workload.concurrency > result.max_num_seqs * split.data:
         notes.append(
             f"A step of the engine takes {result.max_num_seqs:,} requests here by default, so the others wait; "
