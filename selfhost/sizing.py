@@ -1,0 +1,135 @@
+"""What one GPU holds under any engine: vLLM's bill, or one by its rules within the engine's own limits.
+
+selfhost/memory.py knows how vLLM allocates. Another engine says in its `Sizing` whose release stands in for it and
+where it differs; here that becomes a bill, with a certainty as much wider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
+from selfhost.engines import EngineVersion, Sizing, SizingFor, get_engine
+from selfhost.memory import MemoryBudget, budget
+from selfhost.model.modules import Block
+from selfhost.model.spec import ModelSpec
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+
+_STEPS_PER_SHARE = 1000  # a share is lowered in thousandths
+
+
+def budget_for(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None, engine: EngineVersion
+) -> MemoryBudget:
+    """Size one deployment on the fullest GPU, for a release of any engine.
+
+    Args:
+        spec: the model.
+        workload: the load and the engine's knobs; None takes the engine's default.
+        split: how the model is divided.
+        gpu: the GPU, None for the parts that need none.
+        engine: the release.
+
+    Raises:
+        UnsupportedError: the split or the combination is impossible.
+        UsageError: an unknown `--quant`, or a version older than is known.
+    """
+    asked = SizingFor(
+        platform=gpu.platform if gpu else "cuda",
+        compute_capability=gpu.compute_capability if gpu else None,
+        gpu_bytes=gpu.memory_bytes if gpu else None,
+        split=split,
+        workload=workload,
+        context_tokens=workload.max_model_len or spec.facts.max_context_tokens,
+    )
+    own = get_engine(engine.engine).sizing(engine, asked)
+    if own.because is None:
+        return budget(spec, workload, split, gpu, own.release)
+    model = spec if own.keeps_windows else _without_windows(spec)
+    load = _own_load(workload, own, asked.context_tokens)
+    found = budget(model, load, split, gpu, own.release)
+    if gpu is None:
+        return found
+    lower = _lower_share(found, own, given=workload.gpu_memory_utilization is not None)
+    if lower is not None:
+        found = budget(model, replace(load, gpu_memory_utilization=lower), split, gpu, own.release)
+    if found.certainty_bytes is None:
+        return found
+    wider = found.certainty_bytes + int(own.certainty_ratio * gpu.memory_bytes)
+    return replace(found, certainty_bytes=wider)
+
+
+def stands_in(engine: EngineVersion) -> str | None:
+    """The sentence that says whose rules size this engine, None where they are its own."""
+    return get_engine(engine.engine).sizing(engine).because
+
+
+def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
+    """The load with the engine's own choices where nobody made others."""
+    requests = workload.max_num_seqs or own.max_num_seqs
+    tokens = workload.max_num_batched_tokens or own.max_num_batched_tokens
+    if workload.max_num_batched_tokens is None and tokens is not None and requests is not None:
+        tokens = max(min(tokens, requests * context_tokens), requests)
+    return replace(
+        workload,
+        gpu_memory_utilization=workload.gpu_memory_utilization or own.utilization,
+        max_num_batched_tokens=tokens,
+        max_num_seqs=requests,
+    )
+
+
+def _lower_share(found: MemoryBudget, own: Sizing, *, given: bool) -> float | None:
+    """The share by vLLM's counting that is the engine's own by its counting, None where they are the same.
+
+    Args:
+        found: the bill by the stand-in's counting.
+        own: where the engine differs.
+        given: the share was asked for, so that the engine's own limit for weights and KV cache does not hold.
+    """
+    total, available = found.gpu_memory_bytes, found.kv_available_bytes
+    if total is None or available is None:
+        return None
+    context = found.context_bytes or 0
+    over = float(context) if own.context_inside else 0.0
+    if own.static_ratio is not None and not given:
+        held = found.weights_bytes + found.buffers_bytes + found.extra_bytes
+        over = max(over, held + available - own.static_ratio * (total - context))
+    if over <= 0:
+        return None
+    lower = int((found.utilization - over / total) * _STEPS_PER_SHARE) / _STEPS_PER_SHARE
+    return max(lower, 1 / _STEPS_PER_SHARE)
+
+
+@lru_cache(maxsize=256)
+def _without_windows(spec: ModelSpec) -> ModelSpec:
+    """The model as an engine sees it that keeps every token of every layer."""
+    if not any(
+        isinstance(kind, (SlidingWindow, ChunkedLocal)) for block in spec.layers for kind in block.keeps
+    ):
+        return spec
+    made: dict[int, Block] = {}  # equal layers stay one object
+    layers = tuple(made.setdefault(id(block), _whole(block)) for block in spec.layers)
+    return replace(spec, layers=layers)
+
+
+def _whole(block: Block) -> Block:
+    return replace(block, keeps=tuple(map(_every_token, block.keeps)))
+
+
+def _every_token(kind: Attention) -> Attention:
+    if isinstance(kind, SlidingWindow):
+        return FullAttention(
+            kv_heads=kind.kv_heads,
+            head_dim=kind.head_dim,
+            value_dim=kind.value_dim,
+            sinks=kind.sinks,
+            prefix_bidirectional=kind.prefix_bidirectional,
+        )
+    if isinstance(kind, ChunkedLocal):
+        return FullAttention(kv_heads=kind.kv_heads, head_dim=kind.head_dim)
+    return kind
