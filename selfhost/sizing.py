@@ -69,6 +69,14 @@ def stands_in(engine: EngineVersion) -> str | None:
     return get_engine(engine.engine).sizing(engine).because
 
 
+def why_certain(engine: EngineVersion) -> str:
+    """What the width of the certainty comes from."""
+    ratio = get_engine(engine.engine).sizing(engine).certainty_ratio
+    if not ratio:
+        return "as far as similar start-ups differed"
+    return f"as far as start-ups of vLLM differed, and {ratio:.0%} of the GPU as the rules are another engine's"
+
+
 def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
     """The load with the engine's own choices where nobody made others."""
     requests = workload.max_num_seqs or own.max_num_seqs

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._output import headline, next_step, say, table
-from selfhost.cli._sizing import about_engine, about_memory, remedies_for, requests, show_remedies
+from selfhost.cli._sizing import (
+    about_engine,
+    about_memory,
+    as_sentence,
+    remedies_for,
+    requests,
+    show_remedies,
+)
 from selfhost.units import gib
 from selfhost.workload import Workload
 

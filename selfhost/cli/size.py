@@ -67,7 +67,7 @@ def command(
     holds. Exit code 4: it does not fit.
     """
     from selfhost.engines import parse_engine
-    from selfhost.sizing import budget_for
+    from selfhost.sizing import budget_for, why_certain
 
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     notes = [*spec.notes, *about_memory(card, named=gpu is not None), *about_engine(version, spec)]
@@ -94,7 +94,8 @@ def command(
         emit_json("size", as_facts(spec, result, split, version, changes, tuple(notes)))
     else:
         more = () if engine == DEFAULT_ENGINE else ("--engine", engine)
-        _show(again(model, workload, more=more), spec, result, split, card, changes, tuple(notes))
+        why = why_certain(version)
+        _show(again(model, workload, more=more), spec, result, split, card, changes, tuple(notes), why)
     return 4 if result.fits is False else 0
 
 
@@ -107,6 +108,8 @@ def as_facts(
     notes: tuple[str, ...] = (),
 ) -> dict[str, object]:
     """The object of `selfhost/size/v1`."""
+    from selfhost.sizing import stands_in
+
     gpu = None
     if result.gpu_id is not None:
         gpu = {"id": result.gpu_id, "memory_bytes": result.gpu_memory_bytes}
@@ -123,7 +126,7 @@ def as_facts(
             "modality": spec.facts.modality,
             "max_context_tokens": spec.facts.max_context_tokens,
         },
-        "engine": {"name": version.engine, "version": version.text},
+        "engine": {"name": version.engine, "version": version.text, "sizing": stands_in(version)},
         "split": asdict(split),
         "gpu": gpu,
         "workload": {
@@ -167,6 +170,7 @@ def _show(
     gpu: Gpu | None,
     changes: tuple[Remedy, ...],
     notes: tuple[str, ...],
+    why_certain: str,
 ) -> None:
     headline(_answer(spec, result, split, gpu), good=result.fits)
     click.echo()
@@ -177,9 +181,7 @@ def _show(
         for term in result.terms
     ]
     if result.certainty_bytes is not None:
-        rows.append(
-            ("certainty", f"±{result.certainty_bytes / GIB:.1f}", "as far as similar start-ups differed")
-        )
+        rows.append(("certainty", f"±{result.certainty_bytes / GIB:.1f}", why_certain))
     table((("per GPU", "left"), ("GiB", "right"), ("because", "left")), rows)
     click.echo()
     facts(_limits(result))
