@@ -14,7 +14,7 @@ from selfhost.metrics import ENGINE_LABELS, GPU_LABELS, METRICS, OWNER_LABELS
 # What scraping adds: the job and node by the PodMonitor, cluster by Prometheus' own external labels.
 TARGET = frozenset(("cluster", "node", "job", "instance"))
 POD = frozenset(("namespace", "pod", "container", "endpoint"))
-BUILTIN = {"up": TARGET}
+BUILTIN = {"up": TARGET | POD}
 SCOPES = {"gpu": (*GPU_LABELS, *OWNER_LABELS), "engine": ENGINE_LABELS, "node": ()}
 OURS = {metric.name: frozenset((*SCOPES[metric.scope], *metric.labels)) | TARGET for metric in METRICS}
 ENDS = ("_bucket", "_sum", "_count")
