@@ -13,23 +13,38 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from selfhost.errors import UnsupportedError
-from selfhost.manifests.document import Document
-from selfhost.manifests.exposure import request_timeout
-from selfhost.manifests.kubernetes import View as Base
+from selfhost.manifests import kubernetes
+from selfhost.manifests.exposure import Backend, request_timeout
 from selfhost.manifests.options import RenderOptions
-from selfhost.manifests.peers import Gap, beside, refuse, templated, templated_container
+from selfhost.manifests.peers import (
+    BASE,
+    Gap,
+    Workload,
+    beside,
+    refuse,
+    short_annotations,
+    templated,
+    templated_container,
+    values_of,
+)
+from selfhost.manifests.peers import OMIT as WORKLOAD
 from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
 from selfhost.manifests.queries import served_name
+from selfhost.manifests.scaling import Replicas, replicas_of
 from selfhost.place import NODE_GPUS
 from selfhost.plan import Plan
 
+OMIT = WORKLOAD | {"66-ingress.yaml"}  # KServe makes one by itself
 VERSION = "0.20"
 SINGLE, LLM = "InferenceService", "LLMInferenceService"
 # Names of the containers by which KServe finds the server (pkg/constants; workload_single_node.go).
 _MAIN = {SINGLE: "kserve-container", LLM: "main"}
 # Volumes of the presets that ours replace (config/llmisvcconfig).
 _PRESET_VOLUMES = {"shm": "dshm", "tmp": "tmp-dir"}
-_LLM_PORT = 8000  # of the Service that KServe makes for every LLMInferenceService (workload.go)
+_HTTP_PORT, _LLM_PORT = (
+    80,
+    8000,
+)  # the second: of the Service that KServe makes for every LLMInferenceService (workload.go)
 # A Deployment without a strategy has maxSurge 25 %, rounded up, and maxUnavailable 25 %, rounded down: from four
 # replicas on one may be missing, and an update goes on without spare GPUs.
 _REPLICAS_OF_A_QUARTER = 4
@@ -69,26 +84,19 @@ class Llm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """Everything a template may print; `files` are written as they are."""
+class View(kubernetes.View):
+    """What stands beside KServe's object, and the object."""
 
-    base: Base
-    name: str
-    namespace: str
-    headline: tuple[str, ...]
     kind: str
     version: str
     workload: str
     service: str
     service_port: int
     served_name: str
-    annotations: tuple[Pair, ...]
     single: Single | None
     llm: Llm | None
     pod: PodView
     gaps: tuple[Gap, ...]
-    files: tuple[Document, ...]
-    resources: tuple[str, ...]
 
 
 def view(plan: Plan, options: RenderOptions) -> View:
@@ -100,47 +108,66 @@ def view(plan: Plan, options: RenderOptions) -> View:
     """
     kind = options.kserve.kind or (LLM if options.nodes.several(plan) else SINGLE)
     _refuse(plan, options, kind)
-    if kind == SINGLE:
-        return _single(plan, options)
-    return _llm(plan, options)
+    return _single(plan, options) if kind == SINGLE else _llm(plan, options)
 
 
 def _single(plan: Plan, options: RenderOptions) -> View:
-    base = beside(plan, options)
-    pod = _named(base.server, SINGLE)
-    return _view(
-        plan,
-        base,
+    name, replicas = f"{plan.name}-predictor", replicas_of(plan, options)
+    base = beside(plan, options, Workload(name=name, backend=Backend(name=name, port=_HTTP_PORT)))
+    return View(
+        **values_of(base) | {"annotations": short_annotations(base)},
         kind=SINGLE,
-        pod=pod,
-        workload=f"deployment/{plan.name}-predictor",
-        service=f"{plan.name}-predictor",
+        version=VERSION,
+        workload=f"deployment/{name}",
+        service=name,
+        service_port=_HTTP_PORT,
+        served_name=served_name(plan),
+        pod=_named(base.server, SINGLE),
         single=Single(
-            autoscaler=Noted(value="none", because="replicas are those of the plan"),
-            least=plan.replicas,
-            most=plan.replicas,
+            autoscaler=_autoscaler(replicas),
+            least=replicas.least,
+            most=replicas.most,
             timeout=request_timeout(plan, options),
         ),
+        llm=None,
         gaps=_gaps(plan, SINGLE),
     )
 
 
+def _autoscaler(replicas: Replicas) -> Noted:
+    if replicas.scaled:
+        return Noted(
+            value="external", because="the ScaledObject or the HPA beside, which says more than KServe's"
+        )
+    return Noted(value="none", because="replicas are those of the plan")
+
+
 def _llm(plan: Plan, options: RenderOptions) -> View:
-    selector = (Pair(key="selfhost/instance", value=plan.name),)
-    base = beside(plan, options, selector=selector)
-    router = options.kserve.router or "route"
-    return _view(
-        plan,
-        base,
+    service = f"{plan.name}-kserve-workload-svc"
+    made = Workload(
+        name=f"{plan.name}-kserve",
+        selector=(Pair(key="selfhost/instance", value=plan.name),),
+        backend=Backend(name=service, port=_LLM_PORT),
+    )
+    base = beside(plan, options, made)
+    routed = "none" if options.access.expose == "gateway" else "route"  # one route is enough
+    router, replicas = options.kserve.router or routed, replicas_of(plan, options)
+    annotations = tuple(pair for pair in short_annotations(base) if "{{" not in pair.value)
+    return View(
+        **values_of(base) | {"annotations": annotations},
         kind=LLM,
+        version=VERSION,
+        workload=f"deployment/{made.name}",
+        service=service,
+        service_port=_LLM_PORT,
+        served_name=served_name(plan),
         pod=_llm_pod(base.server),
-        workload=f"deployment/{plan.name}-kserve",
-        service=f"{plan.name}-kserve-workload-svc",
+        single=None,
         llm=Llm(
             labels=tuple(label for label in base.labels if label.key.endswith(("/version", "/managed-by"))),
             uri=_uri(plan, base),
             model_name=templated(served_name(plan)),
-            replicas=Number(value=plan.replicas, because="as planned"),
+            replicas=None if replicas.scaled else Number(value=plan.replicas, because="as planned"),
             router=router != "none",
             scheduler=router == "scheduler",
             workers=None,
@@ -150,61 +177,25 @@ def _llm(plan: Plan, options: RenderOptions) -> View:
     )
 
 
-def _view(
-    plan: Plan,
-    base: Base,
-    *,
-    kind: str,
-    pod: PodView,
-    workload: str,
-    service: str,
-    gaps: tuple[Gap, ...],
-    single: Single | None = None,
-    llm: Llm | None = None,
-) -> View:
-    return View(
-        base=base,
-        name=plan.name,
-        namespace=base.namespace,
-        headline=base.headline,
-        kind=kind,
-        version=VERSION,
-        workload=workload,
-        service=service,
-        service_port=80 if kind == SINGLE else _LLM_PORT,
-        served_name=served_name(plan),
-        # The whole plan is in plan.json: KServe would copy it to every object that it makes.
-        annotations=tuple(
-            pair for pair in base.annotations if pair.key != "selfhost/plan" and "{{" not in pair.value
-        ),
-        single=single,
-        llm=llm,
-        pod=pod,
-        gaps=gaps,
-        files=base.files,
-        resources=(),
-    )
-
-
 def _refuse(plan: Plan, options: RenderOptions, kind: str) -> None:
-    access, scaling, spare = options.access, options.scaling, options.surge
+    spare = options.surge
     refuse(
         "kserve",
         (
             (
-                f"--expose {access.expose}",
-                access.expose != "none",
-                "KServe makes the route: its ConfigMap inferenceservice-config says by which gateway.",
-            ),
-            (
-                f"--autoscale {scaling.autoscale}",
-                scaling.autoscale is not None,
-                "Render with --target kubernetes.",
+                "--expose ingress",
+                options.access.expose == "ingress",
+                "KServe makes the Ingress: its ConfigMap inferenceservice-config says of what class and host.",
             ),
             (
                 f"--kserve-router {options.kserve.router}",
                 options.kserve.router is not None and kind == SINGLE,
                 "It belongs to --kserve-kind LLMInferenceService.",
+            ),
+            (
+                "--prefill-replicas",
+                options.nodes.prefill_replicas is not None,
+                "Render with --target kubernetes, which knows both roles.",
             ),
         ),
     )
@@ -265,7 +256,7 @@ def _preset_names(container: Container) -> Container:
     return replace(container, mounts=mounts)
 
 
-def _uri(plan: Plan, base: Base) -> Noted:
+def _uri(plan: Plan, base: kubernetes.View) -> Noted:
     """Where the weights come from, in KServe's words; nothing is fetched from it."""
     because = "names the model; nothing is fetched from it"
     if plan.weights.kind == "hub":
@@ -314,3 +305,6 @@ def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
         ),
     ]
     return tuple(gaps)
+
+
+__all__ = ["BASE", "OMIT", "Llm", "Single", "View", "Workers", "view"]

@@ -9,59 +9,59 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from selfhost.manifests.document import Document
-from selfhost.manifests.exposure import request_timeout
-from selfhost.manifests.kubernetes import View as Base
+from selfhost.manifests import kubernetes
+from selfhost.manifests.exposure import Backend, request_timeout
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
+    BASE,
     Gap,
+    Workload,
     beside,
     main_container,
     one_node,
     only_engines,
     refuse,
+    short_annotations,
     templated_container,
+    values_of,
 )
-from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
+from selfhost.manifests.peers import OMIT as WORKLOAD
+from selfhost.manifests.pod import Container, Noted, Number, PodView
 from selfhost.manifests.queries import served_name
+from selfhost.manifests.scaling import replicas_of
 from selfhost.plan import Plan
 
+OMIT = WORKLOAD | {"66-ingress.yaml"}
 CHART, CHART_VERSION = "llm-d-modelservice", "v0.4.12"
-POOL_CHART, POOL_VERSION = "inferencepool", "v1.5.0"
+# The last release of gateway-api-inference-extension with charts; 1.6 has none (read 2026-11-26).
+POOL_CHART, POOL_VERSION, POOL_GROUP = "inferencepool", "v1.5.0", "inference.networking.k8s.io"
 # Engines whose metrics the endpoint picker reads (charts/epplib of gateway-api-inference-extension v1.5.0).
 ENGINES = ("vllm", "sglang")
 _ACCELERATORS = {"NVIDIA": "nvidia", "AMD": "amd"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """Everything a template may print; `files` are written as they are."""
+class View(kubernetes.View):
+    """What stands beside the chart, and its values."""
 
-    base: Base
-    name: str
-    namespace: str
-    headline: tuple[str, ...]
     chart: str
     chart_version: str
+    pool: str
     pool_chart: str
     pool_version: str
     workload: str
     engine: str
     served_name: str
     uri: Noted
-    port: int
     timeout: Number
     accelerator: str
     resource: str | None
-    replicas: int
-    annotations: tuple[Pair, ...]
+    count: Number
     tensor: int
     data: int
     pod: PodView
     container: Container
     gaps: tuple[Gap, ...]
-    files: tuple[Document, ...]
-    resources: tuple[str, ...]
 
 
 def view(plan: Plan, options: RenderOptions) -> View:
@@ -72,37 +72,34 @@ def view(plan: Plan, options: RenderOptions) -> View:
         UsageError: options that contradict the plan, or that the chart has no place for.
     """
     only_engines(plan, "llm-d", ENGINES, "its endpoint picker reads the metrics of vLLM and SGLang")
-    one_node(plan, "llm-d", "its chart gives leader and workers the same pod, with the same probes")
+    one_node(plan, options, "llm-d", "its chart gives leader and workers the same pod, with the same probes")
     _refuse(options)
-    base = beside(plan, options)
+    pool = f"{plan.name}-pool"
+    backend = Backend(group=POOL_GROUP, kind="InferencePool", name=pool, port=None)
+    base = beside(plan, options, Workload(name=f"{plan.name}-decode", backend=backend))
     container = templated_container(main_container(base.server))
     device = container.devices[0] if container.devices else None
+    values = values_of(base) | {"annotations": short_annotations(base)}
     return View(
-        base=base,
-        name=plan.name,
-        namespace=options.namespace,
-        headline=base.headline,
+        **values,
         chart=CHART,
         chart_version=CHART_VERSION,
+        pool=pool,
         pool_chart=POOL_CHART,
         pool_version=POOL_VERSION,
         workload=f"{plan.name}-decode",
         engine=plan.engine.name,
         served_name=served_name(plan),
         uri=Noted(value=f"hf://{plan.model.id}", because="names the model; nothing is fetched from it"),
-        port=plan.engine.port,
         timeout=request_timeout(plan, options),
         accelerator="cpu" if device is None else _ACCELERATORS.get(plan.gpu.vendor, "nvidia"),
         resource=None if device is None else device.name,
-        replicas=plan.replicas,
-        annotations=tuple(pair for pair in base.annotations if pair.key != "selfhost/plan"),
+        count=Number(value=replicas_of(plan, options).least, because="as planned"),
         tensor=plan.split.tensor,
         data=plan.split.data,
         pod=base.server,
         container=replace(container, name=plan.engine.name),
-        gaps=_gaps(plan),
-        files=base.files,
-        resources=(),
+        gaps=_gaps(plan, scaled=base.scaling is not None),
     )
 
 
@@ -111,20 +108,20 @@ def _refuse(options: RenderOptions) -> None:
         "llm-d",
         (
             (
-                f"--expose {options.access.expose}",
-                options.access.expose != "none",
-                "Requests come through the InferencePool: hang an HTTPRoute on it, as README.md says.",
+                "--expose ingress",
+                options.access.expose == "ingress",
+                "Requests come through the InferencePool, which only a Gateway knows: write --expose gateway.",
             ),
             (
-                f"--autoscale {options.scaling.autoscale}",
-                options.scaling.autoscale is not None,
-                "Render with --target kubernetes, or let llm-d's own autoscaler decide.",
+                "--prefill-replicas",
+                options.nodes.prefill_replicas is not None,
+                "Render with --target kubernetes, which knows both roles.",
             ),
         ),
     )
 
 
-def _gaps(plan: Plan) -> tuple[Gap, ...]:
+def _gaps(plan: Plan, *, scaled: bool) -> tuple[Gap, ...]:
     gaps = [
         Gap(
             what="progressDeadlineSeconds",
@@ -136,7 +133,20 @@ def _gaps(plan: Plan) -> tuple[Gap, ...]:
             so="the chart writes none into its objects: Helm's `-n` decides, and `helm template` alone shows none",
         ),
         Gap(what="revisionHistoryLimit", so="ten old ReplicaSets stay instead of three"),
+        Gap(
+            what="the model itself",
+            so="`modelArtifacts.uri` is a name here: the chart could read from the Hub or from a claim, but fetches "
+            "again for each pod, unverified",
+        ),
+        Gap(what="variables of its own", so="DP_SIZE, TP_SIZE and DP_SIZE_LOCAL, which no engine reads"),
     ]
+    if scaled:
+        gaps.append(
+            Gap(
+                what="no number of replicas",
+                so="each `helm upgrade` sets it back to the fewest, until KEDA looks",
+            )
+        )
     if plan.split.pipeline > 1:
         gaps.append(
             Gap(
@@ -146,3 +156,6 @@ def _gaps(plan: Plan) -> tuple[Gap, ...]:
             )
         )
     return tuple(gaps)
+
+
+__all__ = ["BASE", "OMIT", "View", "view"]

@@ -9,27 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfhost.errors import UnsupportedError
-from selfhost.manifests.document import Document
-from selfhost.manifests.kubernetes import View as Base
+from selfhost.manifests import kubernetes
+from selfhost.manifests.exposure import Backend
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
+    BASE,
     Gap,
+    Workload,
     beside,
     main_container,
     one_node,
     only_engines,
     refuse,
+    short_annotations,
+    values_of,
     without,
 )
+from selfhost.manifests.peers import OMIT as WORKLOAD
 from selfhost.manifests.pod import Container, Mount, Noted, Number, Pair, PodView, SecretKey, Variable, Volume
+from selfhost.manifests.scaling import replicas_of
 from selfhost.plan import Plan
 
+OMIT = WORKLOAD | {"66-ingress.yaml"}  # the chart makes one to its router
 CHART, CHART_VERSION = "vllm-stack", "0.1.12"
 # The chart's releases push the router's image under `v` and their own version (.github/workflows/helm-release.yml).
 ROUTER_REPOSITORY, ROUTER_TAG = "lmcache/lmstack-router", f"v{CHART_VERSION}"
-MODEL_NAME = "llm"
-# The longest name that the chart makes of a release is its pods' subdomain, which may have 63 letters.
-_RELEASE_LENGTH = 63 - len(f"-{MODEL_NAME}-engine-service")
+MODEL_NAME, ROUTER_PORT = "llm", 80
+PORT_NAME = "container-port"
 # What the chart always sets (templates/deployment-vllm-multi.yaml).
 CHART_VARIABLES = frozenset(
     {"PYTHONHASHSEED", "HF_HOME", "POD_IP", "PROMETHEUS_MULTIPROC_DIR", "VLLM_API_KEY", "HF_TOKEN"}
@@ -50,13 +56,9 @@ _SHARED_MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """Everything a template may print; `files` are written as they are."""
+class View(kubernetes.View):
+    """What stands beside the chart, and its values."""
 
-    base: Base
-    name: str
-    namespace: str
-    headline: tuple[str, ...]
     chart: str
     chart_version: str
     release: str
@@ -66,13 +68,11 @@ class View:
     router_service: str
     router_repository: str
     router_tag: str
-    port: int
     repository: str
     tag: Noted
     model: Noted
-    revision: Noted | None
-    replicas: int
-    annotations: tuple[Pair, ...]
+    commit: Noted | None
+    count: Number
     tensor: Number
     max_model_len: Number | None
     prefix_caching: bool
@@ -91,8 +91,6 @@ class View:
     ingress_class: str | None
     tls_secret: str | None
     gaps: tuple[Gap, ...]
-    files: tuple[Document, ...]
-    resources: tuple[str, ...]
 
 
 def view(plan: Plan, options: RenderOptions) -> View:
@@ -105,8 +103,9 @@ def view(plan: Plan, options: RenderOptions) -> View:
     only_engines(plan, "production-stack", ("vllm",), "its chart starts `vllm serve`, whatever the image")
     one_node(
         plan,
+        options,
         "production-stack",
-        "its way over several nodes is a RayCluster that knows none of the plan's clocks",
+        "its way over nodes is a RayCluster that knows none of the plan's clocks",
     )
     _refuse(options)
     if plan.engine.command != ("vllm", "serve"):
@@ -114,46 +113,28 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"production-stack starts `vllm serve`; the plan starts {' '.join(plan.engine.command)}.",
             hint="Plan for a newer vLLM, or render with --target kubernetes.",
         )
-    release = plan.name[:_RELEASE_LENGTH].rstrip("-")
-    selector = (
-        Pair(key="app.kubernetes.io/name", value=MODEL_NAME),
-        Pair(key="app.kubernetes.io/instance", value=release),
-        Pair(key="app.kubernetes.io/component", value="serving-engine"),
-    )
-    base = beside(plan, options, selector=selector)
+    base = beside(plan, options, _workload(plan))
     pod, container, image = base.server, main_container(base.server), plan.engine.image
-    if pod.resource_claims:
-        raise UnsupportedError(
-            "production-stack has no place for claims on devices (DRA).",
-            hint="Leave --dra out, or render with --target kubernetes.",
-        )
-    if len(pod.pull_secrets) > 1:
-        raise UnsupportedError(
-            "production-stack takes one --image-pull-secret.", hint="Put both registries into one Secret."
-        )
+    _refuse_pod(pod)
+    values = values_of(base) | {"annotations": short_annotations(base)}
     return View(
-        base=base,
-        name=plan.name,
-        namespace=options.namespace,
-        headline=base.headline,
+        **values,
         chart=CHART,
         chart_version=CHART_VERSION,
-        release=release,
+        release=plan.name,
         model_name=MODEL_NAME,
-        workload=f"{release}-{MODEL_NAME}-deployment-vllm",
-        service=f"{release}-{MODEL_NAME}-engine-service",
-        router_service=f"{release}-router-service",
+        workload=f"{plan.name}-{MODEL_NAME}-deployment-vllm",
+        service=f"{plan.name}-{MODEL_NAME}-engine-service",
+        router_service=f"{plan.name}-router-service",
         router_repository=ROUTER_REPOSITORY,
         router_tag=ROUTER_TAG,
-        port=plan.engine.port,
         repository=image.repository,
         tag=Noted(
             value=image.tag + (f"@{image.digest}" if image.digest else ""), because=container.image.because
         ),
         model=_model(container),
-        revision=_value(container, "--revision"),
-        replicas=plan.replicas,
-        annotations=tuple(pair for pair in base.annotations if pair.key != "selfhost/plan"),
+        commit=_value(container, "--revision"),
+        count=Number(value=replicas_of(plan, options).least, because="as planned"),
         tensor=Number(value=plan.split.tensor, because="GPUs that share each layer"),
         max_model_len=_number(_value(container, "--max-model-len")),
         prefix_caching=_value(container, "--no-enable-prefix-caching") is None,
@@ -175,26 +156,43 @@ def view(plan: Plan, options: RenderOptions) -> View:
         ingress_host=options.access.host if options.access.expose == "ingress" else None,
         ingress_class=options.access.ingress_class,
         tls_secret=options.access.tls_secret,
-        gaps=_gaps(plan),
-        files=base.files,
-        resources=(),
+        gaps=_gaps(plan, scaled=base.scaling is not None),
     )
 
 
+def _workload(plan: Plan) -> Workload:
+    return Workload(
+        name=f"{plan.name}-{MODEL_NAME}-deployment-vllm",
+        selector=(
+            Pair(key="app.kubernetes.io/name", value=MODEL_NAME),
+            Pair(key="app.kubernetes.io/instance", value=plan.name),
+            Pair(key="app.kubernetes.io/component", value="serving-engine"),
+        ),
+        backend=Backend(name=f"{plan.name}-router-service", port=ROUTER_PORT),
+        port_name=PORT_NAME,
+    )
+
+
+def _refuse_pod(pod: PodView) -> None:
+    if pod.resource_claims:
+        raise UnsupportedError(
+            "production-stack has no place for claims on devices (DRA).",
+            hint="Leave the claims out, or render with --target kubernetes.",
+        )
+    if len(pod.pull_secrets) > 1:
+        raise UnsupportedError(
+            "production-stack takes one --image-pull-secret.", hint="Put both registries into one Secret."
+        )
+
+
 def _refuse(options: RenderOptions) -> None:
-    access, scaling = options.access, options.scaling
     refuse(
         "production-stack",
         (
             (
-                "--expose gateway",
-                access.expose == "gateway",
-                "Point an HTTPRoute at the router's Service, or use --expose ingress.",
-            ),
-            (
-                f"--autoscale {scaling.autoscale}",
-                scaling.autoscale is not None,
-                "Render with --target kubernetes: the chart's own trigger asks for a label that vLLM does not set.",
+                "--prefill-replicas",
+                options.nodes.prefill_replicas is not None,
+                "Render with --target kubernetes, which knows both roles.",
             ),
         ),
     )
@@ -238,9 +236,9 @@ def _shared_memory(pod: PodView, container: Container) -> Noted:
     return sizes[0]
 
 
-def _gaps(plan: Plan) -> tuple[Gap, ...]:
+def _gaps(plan: Plan, *, scaled: bool) -> tuple[Gap, ...]:
     clocks = plan.clocks
-    return (
+    gaps = [
         Gap(
             what="terminationGracePeriodSeconds, preStop",
             so=f"pods are killed 30 s after SIGTERM and requests may still come in, instead of "
@@ -279,11 +277,23 @@ def _gaps(plan: Plan) -> tuple[Gap, ...]:
             what="ports of its own", so="55555 and 9999 are named in pods and Services; nothing listens there"
         ),
         Gap(
-            what="autoscaling",
-            so="left off: its trigger asks for the label `model`, which vLLM calls `model_name`, and finds nothing",
+            what="its own autoscaling",
+            so="left off: its trigger asks for the label `model`, which vLLM calls `model_name`, and finds nothing; "
+            "--autoscale brings a ScaledObject that finds something",
         ),
         Gap(
             what="the router",
             so="it needs a token, as it asks Kubernetes for pods; its image was not tried as another user than root",
         ),
-    )
+    ]
+    if scaled:
+        gaps.append(
+            Gap(
+                what="no number of replicas",
+                so="each `helm upgrade` sets it back to the fewest, until KEDA looks",
+            )
+        )
+    return tuple(gaps)
+
+
+__all__ = ["BASE", "OMIT", "View", "view"]
