@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from selfhost.errors import UnsupportedError
-from selfhost.manifests import kubernetes
+from selfhost.manifests import kubernetes, lws
 from selfhost.manifests.exposure import Backend, request_timeout
+from selfhost.manifests.network import server_policy
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
     BASE,
@@ -31,11 +32,13 @@ from selfhost.manifests.peers import OMIT as WORKLOAD
 from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
 from selfhost.manifests.queries import served_name
 from selfhost.manifests.scaling import Replicas, replicas_of
-from selfhost.place import NODE_GPUS
 from selfhost.plan import Plan
 
 OMIT = WORKLOAD | {"66-ingress.yaml"}  # KServe makes one by itself
 VERSION = "0.20"
+# Of a replica with stages on several nodes; KServe asks for it and brings none (config_merge.go, config/llmisvcconfig).
+PRESET = "kserve-config-llm-worker-pipeline-parallel"
+GROUP_PODS = "-[0-9]+(-[0-9]+)?"  # of a LeaderWorkerSet: the group, and the worker in it
 SINGLE, LLM = "InferenceService", "LLMInferenceService"
 # Names of the containers by which KServe finds the server (pkg/constants; workload_single_node.go).
 _MAIN = {SINGLE: "kserve-container", LLM: "main"}
@@ -64,8 +67,7 @@ class Single:
 class Workers:
     """The other pods of a group that runs on several nodes. `size` counts the first one too."""
 
-    size: int
-    tensor: int
+    size: Number
     pod: PodView
 
 
@@ -144,12 +146,26 @@ def _autoscaler(replicas: Replicas) -> Noted:
 
 def _llm(plan: Plan, options: RenderOptions) -> View:
     service = f"{plan.name}-kserve-workload-svc"
-    made = Workload(
-        name=f"{plan.name}-kserve",
-        selector=(Pair(key="selfhost/instance", value=plan.name),),
-        backend=Backend(name=service, port=_LLM_PORT),
-    )
+    selector = (Pair(key="selfhost/instance", value=plan.name),)
+    backend = Backend(name=service, port=_LLM_PORT)
+    several = options.nodes.several(plan)
+    if several:
+        made = Workload(
+            name=f"{plan.name}-kserve-mn",
+            kind="LeaderWorkerSet",
+            api_version="leaderworkerset.x-k8s.io/v1",
+            pods=GROUP_PODS,
+            selector=selector,
+            backend=backend,
+        )
+    else:
+        made = Workload(name=f"{plan.name}-kserve", selector=selector, backend=backend)
     base = beside(plan, options, made)
+    pod, workers = _llm_pod(base.server), None
+    if several:
+        base = replace(base, policy=server_policy(plan, options, group=selector))
+        group = lws.view(plan, options)
+        pod, workers = _llm_pod(group.leader), Workers(size=group.size, pod=_llm_pod(group.worker))
     routed = "none" if options.access.expose == "gateway" else "route"  # one route is enough
     router, replicas = options.kserve.router or routed, replicas_of(plan, options)
     annotations = tuple(pair for pair in short_annotations(base) if "{{" not in pair.value)
@@ -157,11 +173,11 @@ def _llm(plan: Plan, options: RenderOptions) -> View:
         **values_of(base) | {"annotations": annotations},
         kind=LLM,
         version=VERSION,
-        workload=f"deployment/{made.name}",
+        workload=f"{made.kind.lower()}/{made.name}",
         service=service,
         service_port=_LLM_PORT,
         served_name=served_name(plan),
-        pod=_llm_pod(base.server),
+        pod=replace(pod, selector=selector),
         single=None,
         llm=Llm(
             labels=tuple(label for label in base.labels if label.key.endswith(("/version", "/managed-by"))),
@@ -170,10 +186,10 @@ def _llm(plan: Plan, options: RenderOptions) -> View:
             replicas=None if replicas.scaled else Number(value=plan.replicas, because="as planned"),
             router=router != "none",
             scheduler=router == "scheduler",
-            workers=None,
-            preset=None,
+            workers=workers,
+            preset=PRESET if several else None,
         ),
-        gaps=_gaps(plan, LLM),
+        gaps=_several_gaps() if several else _gaps(plan, LLM),
     )
 
 
@@ -212,7 +228,7 @@ def _refuse(plan: Plan, options: RenderOptions, kind: str) -> None:
             f"leads to {_LLM_PORT} alone.",
             hint="Write --kserve-kind InferenceService.",
         )
-    if plan.gpu.count <= NODE_GPUS and not spare and plan.replicas < _REPLICAS_OF_A_QUARTER:
+    if not options.nodes.several(plan) and not spare and plan.replicas < _REPLICAS_OF_A_QUARTER:
         raise UnsupportedError(
             f"KServe {VERSION} gives an LLMInferenceService no strategy: an update starts a new pod before an old one "
             f"ends, and waits for {plan.gpu.count} GPUs that are not spare.",
@@ -268,6 +284,17 @@ def _uri(plan: Plan, base: kubernetes.View) -> Noted:
     return Noted(value=f"pvc://{claim}/{quote(inside)}", because=because)
 
 
+def _several_gaps() -> tuple[Gap, ...]:
+    return (
+        Gap(
+            what="against --target lws",
+            so="a group starts again whenever one of its pods does, which is KServe's choice as it is ours; its size "
+            "cannot be changed without a new name",
+        ),
+        *_llm_gaps()[1:],
+    )
+
+
 def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
     load = plan.clocks.load_seconds.value
     gaps = [
@@ -286,10 +313,11 @@ def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
             )
         )
         return tuple(gaps)
-    gaps += [
-        Gap(
-            what="maxSurge, maxUnavailable", so="a quarter of the replicas each, surge rounded up: see above"
-        ),
+    return (*gaps, Gap(what="maxSurge, maxUnavailable", so="a quarter of the replicas each"), *_llm_gaps())
+
+
+def _llm_gaps() -> tuple[Gap, ...]:
+    return (
         Gap(
             what="the preset",
             so="its volumes model-cache and tls-certs and VLLM_LOGGING_LEVEL stay in the pod beside ours",
@@ -303,8 +331,7 @@ def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
             what="a second name of the model",
             so="the presets' `publishers/NAMESPACE/models/NAME` is unknown to the server: routing by header is off",
         ),
-    ]
-    return tuple(gaps)
+    )
 
 
 __all__ = ["BASE", "OMIT", "Llm", "Single", "View", "Workers", "view"]
