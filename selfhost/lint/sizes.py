@@ -38,7 +38,7 @@ def quantity(value: Value) -> int | None:
 
 
 def weight_bytes(engine: Engine) -> int | None:
-    """Stored weights of the engine's model: parameters from the bundled catalogue or the name, bits from names and options."""
+    """Stored weights of the engine's model: parameters by the catalogue or the name, bits by names and options."""
     if not engine.model:
         return None
     option = engine.flag("quantization", "quantize")

@@ -13,7 +13,7 @@ from selfhost.units import GIB, MIB
 _NCCL = (
     "NCCL's docs, troubleshooting (shared memory), and vllm-project/production-stack#276, #899, 2026-11-21"
 )
-# Ours: NCCL and vLLM's message queues between two workers take some hundred MiB; KServe gives 1 GiB, Dynamo 8, llm-d 20.
+# Ours: NCCL and vLLM's message queues between two workers take some hundred MiB; KServe gives 1 GiB, Dynamo 8.
 LEAST_BYTES_PER_WORKER = 256 * MIB
 # Ours: what the interpreter, torch and the CUDA libraries hold in each of server and workers, apart from shared memory.
 LEAST_BYTES_PER_PROCESS = GIB
@@ -135,7 +135,8 @@ RULES = (
         code="SH010",
         title="Shared memory missing",
         severity="error",
-        reason="Workers of one engine exchange data through /dev/shm, of which a container has 64 MiB: NCCL ends with a bus "
+        reason="Workers of one engine exchange data through /dev/shm, of which a container has 64 MiB: "
+        "NCCL ends with a bus "
         "error or the engine hangs at its start.",
         fix="Mount an emptyDir with `medium: Memory` and a sizeLimit at /dev/shm, and add it to the memory limit.",
         sources=(_NCCL, "vLLM 0.32 docs/deployment/docker.md (--ipc=host or --shm-size), read 2026-11-21"),
@@ -155,7 +156,8 @@ RULES = (
         code="SH012",
         title="Shared memory not counted in the memory limit",
         severity="warning",
-        reason="What is written to a memory-backed volume counts as memory of the container: when it fills, the kernel kills "
+        reason="What is written to a memory-backed volume counts as memory of the container: when it "
+        "fills, the kernel kills "
         "the engine.",
         fix="Make the memory limit the engine's own need plus the sizeLimit of /dev/shm.",
         sources=("https://kubernetes.io/docs/concepts/storage/volumes/#emptydir, 2026-11-21",),
@@ -174,7 +176,8 @@ RULES = (
         code="SH015",
         title="No memory request",
         severity="warning",
-        reason="Without a request the scheduler counts no memory for the engine, and it is among the first to be evicted when "
+        reason="Without a request the scheduler counts no memory for the engine, and it is among the "
+        "first to be evicted when "
         "the node runs short.",
         fix="Request the main memory that the engine needs while loading.",
         sources=(

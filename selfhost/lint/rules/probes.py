@@ -14,9 +14,10 @@ from selfhost.units import GIB
 _PROBES = "https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/, 2026-11-21"
 _READY = "vLLM 0.32 envs.py, VLLM_ENGINE_READY_TIMEOUT_S, read 2026-11-21"
 READY_DEFAULT_SECONDS = 600
+_READY_SINCE = (0, 11, 1)  # vllm PR #27444
 PROGRESS_DEFAULT_SECONDS = 600  # apps/v1 Deployment, Kubernetes 1.37
-# Ours. A start that hardly any machine beats: weights from a fast local disk, no compiling (error below it); and one that
-# a network disk and a cold cache of compiled kernels need (warning below it). KAITO gives 15 minutes and 18 s a GiB.
+# Ours. A start that hardly any machine beats, weights from a fast local disk (error below it); and one that a network
+# disk and a cold cache of compiled kernels need (warning below it). KAITO gives 15 minutes and 18 s a GiB.
 _LEAST_SECONDS, _LEAST_SECONDS_PER_GIB = 30, 0.5
 _USUAL_SECONDS, _USUAL_SECONDS_PER_GIB = 120, 5
 _GUARDED = {
@@ -71,7 +72,7 @@ def _ready_limit(lot: Lot) -> Iterator[Found]:
         if (
             engine.name != "vllm"
             or probe is None
-            or (engine.release is not None and engine.release < (0, 11))
+            or (engine.release is not None and engine.release < _READY_SINCE)
         ):
             continue
         if pod.managed and container.variable("VLLM_ENGINE_READY_TIMEOUT_S") is None:
@@ -111,7 +112,8 @@ def _progress(lot: Lot) -> Iterator[Found]:
         quick = size is not None and usual_seconds(size) * 2 <= deadline
         yield Found(
             where=pod.owner.at(spec.line("progressDeadlineSeconds"), "spec.progressDeadlineSeconds"),
-            message=f"the Deployment is called failed after {deadline} s although the {probe.kind} probe waits {budget} s",
+            message=f"the Deployment is called failed after {deadline} s although the {probe.kind} probe "
+            f"waits {budget} s",
             fix=f"set progressDeadlineSeconds: {budget + 600}",
             edits=set_key(spec, "progressDeadlineSeconds", str(budget + 600)),
             severity="note" if quick else None,
@@ -198,12 +200,14 @@ RULES = (
         code="SH016",
         title="Probe budget against the size of the weights",
         severity="warning",
-        reason="A startup or liveness probe that gives up while weights load or kernels compile kills the engine, which starts "
+        reason="A startup or liveness probe that gives up while weights load or kernels compile kills "
+        "the engine, which starts "
         "again from nothing, for ever.",
         fix="Add a startupProbe whose periodSeconds × failureThreshold covers the slowest start.",
         sources=(
             _PROBES,
-            "kaito-project/kaito presets/workspace/models/vllm_model.go (15 min + 18 s a GiB); vllm-project/vllm#17386, 2026-11-21",
+            "kaito-project/kaito presets/workspace/models/vllm_model.go (15 min + 18 s a GiB); "
+            "vllm-project/vllm#17386, 2026-11-21",
         ),
         check=_budget,
     ),
@@ -211,7 +215,8 @@ RULES = (
         code="SH017",
         title="The engine's own start-up limit below the probe's",
         severity="warning",
-        reason="vLLM ends itself after VLLM_ENGINE_READY_TIMEOUT_S, 600 s unless set, however long the probe would wait.",
+        reason="vLLM ends itself after VLLM_ENGINE_READY_TIMEOUT_S, 600 s unless set, however long the "
+        "probe would wait.",
         fix="Set VLLM_ENGINE_READY_TIMEOUT_S to the budget of the startup probe.",
         sources=(_READY, "vllm-project/vllm#48031, #32116, 2026-11-21"),
         check=_ready_limit,
@@ -221,10 +226,13 @@ RULES = (
         code="SH018",
         title="Progress deadline below the time to load",
         severity="warning",
-        reason="After progressDeadlineSeconds, 600 unless set, the rollout counts as failed, and what waits for it gives up or "
+        reason="After progressDeadlineSeconds, 600 unless set, the rollout counts as failed, and what "
+        "waits for it gives up or "
         "rolls back while the engine is still loading.",
         fix="Set progressDeadlineSeconds to the startup budget plus the time to pull the image.",
         sources=(
+            ""
+            ""
             "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds, 2026-11-21",
         ),
         check=_progress,
@@ -256,7 +264,8 @@ RULES = (
         code="SH032",
         title="No probes",
         severity="warning",
-        reason="Without a readiness probe the Service sends requests to a pod that is still loading; without liveness a hung "
+        reason="Without a readiness probe the Service sends requests to a pod that is still loading; "
+        "without liveness a hung "
         "engine stays.",
         fix="Add startup, readiness and liveness probes on the engine's health path.",
         sources=(_PROBES,),

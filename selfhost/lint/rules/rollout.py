@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from selfhost.lint.model import Lot, Object, Pod
-from selfhost.lint.nodes import Map, number_of, text_of
+from selfhost.lint.labels import same_namespace, selects
+from selfhost.lint.model import Lot, Pod
+from selfhost.lint.nodes import number_of, text_of
 from selfhost.lint.types import Found, Rule
 
 _STRATEGY = "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#rolling-update-deployment, 2026-11-21"
-
-
-def same_namespace(one: Object, other: Object) -> bool:
-    """Two objects of one namespace, as far as their text says it."""
-    return not one.namespace or not other.namespace or one.namespace == other.namespace
-
-
-def selects(selector: Map, labels: Map) -> bool:
-    """A selector of equal labels that are all there; an empty one selects nothing here."""
-    return bool(selector) and all(
-        text_of(labels.get(key)) == text_of(value) for key, value in selector.items()
-    )
 
 
 def _percent(value: object, replicas: int, *, up: bool) -> int | None:
@@ -56,7 +45,8 @@ def _surge(lot: Lot) -> Iterator[Found]:
             where=pod.owner.at(
                 strategy.line("rollingUpdate") if strategy else spec.line("strategy"), "spec.strategy"
             ),
-            message=f"{said} starts {extra} more pod{'s' if extra > 1 else ''} at an update, which need {needed} free GPUs{known}",
+            message=f"{said} starts {extra} more pod{'s' if extra > 1 else ''} at an update, which need "
+            f"{needed} free GPUs{known}",
             fix="set maxSurge: 0 with maxUnavailable: 1 (or Recreate), or keep the GPUs spare and say --spare-gpus",
         )
 
@@ -76,7 +66,7 @@ def _most_replicas(lot: Lot, pod: Pod) -> int | None:
 
 
 def _single_writer(lot: Lot) -> Iterator[Found]:
-    claims = [each for each in lot.of_kind("PersistentVolumeClaim")]
+    claims = list(lot.of_kind("PersistentVolumeClaim"))
     for pod in lot.pods:
         if pod.owner.kind not in ("Deployment", "ReplicaSet", "StatefulSet"):
             continue
@@ -131,7 +121,8 @@ RULES = (
         code="SH035",
         title="Surge without spare GPUs",
         severity="warning",
-        reason="A rolling update starts the new pod first. Where no GPU is free it stays Pending while the old one holds its "
+        reason="A rolling update starts the new pod first. Where no GPU is free it stays Pending while "
+        "the old one holds its "
         "GPUs, and the rollout hangs.",
         fix="Set maxSurge: 0 and maxUnavailable: 1 or `type: Recreate`, and plan for the downtime; or keep GPUs spare.",
         sources=(

@@ -81,12 +81,14 @@ RULES = (
         code="SH033",
         title="Grace period below the drain",
         severity="warning",
-        reason="When terminationGracePeriodSeconds is over the kubelet kills the engine, and every request that still runs with "
+        reason="When terminationGracePeriodSeconds is over the kubelet kills the engine, and every "
+        "request that still runs with "
         "it; preStop counts in.",
         fix="Set terminationGracePeriodSeconds to preStop plus drain plus some seconds.",
         sources=(
             "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination, 2026-11-21",
-            "TGI 3.3.7 launcher/src/main.rs (90 s); vLLM 0.32 --shutdown-timeout; llm-d graceful-shutdown, read 2026-11-21",
+            "TGI 3.3.7 launcher/src/main.rs (90 s); vLLM 0.32 --shutdown-timeout; llm-d "
+            "graceful-shutdown, read 2026-11-21",
         ),
         check=_grace,
         fixable=True,
@@ -95,7 +97,8 @@ RULES = (
         code="SH034",
         title="No preStop",
         severity="warning",
-        reason="Endpoints and gateways forget a pod some seconds after it is told to stop; what they send meanwhile fails.",
+        reason="Endpoints and gateways forget a pod some seconds after it is told to stop; what they "
+        "send meanwhile fails.",
         fix='Add `lifecycle: {preStop: {sleep: {seconds: 15}}}` (Kubernetes 1.30 on; before, `exec: [sleep, "15"]`).',
         sources=(
             "llm-d graceful-shutdown component; vllm-project/vllm#24885, kserve/kserve#5485, 2026-11-21",

@@ -1,0 +1,102 @@
+"""What changes under a deployment by itself: images and models without a fixed version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from selfhost.lint.model import Engine, Lot
+from selfhost.lint.types import Found, Rule
+
+_MOVING = re.compile(
+    r"(^|[-_.])(latest|nightly|main|master|dev|edge|stable|unstable|canary|head|rolling|server|server-cuda|full|light)$"
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}$")
+_LOCAL = ("/", "./", "~", "s3://", "gs://", "pvc://", "oci://", "file:")
+
+
+def _image(lot: Lot) -> Iterator[Found]:
+    for _, container, _ in lot.engines():
+        image = container.image
+        if image is None or image.digest or "$" in image.text:
+            continue
+        where = container.at(container.body.line("image"), "image")
+        if image.tag is None:
+            yield Found(where=where, message=f"image {image.text} has no tag: it is whatever is newest")
+        elif _MOVING.search(image.tag.lower()):
+            yield Found(where=where, message=f"image tag {image.tag} moves")
+
+
+def _digest(lot: Lot) -> Iterator[Found]:
+    for _, container, _ in lot.engines():
+        image = container.image
+        if (
+            image is None
+            or image.digest
+            or "$" in image.text
+            or image.tag is None
+            or _MOVING.search(image.tag.lower())
+        ):
+            continue
+        where = container.at(container.body.line("image"), "image")
+        yield Found(where=where, message=f"image {image.text} has a tag and no digest")
+
+
+def _revision(lot: Lot) -> Iterator[Found]:
+    for pod, container, engine in lot.engines():
+        if not _from_hub(engine) or pod.role == "worker":
+            continue
+        offline = container.variable("HF_HUB_OFFLINE")
+        if offline is not None and offline.value in ("1", "true", "True"):
+            continue  # what is on the volume cannot move
+        if engine.revision is None and engine.complete and not container.env_from:
+            yield Found(
+                where=container.where,
+                message=f"model {engine.model} has no revision: it is whatever main is today",
+            )
+        elif engine.revision in ("main", "master"):
+            yield Found(
+                where=container.where, message=f"revision {engine.revision} of model {engine.model} moves"
+            )
+
+
+def _from_hub(engine: Engine) -> bool:
+    model = engine.model
+    return (
+        engine.name in ("vllm", "sglang", "tgi")
+        and model is not None
+        and model.count("/") == 1
+        and not model.startswith(_LOCAL)
+    )
+
+
+RULES = (
+    Rule(
+        code="SH038",
+        title="Image that moves",
+        severity="warning",
+        reason="A restart may bring another engine, with other flags, metrics and memory needs, and "
+        "replicas may differ.",
+        fix="Name a release, best with its digest.",
+        sources=("https://kubernetes.io/docs/concepts/containers/images/#image-names, 2026-11-21",),
+        check=_image,
+    ),
+    Rule(
+        code="SH051",
+        title="Image without a digest",
+        severity="note",
+        reason="A tag can be pushed again; a digest is the bytes.",
+        fix="Write repository:tag@sha256:….",
+        sources=("https://kubernetes.io/docs/concepts/containers/images/#image-names, 2026-11-21",),
+        check=_digest,
+    ),
+    Rule(
+        code="SH039",
+        title="Model without a revision",
+        severity="warning",
+        reason="Replicas that start on different days may serve different weights, templates or code under one name.",
+        fix="Add --revision with the commit of the model's repository.",
+        sources=("vLLM 0.32 --revision, SGLang 0.5.23 --revision, TGI 3.3.7 --revision, read 2026-11-21",),
+        check=_revision,
+    ),
+)
