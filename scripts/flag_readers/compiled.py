@@ -106,3 +106,17 @@ def ollama(tree: Path) -> Read:
                 continue
             read.variables |= set(re.findall(r'"((?:OLLAMA)_[A-Z0-9_]+)"', path.read_text()))
     return read
+
+
+def triton(tree: Path) -> Read:
+    """Triton: the table of options in command_line_parser.cc and the tables of metrics in its user guide."""
+    read = Read()
+    text = (tree / "src/command_line_parser.cc").read_text()
+    for name, kind in re.findall(r'\{OPTION_\w+,\s*"([a-z0-9-]+)",\s*(Option::Arg\w+|"[^"]*")', text):
+        read.options["--" + name] = Option(shape="switch" if kind == "Option::ArgNone" else "value")
+    guide = (tree / "docs/user_guide/metrics.md").read_text()
+    # Triton's counters carry no `_total`: a gauge is what has one series of its own name here.
+    for name in re.findall(r"`(nv_[a-z_]+)`", guide):
+        kind = "summary" if "_summary_" in name else "histogram" if "histogram" in name else "gauge"
+        read.metrics[name] = (kind, ())
+    return read

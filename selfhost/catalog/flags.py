@@ -119,7 +119,9 @@ class KnownMetric:
             return (
                 (f"{base}_total", f"{base}_created") if base == self.name else (self.name, f"{base}_created")
             )
-        if self.type in ("histogram", "summary"):
+        if self.type == "summary":
+            return (self.name, f"{self.name}_sum", f"{self.name}_count")
+        if self.type == "histogram":
             return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count", f"{self.name}_created")
         if self.type == "unknown":
             return (
@@ -166,7 +168,7 @@ def engines() -> tuple[str, ...]:
     return ENGINES
 
 
-# What selfhost renders; Triton's own options and metrics are few and stand in its table by hand.
+# What selfhost renders.
 ENGINES = ("llamacpp", "ollama", "sglang", "tgi", "triton", "vllm")
 
 
