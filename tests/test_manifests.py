@@ -21,6 +21,9 @@ from selfhost.engines import Argument, EnvVar, parse_image
 from selfhost.errors import OutputError, UnsupportedError, UsageError
 from selfhost.licence import Declared, Use, judge
 from selfhost.manifests import Document, Manifests, RenderOptions, render, write_manifests
+from selfhost.manifests.options.access import AccessOptions
+from selfhost.manifests.options.network import NetworkOptions
+from selfhost.manifests.options.scaling import ScalingOptions
 from selfhost.manifests.zipapp import pull_archive
 from selfhost.plan import Plan, from_json, to_json
 from selfhost.units import GIB, MIB
@@ -56,6 +59,28 @@ CASES: dict[str, tuple[Plan, RenderOptions]] = {
     "old-engine": (
         plan(engine="vllm@0.11", workload=Workload(max_model_len=16384, kv_dtype="fp8")),
         RenderOptions(),
+    ),
+    "autoscaled": (
+        plan(),
+        RenderOptions(scaling=ScalingOptions(autoscale="keda", max_replicas=4, min_replicas=2)),
+    ),
+    "exposed": (
+        plan(),
+        RenderOptions(
+            access=AccessOptions(
+                expose="gateway", host="llm.example.org", gateway="public/gateways", api_key_secret="llm-key"
+            )
+        ),
+    ),
+    "behind-a-proxy": (
+        plan(),
+        RenderOptions(
+            network=NetworkOptions(
+                https_proxy="http://proxy.example:3128",
+                cluster_cidrs=("10.96.0.0/12",),
+                ca_config_map="company-ca",
+            )
+        ),
     ),
 }
 
@@ -100,7 +125,7 @@ def server(manifests: Manifests) -> Any:
 
 
 def variables(manifests: Manifests) -> dict[str, str]:
-    return {item["name"]: item["value"] for item in server(manifests)["env"]}
+    return {item["name"]: item["value"] for item in server(manifests)["env"] if "value" in item}
 
 
 def unescaped(text: str) -> str:
@@ -135,7 +160,8 @@ class TestEveryCase:
     def test_is_in_apply_order(self, case: str) -> None:
         rank = [
             "ServiceAccount", "NetworkPolicy", "PersistentVolumeClaim", "Job", "Deployment", "Service",
-            "PodDisruptionBudget", "PodMonitor",
+            "HTTPRoute",
+            "PodDisruptionBudget", "ScaledObject", "PodMonitor", "PrometheusRule",
         ]  # fmt: skip
         order = [rank.index(name) for name in kinds(rendered(case))]
         assert order == sorted(order)
@@ -256,10 +282,11 @@ class TestEveryCase:
         policies = [document for document in objects(rendered(case)) if document["kind"] == "NetworkPolicy"]
         for policy in policies:
             assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-            open_ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+            open_ports = {port.get("port") for rule in policy["spec"]["egress"] for port in rule["ports"]}
             component = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-            mirror = {8765} if case == "mirror" else set()
-            assert open_ports == ({53} if component == "server" else {53, 443} | mirror)
+            # A mirror in the cluster is reached at any port of its namespace, as policies see pods and no Services.
+            outside = {"mirror": {443, 8765, None}, "behind-a-proxy": {3128}}.get(case, {443})
+            assert open_ports == ({53} if component == "server" else {53} | outside)
 
     def test_selectors_find_the_pods(self, case: str) -> None:
         deployment = kind(rendered(case), "Deployment")
@@ -308,7 +335,7 @@ class TestEveryCase:
 
 def test_kubernetes_validate_agrees() -> None:
     for document in objects(rendered("replicas")):
-        if document["kind"] != "PodMonitor":
+        if document["kind"] not in ("PodMonitor", "PrometheusRule"):
             kubernetes_validate.validate(document, "1.37", strict=True)
     deployment = kind(rendered("plain"), "Deployment")
     typo = deployment | {"spec": deployment["spec"] | {"replica": 1}}
@@ -458,7 +485,8 @@ def test_the_port_of_the_hub_is_open(endpoint: str | None, ports: list[int]) -> 
     names, hub = policies[1]["spec"]["egress"]
     assert [port["port"] for port in names["ports"]] == [53, 53]
     assert [port["port"] for port in hub["ports"]] == ports
-    assert hub["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
+    assert [peer["ipBlock"]["cidr"] for peer in hub["to"]] == ["0.0.0.0/0", "::/0"]
+    assert hub["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
 
 
 def test_another_download_is_another_job() -> None:
