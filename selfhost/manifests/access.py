@@ -58,13 +58,18 @@ def key_additions(plan: Plan, options: RenderOptions) -> Additions:
         return Additions()
     if key.variable is not None:
         reference = SecretKey(name=secret, key=SECRET_KEY)
-        return Additions(env=(Variable(name=key.variable, because=_BECAUSE, secret=reference),))
+        return Additions(env=(Variable(name=key.variable, because=_because(key), secret=reference),))
     entry = key.file_name or SECRET_KEY
     items = (FileItem(key=entry, path=entry),)
     return Additions(
         mounts=(Mount(name="api-key", path=KEY_PATH, read_only=True),),
-        volumes=(Volume(name="api-key", secret=Files(name=secret, items=items, because=_BECAUSE)),),
+        volumes=(Volume(name="api-key", secret=Files(name=secret, items=items, because=_because(key))),),
     )
+
+
+def _because(key: Key) -> str:
+    """Why the key is there, and where the engine itself shows it."""
+    return _BECAUSE if key.caution is None else f"{_BECAUSE}; {key.caution}"
 
 
 def key_arguments(plan: Plan, options: RenderOptions) -> tuple[Argument, ...]:

@@ -169,7 +169,7 @@ def build(plan: Plan, options: RenderOptions) -> View:
         watching=watched,
         dashboard_name=f"{plan.name}-dashboard",
         network=outbound(options),
-        pod_security=options.pod_security,
+        pod_security=pod_security(plan, options),
         node_label=plan.gpu.label,
         node_values=plan.gpu.label_values,
         gpu_taints=handed.taints,
@@ -224,7 +224,15 @@ def headline(plan: Plan) -> tuple[str, ...]:
         )
     if plan.workload.max_loras > 0:
         lines.append(f"LoRA: memory is kept for {plan.workload.max_loras} adapters; none is loaded from here")
+    lines += plan.engine.notes
+    if plan.provenance.sizing is not None:
+        lines.append(f"memory {plan.provenance.sizing}")
     return tuple(lines)
+
+
+def pod_security(plan: Plan, options: RenderOptions) -> str:
+    """Pod Security of the namespace: as asked, but where the image starts as root alone at most `baseline`."""
+    return "baseline" if plan.engine.needs_root and options.pod_security == "restricted" else options.pod_security
 
 
 def _replicas(plan: Plan) -> str:

@@ -152,6 +152,7 @@ class Container:
     pre_stop: Number | None = None
     pre_stop_command: tuple[str, ...] = ()
     user_id: int
+    as_root: str | None = None
     read_only_root: bool
     root_because: str
     mounts: tuple[Mount, ...]

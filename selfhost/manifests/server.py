@@ -187,7 +187,8 @@ def _server(
         claims=tuple(claim.name for claim in handed.claims),
         probes=_probes(plan) if serves else None,
         pre_stop=number_of(plan.clocks.pre_stop_seconds) if serves else None,
-        user_id=USER_ID,
+        user_id=0 if engine.needs_root else USER_ID,
+        as_root=engine.needs_root,
         read_only_root=options.read_only_root,
         root_because=(
             "some NVIDIA CDI hooks write to the root; then render with --writable-root"
@@ -216,7 +217,7 @@ def _probes(plan: Plan) -> Probed:
         startup_failures=Number(
             value=failures.value, because=f"{failures.because}; {clocks.load_seconds.because}"
         ),
-        timeout=Number(value=engine.probe_timeout_seconds, because="a busy server answers late"),
+        timeout=Number(value=engine.probe_timeout_seconds, because=engine.probe_because),
         live_timeout=Number(
             value=2 * engine.probe_timeout_seconds, because="life is doubted later than readiness"
         ),

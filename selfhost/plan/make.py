@@ -184,6 +184,7 @@ def _engine(driver: Engine, version: EngineVersion, serving: Serving, image: Ima
         home_path=HOME_PATH,
         live_path=probes.live,
         probe_timeout_seconds=probes.timeout_seconds,
+        probe_because=probes.because,
         metrics_port=driver.metrics_port(version),
         key=driver.key(version),
         files=driver.files(serving),

@@ -80,6 +80,7 @@ class PlannedEngine:
     home_path: str
     live_path: str | None = field(default=None, metadata={"later": True})
     probe_timeout_seconds: int = field(default=5, metadata={"later": True})
+    probe_because: str = field(default="a busy server answers late", metadata={"later": True})
     metrics_port: int | None = field(default=None, metadata={"later": True})
     key: Key | None = field(default=None, metadata={"later": True})
     files: tuple[EngineFile, ...] = field(default=(), metadata={"later": True})
