@@ -21,7 +21,11 @@ def python_env(serving: Serving, *, hub_home: str | None = None) -> tuple[EnvVar
         ("HOME", home, "the only writable directory besides /tmp"),
         ("USER", "selfhost", "torch asks for a name; this user ID has no passwd entry"),
         ("HF_HUB_CACHE", serving.hub_cache_dir, "weights volume, read-only here"),
-        ("HF_HOME", hub_home or hub, "weights" if hub_home else "what the Hub library writes besides weights"),
+        (
+            "HF_HOME",
+            hub_home or hub,
+            "weights" if hub_home else "what the Hub library writes besides weights",
+        ),
         ("HF_HUB_OFFLINE", "1", "the weights are local; nothing is asked from the Hub"),
         ("TRANSFORMERS_OFFLINE", "1", "the same for transformers"),
         ("XDG_CACHE_HOME", cache, "libraries that follow the XDG rules"),
