@@ -1,11 +1,13 @@
 """The matrix of renderings that every target's output is checked over: CASES, by name.
 
-A family is a module of tests/matrices/ with a function `cases`; a name begins with the module's and a slash, so that no
-two families meet. A case is rendered once in a process (`rendered`), its YAML is read once (`objects`).
+A family is a module of tests/matrices/ with a function `cases`, and `refused` for what has to be refused; a name begins
+with the module's and a slash, so that no two families meet. A case is rendered once in a process (`rendered`), its YAML
+is read once (`objects`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,15 +24,18 @@ FAMILIES = tuple(sorted(module.name for module in iter_modules([str(Path(__file_
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 10 times as fast where libyaml is there
 
 
-def _cases() -> dict[str, Case]:
+def _from(function: str) -> dict[str, Case]:
     found: dict[str, Case] = {}
     for family in FAMILIES:
-        made: dict[str, Case] = import_module(f"tests.matrices.{family}").cases()
-        found |= {f"{family}/{name}": case for name, case in made.items()}
+        make: Callable[[], dict[str, Case]] = getattr(
+            import_module(f"tests.matrices.{family}"), function, dict
+        )
+        found |= {f"{family}/{name}": case for name, case in make().items()}
     return found
 
 
-CASES = MappingProxyType(_cases())
+CASES = MappingProxyType(_from("cases"))
+REFUSED = MappingProxyType(_from("refused"))
 
 
 @cache
@@ -49,4 +54,4 @@ def objects(name: str) -> tuple[Any, ...]:
     )
 
 
-__all__ = ["CASES", "FAMILIES", "Case", "objects", "rendered"]
+__all__ = ["CASES", "FAMILIES", "REFUSED", "Case", "objects", "rendered"]

@@ -1,4 +1,7 @@
-"""Families of the matrix: each module here has `cases() -> dict[str, Case]`, and tests/matrix.py puts them together."""
+"""Families of the matrix: each module here has `cases() -> dict[str, Case]`, and tests/matrix.py puts them together.
+
+`refused() -> dict[str, Case]`, where a module has it, is what has to be refused with a way out.
+"""
 
 from __future__ import annotations
 
