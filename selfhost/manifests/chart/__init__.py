@@ -6,11 +6,10 @@ Nothing here knows an object: what templates/kubernetes/ say is translated, so t
 from __future__ import annotations
 
 from selfhost.manifests.chart.contents import chart_files, default_values, values_schema, values_text
-from selfhost.manifests.chart.default import DEFAULT_PLAN, default_plan
+from selfhost.manifests.chart.default import default_plan
 from selfhost.manifests.chart.lines import TranslationError
 
 __all__ = [
-    "DEFAULT_PLAN",
     "TranslationError",
     "chart_files",
     "default_plan",

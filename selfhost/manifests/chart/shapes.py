@@ -100,7 +100,10 @@ def shape_of(kind: type[Any]) -> Group:
         if not dataclasses.is_dataclass(kind):
             raise TypeError(f"{kind!r} is no dataclass")
         hints = get_type_hints(kind, include_extras=True)
-        fields = {one.name: _field(hints[one.name]) for one in dataclasses.fields(kind) if one.init}
+        fields = {one.name: _field(hints[one.name]) for one in dataclasses.fields(kind)}
+        for name, member in vars(kind).items():  # what it works out itself is a value like the others
+            if isinstance(member, property):
+                fields[name] = _field(get_type_hints(member.fget, include_extras=True).get("return"))
         _SHAPES[kind] = Group(kind=kind, fields=fields)
     return _SHAPES[kind]
 

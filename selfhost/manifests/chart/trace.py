@@ -9,7 +9,7 @@ from typing import Literal
 
 from selfhost.manifests.chart.lines import Line, Node, Print, Ref, indent_of
 
-# `guard`: an `if` looks at it; `loop`: it is gone through; `sole`: and nothing else stands where its items do.
+# `guard`: an `if` looks at it; `loop`: it is gone through; `sole`: always, and nothing stands beside its items.
 Role = Literal["key", "value", "guard", "loop", "sole"]
 _KEY = re.compile(
     r"""(?P<key>"[^"]*"|'[^']*'|\x00\d+\x00|[^\s:#"'\[\]{}-][^:#\x00]*?|-[^\s:][^:#]*?):(?:\s+(?P<rest>.*))?$"""
@@ -44,6 +44,7 @@ class _Walk:
     stack: list[tuple[int, str]] = field(default_factory=list)
     literal: int | None = None  # indentation of the line that began a block of text
     found: list[tuple[tuple[str, ...], Use]] = field(default_factory=list)
+    guards: list[Ref] = field(default_factory=list)  # what the conditions around look at
 
     def nodes(self, nodes: Sequence[Node]) -> None:
         for at, node in enumerate(nodes):
@@ -53,13 +54,20 @@ class _Walk:
             indent = indent_of(node)
             self._pop(indent, item=_begins_item(node))
             place = tuple(name for _, name in self.stack)
+            around = len(self.guards)
+            self.guards += [ref for branch in node.branches for ref in branch.refs]
             for branch in node.branches:
-                role: Role = "guard"
-                if branch.head.startswith("range"):
-                    role = "sole" if _is_alone(nodes, at) else "loop"
                 for ref in branch.refs:
+                    role: Role = "guard"
+                    if branch.head.startswith("range"):
+                        role = "sole" if _is_alone(nodes, at) and self._is_always(ref) else "loop"
                     self.use(ref, role, place)
                 self.nodes(branch.body)
+            del self.guards[around:]
+
+    def _is_always(self, ref: Ref) -> bool:
+        """Whether a loop is gone through wherever its value is there: no condition around looks at another value."""
+        return all(ref.path[: len(one.path)] == one.path for one in self.guards)
 
     def use(self, ref: Ref, role: Role, place: tuple[str, ...]) -> None:
         self.found.append((ref.path, Use(object=self.object, place=place, role=role)))
