@@ -47,12 +47,13 @@ helm: $(VENV)/.made ## the pinned Helm and kubectl, for tests and benches, into 
 	@$(BIN)/python scripts/get_helm.py $(HELM_DIR)
 	@echo $(HELM_DIR)/helm
 
-lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs
+lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs and chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs.py --check
+	$(BIN)/python scripts/chart.py --check
 
 $(CHECKOV_VENV)/.made:
 	@echo "Setting up checkov $(CHECKOV_VERSION) in $(CHECKOV_VENV) (once, about 300 MB) ..."
@@ -72,8 +73,9 @@ format: $(VENV)/.dev ## put the code into the house format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## write the generated pages and blocks again
+docs: $(VENV)/.dev ## write the generated pages, blocks and the chart again
 	$(BIN)/python scripts/docs.py
+	$(BIN)/python scripts/chart.py
 
 bench: $(VENV)/.dev ## start-up, size, sweep, rendering and monitoring speed; fails past its limits
 	$(BIN)/python scripts/bench.py
