@@ -103,7 +103,9 @@ def server_policy(
     if separate is not None:
         ingress.append(Rule(because="metrics", ports=(PolicyPort(number=separate),), peers=(monitoring,)))
     egress = [
-        _dns(options, "names only: the weights are local, and workers of one pod talk over its own loopback")
+        dns_rule(
+            options, "names only: the weights are local, and workers of one pod talk over its own loopback"
+        )
     ]
     if group:
         between = Rule(
@@ -128,7 +130,7 @@ def download_policy(options: RenderOptions, ports: tuple[int, ...]) -> Policy:
     addresses = [
         address for address in (options.hub_endpoint, options.weights.s3_endpoint) if address is not None
     ]
-    egress = [_dns(options, "names"), *_proxies(options)]
+    egress = [dns_rule(options, "names"), *_proxies(options)]
     direct = ports
     if options.network.proxied:
         asked = addresses if options.hub_endpoint or options.weights.s3_endpoint else [HUB]
@@ -140,7 +142,8 @@ def download_policy(options: RenderOptions, ports: tuple[int, ...]) -> Policy:
     return Policy(ingress=(), egress=tuple(egress))
 
 
-def _dns(options: RenderOptions, because: str) -> Rule:
+def dns_rule(options: RenderOptions, because: str) -> Rule:
+    """The way to the cluster's DNS."""
     namespaces = options.network.dns_namespaces or (DNS_NAMESPACE,)
     numbers = [DNS_PORT, *([OPENSHIFT_DNS_PORT] if OPENSHIFT_DNS in namespaces else [])]
     peers = [Peer(because="the cluster's DNS", namespace=namespace) for namespace in namespaces]

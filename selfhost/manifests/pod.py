@@ -111,12 +111,21 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcHealth:
+    """gRPC's health protocol instead of a path."""
+
+    port: int
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What the kubelet asks a server; workers, which serve nothing, are not asked."""
+    """What the kubelet asks a server; workers, which serve nothing, are not asked. With `grpc` it asks no path."""
 
     ready_path: str
     live_path: str
     port: str
+    grpc: GrpcHealth | None = None
     period: Number
     startup_failures: Number
     timeout: Number
@@ -133,7 +142,11 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container of a pod, or one that runs before. `pre_stop_command` sleeps where the kubelet is not to do it."""
+    """A container of a pod, or one that runs before.
+
+    `pre_stop_command` sleeps where the kubelet is not to do it. With `restart` a container that runs before the others
+    goes on beside them (a sidecar; Kubernetes 1.29).
+    """
 
     name: str
     image: Noted
@@ -151,6 +164,7 @@ class Container:
     probes: Probed | None = None
     pre_stop: Number | None = None
     pre_stop_command: tuple[str, ...] = ()
+    restart: str | None = None
     user_id: int
     as_root: str | None = None
     read_only_root: bool
@@ -191,7 +205,11 @@ class Additions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
-    """Everything of a pod. `beside` are labels of pods on whose node it rather runs."""
+    """Everything of a pod.
+
+    `beside` are labels of pods on whose node it rather runs; `calls_api` says what it asks the API server for, None
+    where it has no account there.
+    """
 
     labels: tuple[Pair, ...]
     selector: tuple[Pair, ...]
@@ -203,6 +221,7 @@ class PodView:
     spread_keys: tuple[str, ...] = ("kubernetes.io/hostname",)
     taints: tuple[str, ...]
     restart: str | None = None
+    calls_api: str | None = None
     beside: tuple[Pair, ...] = ()
     priority_class: str | None = None
     runtime_class: str | None = None

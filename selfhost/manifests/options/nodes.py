@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from selfhost.engines import parse_image
 from selfhost.errors import UsageError
 from selfhost.manifests.options.fields import option
 
@@ -56,6 +57,18 @@ class NodeOptions:
             metavar="N",
         ),
     )
+    picker_image: str | None = field(
+        default=None,
+        metadata=option(
+            "--picker-image", "Image of the endpoint picker of target gateway.", "str", metavar="IMAGE"
+        ),
+    )
+    sidecar_image: str | None = field(
+        default=None,
+        metadata=option(
+            "--sidecar-image", "Image of the sidecar that --prefill-replicas needs.", "str", metavar="IMAGE"
+        ),
+    )
     lora: tuple[str, ...] = field(
         default=(),
         metadata=option(
@@ -73,6 +86,9 @@ class NodeOptions:
         ):
             if value is not None and not 1 <= value <= MOST_PODS:
                 raise UsageError(f"{flag} must be between 1 and {MOST_PODS:,}, not {value}.")
+        for image in (self.picker_image, self.sidecar_image):
+            if image is not None:
+                parse_image(image)
         names = [adapter.name for adapter in self.adapters]
         for name in names:
             if names.count(name) > 1:
