@@ -15,6 +15,7 @@ from selfhost.plan import Plan
 from selfhost.plan.derive import SKIP, SKIP_BESIDE_SAFETENSORS
 
 ARCHIVE_PATH = "/opt/selfhost"
+PULLER = "vllm"  # whose image fetches for engines whose own cannot; --pull-image names another
 HTTPS_PORT, HTTP_PORT = 443, 80
 _TRUST = "--trust-remote-code"
 S3_IMAGE = "amazon/aws-cli:2.22.0"  # a release of 2024-11; --s3-image names a newer one or a mirror's
@@ -154,7 +155,12 @@ def carrier(plan: Plan, asked: str | None) -> tuple[Image, str]:
     driver = get_engine(engine.name)
     if driver.pulls(parse_engine(f"{engine.name}@{engine.version}")):
         return engine.image, "the server's own image; its Hub library does the talking"
-    newest = driver.image(parse_engine(engine.name), plan.gpu.on)
+    latest = parse_engine(engine.name)
+    if not driver.pulls(latest):  # no release of this engine has what a pull needs: the one that has
+        puller = parse_engine(PULLER)
+        because = f"not the server's own image: selfhost pull does not run in images of {engine.name}"
+        return get_engine(puller.engine).image(puller, "cuda"), because
+    newest = driver.image(latest, plan.gpu.on)
     if engine.image.repository.endswith(f"/{newest.repository}"):  # a mirror
         newest = Image(repository=engine.image.repository, tag=newest.tag)
     because = f"not the server's own image: the Hub library of {engine.name} {engine.version} may be too old"

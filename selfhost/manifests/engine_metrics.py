@@ -30,9 +30,25 @@ class EngineMetrics:
 
 
 MODEL_LABEL = "model_name"
-# Labels of every metric of the engine, and those of single ones; vllm/v1/metrics/loggers.py of 0.32, read 2026-11-21.
-LABELS = {"vllm": ("model_name", "engine")}
-MORE_LABELS = {"vllm:request_success_total": ("finished_reason",)}
+# Labels of every metric of the engine, and those of single ones: vllm/v1/metrics/loggers.py of 0.32, read 2026-11-21;
+# sglang/srt/observability/metrics_collector.py of 0.5.23 (a rank of data parallelism is named where there are several)
+# and TGI 3.3.7 router/src, backends/v3/src, read 2026-11-26.
+LABELS: dict[str, tuple[str, ...]] = {
+    "vllm": ("model_name", "engine"),
+    "sglang": ("model_name", "engine_type", "dp_rank"),
+    "tgi": (),
+}
+_SCHEDULER = ("tp_rank", "pp_rank", "moe_ep_rank")
+MORE_LABELS = {
+    "vllm:request_success_total": ("finished_reason",),
+    "sglang:num_running_reqs": _SCHEDULER,
+    "sglang:num_queue_reqs": _SCHEDULER,
+    "sglang:token_usage": _SCHEDULER,
+    "sglang:num_retracted_requests_total": _SCHEDULER,
+    "sglang:cached_tokens_total": ("cache_source",),
+    "sglang:prompt_tokens_total": ("is_streaming",),
+    "sglang:generation_tokens_total": ("is_streaming",),
+}
 ROLES = {
     "vllm": EngineMetrics(
         running="vllm:num_requests_running",
@@ -48,7 +64,34 @@ ROLES = {
         inter_token="vllm:inter_token_latency_seconds",
         queue_time="vllm:request_queue_time_seconds",
         whole_request="vllm:e2e_request_latency_seconds",
-    )
+    ),
+    "sglang": EngineMetrics(
+        running="sglang:num_running_reqs",
+        waiting="sglang:num_queue_reqs",
+        kv_usage="sglang:token_usage",
+        preemptions="sglang:num_retracted_requests_total",
+        prompt_tokens="sglang:prompt_tokens_total",
+        generation_tokens="sglang:generation_tokens_total",
+        finished="sglang:num_requests_total",
+        # Both grow when a request ends: prompt tokens, and those of them that were in the cache.
+        prefix_queries="sglang:prompt_tokens_total",
+        prefix_hits="sglang:cached_tokens_total",
+        first_token="sglang:time_to_first_token_seconds",
+        inter_token="sglang:inter_token_latency_seconds",
+        queue_time="sglang:queue_time_seconds",
+        whole_request="sglang:e2e_request_latency_seconds",
+    ),
+    # Sums of its histograms stand for token counters, which it has not; durations are in seconds.
+    "tgi": EngineMetrics(
+        running="tgi_batch_current_size",
+        waiting="tgi_queue_size",
+        prompt_tokens="tgi_request_input_length_sum",
+        generation_tokens="tgi_request_generated_tokens_sum",
+        finished="tgi_request_success",
+        inter_token="tgi_request_mean_time_per_token_duration",
+        queue_time="tgi_request_queue_duration",
+        whole_request="tgi_request_duration",
+    ),
 }
 
 

@@ -19,8 +19,6 @@ SLOW_SECONDS = 2.0
 HUNG_SECONDS = 3.0
 # Lowest driver of each CUDA major release.
 DRIVER_FLOORS = {13: 580, 12: 525, 11: 450}
-# Engine -> the release from which its images bring a CUDA major release (vllm#39878).
-IMAGE_CUDA = {"vllm": ((0, 20), 13)}
 
 # nvmlReturn_t of NVML as a whole -> level, what to do, sentence.
 _FAULTS: dict[int, tuple[Level, Action, str]] = {
@@ -222,23 +220,30 @@ def _floors(node: NodeSnapshot, version: str, evidence: str) -> list[Check]:
 def _planned(context: Context, version: str, evidence: str) -> list[Check]:
     """Whether the driver is old for the CUDA of the image that the plan names."""
     plan, major = context.plan, re.match(r"(\d+)", version)
-    if plan is None or major is None or plan.gpu.vendor != "NVIDIA" or plan.engine.name not in IMAGE_CUDA:
+    if plan is None or major is None or plan.gpu.vendor != "NVIDIA":
         return []
-    release = re.match(r"(\d+)\.(\d+)", plan.engine.version)
-    since, cuda = IMAGE_CUDA[plan.engine.name]
-    if release is None or (int(release[1]), int(release[2])) < since or int(major[1]) >= DRIVER_FLOORS[cuda]:
+    cuda = _image_cuda(plan.engine.name, plan.engine.version)
+    if cuda is None or int(major[1]) >= DRIVER_FLOORS[cuda.major]:
         return []
     return [
         Check(
             code="driver",
             level="critical",
-            message=f"the plan's image ({plan.engine.image.reference}) brings CUDA {cuda}, which needs driver "
-            f"{DRIVER_FLOORS[cuda]} or later; this is {version}",
+            message=f"the plan's image ({plan.engine.image.reference}) brings CUDA {cuda.major}, which needs driver "
+            f"{DRIVER_FLOORS[cuda.major]} or later; this is {version}",
             evidence=evidence,
             action="fix_configuration",
-            source=f"{_COMPATIBILITY}; vllm#39878",
+            source=f"{_COMPATIBILITY}; {cuda.source}",
         )
     ]
+
+
+def _image_cuda(engine: str, version: str) -> Cuda | None:
+    """What the image of a release brings, None where it is not known."""
+    try:
+        return get_engine(engine).cuda(parse_engine(f"{engine}@{version}"))
+    except UsageError:  # a plan may name an engine or a release that this selfhost does not know
+        return None
 
 
 def permissions(history: History, context: Context) -> list[Check]:
