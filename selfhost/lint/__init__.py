@@ -2,6 +2,7 @@
 
 from selfhost.lint.edits import apply_edits
 from selfhost.lint.files import Text, gather
+from selfhost.lint.mend import Mended, mend
 from selfhost.lint.model import Lot, Skipped, Unread
 from selfhost.lint.rules import rules
 from selfhost.lint.run import Report, lint, read_lot
@@ -13,6 +14,7 @@ __all__ = [
     "Finding",
     "Found",
     "Lot",
+    "Mended",
     "Report",
     "Rule",
     "Settings",
@@ -24,6 +26,7 @@ __all__ = [
     "apply_edits",
     "gather",
     "lint",
+    "mend",
     "read_lot",
     "rules",
 ]

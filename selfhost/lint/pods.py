@@ -16,7 +16,8 @@ _NO_PODS = frozenset(
         "ConfigMap", "Secret", "Service", "CustomResourceDefinition", "PrometheusRule", "ServiceMonitor", "PodMonitor",
         "NetworkPolicy", "Ingress", "HTTPRoute", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding",
         "PersistentVolume", "PersistentVolumeClaim", "ServiceAccount", "Namespace", "HorizontalPodAutoscaler",
-        "ScaledObject", "LimitRange",        "ValidatingAdmissionPolicy", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ClusterPolicy",
+        "ScaledObject", "LimitRange", "ValidatingAdmissionPolicy", "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration", "ClusterPolicy",
     )
 )  # fmt: skip
 _PLAIN = frozenset(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"))

@@ -11,7 +11,8 @@ from selfhost.lint.types import Found, Rule
 _MOVING = re.compile(
     r"(^|[-_.])(latest|nightly|main|master|dev|edge|stable|unstable|canary|head|rolling|server|server-cuda|full|light)$"
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}$")
+# A release in full; Triton counts months, llama.cpp builds, and some tag commits.
+_RELEASE = re.compile(r"\d+\.\d+\.\d+|\d\d\.\d\d-|b\d{4,}|[0-9a-f]{7,40}$")
 _LOCAL = ("/", "./", "~", "s3://", "gs://", "pvc://", "oci://", "file:")
 
 
@@ -30,16 +31,12 @@ def _image(lot: Lot) -> Iterator[Found]:
 def _digest(lot: Lot) -> Iterator[Found]:
     for _, container, _ in lot.engines():
         image = container.image
-        if (
-            image is None
-            or image.digest
-            or "$" in image.text
-            or image.tag is None
-            or _MOVING.search(image.tag.lower())
-        ):
+        if image is None or image.digest or "$" in image.text or image.tag is None:
+            continue
+        if _MOVING.search(image.tag.lower()) or _RELEASE.search(image.tag):
             continue
         where = container.at(container.body.line("image"), "image")
-        yield Found(where=where, message=f"image {image.text} has a tag and no digest")
+        yield Found(where=where, message=f"image tag {image.tag} is no full release, and there is no digest")
 
 
 def _revision(lot: Lot) -> Iterator[Found]:
@@ -83,10 +80,10 @@ RULES = (
     ),
     Rule(
         code="SH051",
-        title="Image without a digest",
+        title="Image of no full release",
         severity="note",
-        reason="A tag can be pushed again; a digest is the bytes.",
-        fix="Write repository:tag@sha256:….",
+        reason="A tag such as v0.11 moves with each patch release; a digest is the bytes.",
+        fix="Name all of the release, or write repository:tag@sha256:….",
         sources=("https://kubernetes.io/docs/concepts/containers/images/#image-names, 2026-11-21",),
         check=_digest,
     ),

@@ -206,8 +206,10 @@ RULES = (
         fix="Add a startupProbe whose periodSeconds × failureThreshold covers the slowest start.",
         sources=(
             _PROBES,
-            "kaito-project/kaito presets/workspace/models/vllm_model.go (15 min + 18 s a GiB); "
-            "vllm-project/vllm#17386, 2026-11-21",
+            (
+                "kaito-project/kaito presets/workspace/models/vllm_model.go (15 min + 18 s a GiB); "
+                "vllm-project/vllm#17386, 2026-11-21"
+            ),
         ),
         check=_budget,
     ),
@@ -227,13 +229,10 @@ RULES = (
         title="Progress deadline below the time to load",
         severity="warning",
         reason="After progressDeadlineSeconds, 600 unless set, the rollout counts as failed, and what "
-        "waits for it gives up or "
-        "rolls back while the engine is still loading.",
+        "waits for it gives up or rolls back while the engine is still loading.",
         fix="Set progressDeadlineSeconds to the startup budget plus the time to pull the image.",
         sources=(
-            ""
-            ""
-            "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#progress-deadline-seconds, 2026-11-21",
+            "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#failed-deployment, 2026-11-21",
         ),
         check=_progress,
         fixable=True,

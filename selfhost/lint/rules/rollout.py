@@ -9,7 +9,7 @@ from selfhost.lint.model import Lot, Pod
 from selfhost.lint.nodes import number_of, text_of
 from selfhost.lint.types import Found, Rule
 
-_STRATEGY = "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#rolling-update-deployment, 2026-11-21"
+_STRATEGY = "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#strategy, 2026-11-21"
 
 
 def _percent(value: object, replicas: int, *, up: bool) -> int | None:

@@ -48,7 +48,7 @@ _Kind = Literal["secret", "placeholder", "shell", "no"]
 
 
 def _kind(value: str | None, *, named: bool) -> _Kind:
-    """What a value is: a secret, a place that waits for one, a variable that a shell fills in, or nothing of the kind."""
+    """What a value is: a secret, a place that waits for one, a variable that a shell fills in, or nothing of it."""
     if value is None:
         return "no"
     text = value.strip()

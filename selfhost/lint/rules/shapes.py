@@ -140,8 +140,10 @@ RULES = (
         "last one counts silently.",
         fix="Keep one entry.",
         sources=(
-            "Helm 4.3 release notes, server-side apply by default; core/v1 Container.env (list map by "
-            "name), 2026-11-21",
+            (
+                "Helm 4.3 release notes, server-side apply by default; core/v1 Container.env (list map by "
+                "name), 2026-11-21"
+            ),
         ),
         check=_variables,
         fixable=True,

@@ -87,8 +87,10 @@ RULES = (
         fix="Set terminationGracePeriodSeconds to preStop plus drain plus some seconds.",
         sources=(
             "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination, 2026-11-21",
-            "TGI 3.3.7 launcher/src/main.rs (90 s); vLLM 0.32 --shutdown-timeout; llm-d "
-            "graceful-shutdown, read 2026-11-21",
+            (
+                "TGI 3.3.7 launcher/src/main.rs (90 s); vLLM 0.32 --shutdown-timeout; llm-d "
+                "graceful-shutdown, read 2026-11-21"
+            ),
         ),
         check=_grace,
         fixable=True,
