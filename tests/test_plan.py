@@ -95,8 +95,19 @@ LATER = {
     *(f"plan.licence.{name}" for name in ("terms", "verification", "openness_because", "notes")),
     *(
         f"plan.engine.{name}"
-        for name in ("live_path", "probe_timeout_seconds", "metrics_port", "key", "files", "shell", "notes")
+        for name in (
+            "live_path",
+            "probe_timeout_seconds",
+            "probe_because",
+            "metrics_port",
+            "key",
+            "files",
+            "shell",
+            "notes",
+            "needs_root",
+        )
     ),
+    "plan.memory.context_bytes",
     "plan.gpu.platform",
     "plan.provenance.sizing",
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from selfhost.engines import Cuda, get_engine, parse_engine
+from selfhost.errors import UsageError
 from selfhost.health.types import Action, Check, Context, History, Level
 from selfhost.observation import DeviceFile, Missing, NodeSnapshot, known
 
