@@ -14,8 +14,9 @@ from selfhost.manifests.network import server_policy
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView, Variable
 from selfhost.manifests.quantities import literal
-from selfhost.manifests.scaling import ScaleTarget
+from selfhost.manifests.scaling import ScaleTarget, scaling
 from selfhost.manifests.server import server_pod
+from selfhost.manifests.watching import watching
 from selfhost.plan import Derived, Plan, Pod
 from selfhost.units import MIB, ceil_div, round_up
 
@@ -24,9 +25,8 @@ OMIT = frozenset(("50-deployment.yaml",))
 # LWS sets these in every container (api/leaderworkerset/v1/leaderworkerset_types.go of v0.9, read 2026-11-26).
 LEADER, RANK = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
 WORKER = "worker"
-SCALED = ScaleTarget(
-    api_version="leaderworkerset.x-k8s.io/v1", kind="LeaderWorkerSet"
-)  # has a scale subresource
+# It has a scale subresource; its leaders, who alone serve and have metrics, are NAME-0, NAME-1 and so on.
+SCALED = ScaleTarget(api_version="leaderworkerset.x-k8s.io/v1", kind="LeaderWorkerSet", pods="-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
         base,
         headline=(*base.headline, _shape(spread), *more),
         policy=server_policy(plan, options, group=member if spread.nodes > 1 else ()),
-        scaling=None if base.scaling is None else replace(base.scaling, target=SCALED),
+        scaling=scaling(plan, options, target=SCALED),
+        watching=watching(plan, options, pods=SCALED.pods),
         strategy_because=_strategy(plan, options, spread),
     )
     return View(
