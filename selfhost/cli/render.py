@@ -14,6 +14,8 @@ from selfhost.cli._output import emit_json, headline, next_step, table
 from selfhost.manifests.options import RenderOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from selfhost.manifests import Document
 
 _FILES = {
@@ -21,7 +23,10 @@ _FILES = {
     "README.md": "what to do before and after",
     "dashboard.json": "the dashboard, for Grafana's import",
     "prometheus-rules.yaml": "the rules, for a Prometheus without the operator",
+    "values.yaml": "the plan as values of the chart, each with its reason",
 }
+_FOLDERS = {"chart": "the Helm chart, the same for every plan"}
+_CHART = "chart/Chart.yaml"
 
 
 def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -58,14 +63,31 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
         emit_json("render", {"target": target, "name": decided.name, "files": [str(path) for path in paths]})
         return
     objects = sum(document.is_object for document in manifests.documents)
-    noun = "object" if objects == 1 else "objects"
-    headline(f"{decided.name}: {objects} {noun} for {target} in {output}, in the order they are applied.")
+    if objects:
+        noun = "object" if objects == 1 else "objects"
+        headline(f"{decided.name}: {objects} {noun} for {target} in {output}, in the order they are applied.")
+    else:
+        headline(f"{decided.name}: files for {target} in {output}.")
     click.echo()
-    rows = [(document.name, _what(document, target)) for document in manifests.documents]
-    table((("file", "left"), ("what it is", "left")), rows)
-    if any(document.name == "kustomization.yaml" for document in manifests.documents):
-        where = shlex.quote(str(output))
-        next_step(f"kubectl apply -k {where}", f"{output / 'README.md'} says what to do before and after")
+    table((("file", "left"), ("what it is", "left")), _rows(manifests.documents, target))
+    names = {document.name for document in manifests.documents}
+    where, afterwards = shlex.quote(str(output)), f"{output / 'README.md'} says what to do before and after"
+    if "kustomization.yaml" in names:
+        next_step(f"kubectl apply -k {where}", afterwards)
+    elif _CHART in names:
+        chart, values = (shlex.quote(str(output / name)) for name in ("chart", "values.yaml"))
+        name = shlex.quote(decided.name)
+        space = shlex.quote(options.namespace)
+        next_step(f"helm upgrade --install {name} {chart} -f {values} -n {space}", afterwards)
+
+
+def _rows(documents: Sequence[Document], target: str) -> list[tuple[str, str]]:
+    """A row for each file; those of a folder share one."""
+    rows: dict[str, str] = {}
+    for document in documents:
+        folder, slash, _ = document.name.partition("/")
+        rows[folder + slash] = _FOLDERS.get(folder, "") if slash else _what(document, target)
+    return list(rows.items())
 
 
 def _what(document: Document, target: str) -> str:
