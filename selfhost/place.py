@@ -73,7 +73,9 @@ class Remedy:
     fits: bool
 
 
-def splits(*, node_gpus: int = NODE_GPUS, nodes: int = 2, expert: bool = False) -> tuple[Split, ...]:
+def splits(
+    *, node_gpus: int = NODE_GPUS, nodes: int = 2, expert: bool = False, layers_only: bool = False
+) -> tuple[Split, ...]:
     """Splits to try, by number of GPUs: tensor parallel within a node, pipeline stages where that ends.
 
     Within a node a pipeline of the same number of GPUs comes right after its tensor split, for models whose heads
@@ -81,6 +83,11 @@ def splits(*, node_gpus: int = NODE_GPUS, nodes: int = 2, expert: bool = False) 
     """
     found: list[Split] = []
     gpus = 1
+    if layers_only:  # whole layers on each GPU of a node, as servers on llama.cpp divide a model
+        while gpus <= node_gpus:
+            found.append(Split(pipeline=gpus))
+            gpus *= 2
+        return tuple(found)
     while gpus <= node_gpus:
         found.append(Split(tensor=gpus, expert=expert))
         if gpus > 1:

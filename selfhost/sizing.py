@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
-from selfhost.engines import EngineVersion, Sizing, SizingFor, get_engine
+from selfhost.engines import Bills, EngineVersion, Sizing, SizingFor, get_engine
 from selfhost.memory import MemoryBudget, budget
 from selfhost.model.modules import Block
 from selfhost.model.spec import ModelSpec
@@ -47,7 +47,10 @@ def budget_for(
         workload=workload,
         context_tokens=workload.max_model_len or spec.facts.max_context_tokens,
     )
-    own = get_engine(engine.engine).sizing(engine, asked)
+    driver = get_engine(engine.engine)
+    if isinstance(driver, Bills):
+        return driver.bill(spec, workload, split, gpu)
+    own = driver.sizing(engine, asked)
     if own.because is None:
         return budget(spec, workload, split, gpu, own.release)
     model = spec if own.keeps_windows else _without_windows(spec)

@@ -30,7 +30,7 @@ def _images(engine: Engine, version: EngineVersion) -> dict[str, str]:
 @json_option
 def command(as_json: bool) -> None:
     """List the inference engines with the releases that selfhost knows, which --engine NAME@VERSION takes."""
-    from selfhost.engines import engine_names, get_engine, parse_engine
+    from selfhost.engines import engine_names, get_engine, parse_engine, spelled
 
     found = []
     for name in engine_names():
@@ -40,8 +40,8 @@ def command(as_json: bool) -> None:
             {
                 "name": name,
                 "default_version": version.text,
-                "oldest": f"{engine.oldest[0]}.{engine.oldest[1]}",
-                "newest": f"{engine.newest[0]}.{engine.newest[1]}",
+                "oldest": spelled(engine, engine.oldest),
+                "newest": spelled(engine, engine.newest),
                 "images": _images(engine, version),
                 "port": engine.port,
                 "health_path": engine.health_path,

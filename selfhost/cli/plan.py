@@ -166,7 +166,7 @@ def _typed(context: click.Context) -> tuple[str, ...]:
 
 def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list[Objection]]:
     """Every kind of GPU tried, and what the engine objected to."""
-    from selfhost.engines import get_engine
+    from selfhost.engines import get_engine, layers_only
     from selfhost.place import place, splits
     from selfhost.serving import serving_for
     from selfhost.sizing import budget_for
@@ -185,7 +185,7 @@ def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list
         enough = _admitting(asked.workload, shape, found)
         return found if enough is None else budget_for(asked.spec, enough, shape, gpu, asked.engine)
 
-    candidates = (split,) if fixed else splits(expert=split.expert)
+    candidates = (split,) if fixed else splits(expert=split.expert, layers_only=layers_only(driver))
     return place(asked.gpus, budget=sized, objection=objection, candidates=candidates), objections
 
 

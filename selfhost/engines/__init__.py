@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, cast
 
 from selfhost.catalog.accelerators import Platform
+from selfhost.engines._protocol import Bills as Bills
+from selfhost.engines._protocol import Engine as Engine
+from selfhost.engines._protocol import SpellsVersions as SpellsVersions
+from selfhost.engines._protocol import Spreads as Spreads
 from selfhost.errors import UsageError
 from selfhost.workload import Split, Workload
 
@@ -121,6 +125,7 @@ class Key:
         file_text: what stands in it, with `{key}` for the key.
         separate: the path is a word of its own behind the flag.
         caution: where the engine itself shows the key; None where it does not.
+        guards_metrics: the metrics ask for the key too, so that Prometheus has to send it.
         source: where that is known from.
     """
 
@@ -130,6 +135,7 @@ class Key:
     file_text: str = "{key}"
     separate: bool = False
     caution: str | None = None
+    guards_metrics: bool = False
     source: str
 
 
@@ -324,131 +330,14 @@ class Flag:
         return self.since <= version.number and (self.until is None or version.number < self.until)
 
 
-class Engine(Protocol):
-    """What selfhost asks of an engine."""
-
-    @property
-    def name(self) -> str:
-        """Name on the command line."""
-
-    @property
-    def default_version(self) -> str:
-        """The release that is planned for when none is named: the one this module was checked against."""
-
-    @property
-    def oldest(self) -> tuple[int, int, int]:
-        """First release that this module knows."""
-
-    @property
-    def newest(self) -> tuple[int, int, int]:
-        """Last release that this module knows; (major, minor, 0) stands for every patch of a minor release."""
-
-    @property
-    def port(self) -> int:
-        """Port the engine listens on by default."""
-
-    @property
-    def health_path(self) -> str:
-        """Cheap path that answers 200 once requests are served, and needs no key."""
-
-    @property
-    def metrics_path(self) -> str:
-        """Path of the Prometheus metrics."""
-
-    @property
-    def processes(self) -> tuple[str, ...]:
-        """Processes of one replica beside its GPU workers, each busy on a core of its own."""
-
-    @property
-    def flags(self) -> tuple[Flag, ...]:
-        """Every flag that `args` can emit, for any release."""
-
-    def image(self, version: EngineVersion, platform: Platform) -> Image:
-        """The published image of a release for a platform.
-
-        Raises:
-            UnsupportedError: none is published.
-        """
-
-    def command(self, version: EngineVersion) -> tuple[str, ...]:
-        """What starts the server, before the arguments."""
-
-    def args(self, serving: Serving) -> tuple[Argument, ...]:
-        """The whole argument vector, each word with its reason.
-
-        Raises:
-            UnsupportedError: a setting that the release cannot express.
-        """
-
-    def env(self, serving: Serving) -> tuple[EnvVar, ...]:
-        """Environment of the server, without secrets."""
-
-    def object_to(self, serving: Serving) -> Objection | None:
-        """Why the release cannot serve this, None when it can."""
-
-    def drains(self, version: EngineVersion) -> bool:
-        """Whether running requests are finished after SIGTERM rather than cut off."""
-
-    def pulls(self, version: EngineVersion) -> bool:
-        """Whether the release's image has what `selfhost pull` runs on: Python 3.11, huggingface_hub 1, click 8.2."""
-
-    def host_memory_bytes(self, serving: Serving) -> tuple[int, str]:
-        """Main memory the processes need beside shared memory, and why."""
-
-    def shared_memory_bytes(self, serving: Serving) -> tuple[int, str]:
-        """Shared memory (/dev/shm) the processes need, and what for."""
-
-    def sizing(self, version: EngineVersion, asked: SizingFor | None = None) -> Sizing:
-        """Whose rules of allocation stand in for the release's own; `asked` is None where only the sentence matters."""
-
-    def needs_root(self, version: EngineVersion) -> str | None:
-        """Why the release's image starts as root alone, None where any user ID runs it."""
-
-    def cuda(self, version: EngineVersion) -> Cuda | None:
-        """What the release's image for NVIDIA GPUs brings, None where that is not known."""
-
-    def notes(self, serving: Serving) -> tuple[str, ...]:
-        """What has to be said aloud wherever this is planned or rendered, a sentence each; mostly nothing."""
-
-    def metrics(self, version: EngineVersion) -> tuple[str, ...]:
-        """Names of the metrics that the release emits and that operations rely on."""
-
-    def probes(self, version: EngineVersion) -> Probes:
-        """What is asked at start, for traffic and for life."""
-
-    def key(self, version: EngineVersion) -> Key | None:
-        """How the server takes its API key; None where it has none, so that something before it must check."""
-
-    def metrics_port(self, version: EngineVersion) -> int | None:
-        """Port of the metrics, None where it is the server's own."""
-
-    def files(self, serving: Serving) -> tuple[EngineFile, ...]:
-        """Files that the server reads at start."""
-
-    def shell(self, version: EngineVersion) -> str:
-        """Absolute path of a POSIX shell in the image."""
+def spelled(engine: Engine, number: tuple[int, int, int]) -> str:
+    """A release as people write it."""
+    return engine.spell(number) if isinstance(engine, SpellsVersions) else _dotted(number)
 
 
-@runtime_checkable
-class Spreads(Protocol):
-    """An engine that runs one replica on several nodes."""
-
-    def join(
-        self,
-        version: EngineVersion,
-        split: Split,
-        nodes: int,
-        *,
-        leader: str,
-        rank: str,
-        ray: bool,
-        seconds: int,
-    ) -> Join:
-        """What each pod is told; `leader` and `rank` are references that the cluster fills in.
-
-        Raises:
-            UnsupportedError: the release cannot.
-        """
+def layers_only(engine: Engine) -> bool:
+    """Whether the engine divides a model by layers alone, so that only pipelines are searched."""
+    return bool(getattr(engine, "divides_layers_only", False))
 
 
 def engine_names() -> tuple[str, ...]:
@@ -476,17 +365,25 @@ def parse_engine(text: str) -> EngineVersion:
     """
     name, at, wanted = text.partition("@")
     engine = get_engine(name)
-    spelled = wanted if at else engine.default_version
-    match = _VERSION.fullmatch(spelled)
-    known = f"Known releases: {name} {_dotted(engine.oldest)} to {_dotted(engine.newest)}"
-    if match is None:
+    asked = wanted if at else engine.default_version
+    known = f"Known releases: {name} {spelled(engine, engine.oldest)} to {spelled(engine, engine.newest)}"
+    read = engine.read_version(asked) if isinstance(engine, SpellsVersions) else _numbered(name, asked)
+    if read is None:
         raise UsageError(
-            f"{spelled!r} is not a version.", hint=f"Write {name}@{engine.default_version}. {known}."
+            f"{asked!r} is not a version.", hint=f"Write {name}@{engine.default_version}. {known}."
         )
-    number = (int(match[1]), int(match[2]), int(match[3] or 0))
-    newest = engine.newest
+    number, newest = read.number, engine.newest
     if not engine.oldest <= number or number[:2] > newest[:2] or (newest[2] and number > newest):
-        raise UsageError(f"{name} {spelled} is not known.", hint=f"{known}.")
+        raise UsageError(f"{name} {asked} is not known.", hint=f"{known}.")
+    return read
+
+
+def _numbered(name: str, spelled: str) -> EngineVersion | None:
+    """A release of major, minor and patch."""
+    match = _VERSION.fullmatch(spelled)
+    if match is None:
+        return None
+    number = (int(match[1]), int(match[2]), int(match[3] or 0))
     text = ".".join(map(str, number)) + (match[4] or "") + match[5]
     return EngineVersion(engine=name, number=number, text=text)
 
