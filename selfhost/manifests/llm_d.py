@@ -2,7 +2,7 @@
 
 Read in the project's repository at chart 0.4.12 (commit 3051935e of 2026-04-22), on 2026-11-26. The chart starts
 exactly the command and arguments of `modelCommand: custom`; its own pods have no probes, drain or security context, so
-that all of them stand in `extraConfig`, which it reads as a template.
+that all of them stand in `extraConfig`. Variables are read as templates, arguments are not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from selfhost.manifests.peers import (
     only_engines,
     refuse,
     short_annotations,
-    templated_container,
+    templated_env,
     values_of,
 )
 from selfhost.manifests.peers import OMIT as WORKLOAD
@@ -77,7 +77,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
     pool = f"{plan.name}-pool"
     backend = Backend(group=POOL_GROUP, kind="InferencePool", name=pool, port=None)
     base = beside(plan, options, Workload(name=f"{plan.name}-decode", backend=backend))
-    container = templated_container(main_container(base.server))
+    container = main_container(base.server)
     device = container.devices[0] if container.devices else None
     values = values_of(base) | {"annotations": short_annotations(base)}
     return View(
@@ -98,7 +98,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         tensor=plan.split.tensor,
         data=plan.split.data,
         pod=base.server,
-        container=replace(container, name=plan.engine.name),
+        container=replace(container, name=plan.engine.name, env=templated_env(container.env)),
         gaps=_gaps(plan, scaled=base.scaling is not None),
     )
 
