@@ -12,7 +12,7 @@ from selfhost.manifests.chart.shapes import FLAT, ChartFile
 from selfhost.manifests.document import Document
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import Noted, Number, Pair, SecretKey
-from selfhost.manifests.requests import SCRIPT, Request, request_of
+from selfhost.manifests.requests import SCRIPT, SCRIPT_FILE, Request, request_of
 from selfhost.manifests.server import USER_ID, labels
 from selfhost.manifests.zipapp import ARCHIVE_FILE
 from selfhost.plan import Plan
@@ -27,7 +27,7 @@ class TestView:
         labels: none of them selects the server.
         image: the server's own, which is on the nodes already.
         shell: absolute path of a POSIX shell in it.
-        script: sends the request by what the image has: Python, curl or bash.
+        script: sends the request by what the image has: Python, curl or bash. It lies in the chart.
         port: of the Service, as text.
         path: of the request.
         model: the name that clients ask for.
@@ -46,7 +46,7 @@ class TestView:
     labels: tuple[Pair, ...]
     image: Noted
     shell: str
-    script: Noted
+    script: Annotated[str, ChartFile(SCRIPT_FILE, word=True)]
     port: str
     path: Noted
     model: str
@@ -120,7 +120,7 @@ def _test(plan: Plan, options: RenderOptions, request: Request) -> TestView:
         labels=labels(plan, "test"),
         image=Noted(value=plan.engine.image.reference, because="the server's own"),
         shell=plan.engine.shell,
-        script=Noted(value=SCRIPT.replace("$", "$$"), because="asks, and fails unless a real answer comes"),
+        script=SCRIPT,
         port=str(plan.engine.port),
         path=Noted(value=request.path, because=request.because),
         model=request.model,

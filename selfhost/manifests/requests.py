@@ -14,9 +14,11 @@ _EMBEDS = frozenset(
 )  # fmt: skip
 _NAMES = ("--served-model-name=", "--alias=", "--model-name=")
 _LONGEST_ANSWER = 8  # tokens
+SCRIPT_FILE = "files/request.sh"  # in the chart
 
 # Python where the image has it, else curl, else bash, whose /dev/tcp speaks HTTP well enough for one request.
-SCRIPT = r"""set -eu
+SCRIPT = r"""# Written by selfhost render: asks, and fails unless a real answer comes.
+set -eu
 export URL="http://$HOST:$PORT$REQUEST_PATH"
 if command -v python3 >/dev/null 2>&1; then
   exec python3 -c '

@@ -19,6 +19,7 @@ from selfhost.manifests.chart.values import Table, over, to_yaml, tree, without
 from selfhost.manifests.environment import environment, note, quote
 from selfhost.manifests.kubernetes import View as Objects
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.requests import SCRIPT, SCRIPT_FILE
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def chart_files() -> Mapping[str, bytes]:
     texts["templates/NOTES.txt"] = f"{{{{- /* {MARK} */ -}}}}\n" + emit(_notes(), prose=True)
     for name, file in _AS_THEY_ARE.items():
         texts[f"templates/{file}"] = (asset_dir("templates") / "helm" / name).read_text(encoding="utf-8")
+    texts[SCRIPT_FILE] = SCRIPT
     made = {name: text.encode() for name, text in texts.items()}
     return made | {f"files/{ARCHIVE_FILE}": pull_archive()}
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from selfhost.manifests.chart.shapes import Shape
 
-Way = Literal["text", "number", "note", "file"]
+Way = Literal["text", "number", "note", "bytes", "word"]
 
 
 class TranslationError(Exception):
@@ -179,8 +179,10 @@ def _part(part: Part, *, prose: bool) -> str:
     match part.way:
         case "number":
             return f"{{{{ int64 {part.ref.go} }}}}"
-        case "file":
-            return f'{{{{ .Files.Get "{part.ref.go}" | b64enc | quote }}}}'
+        case "bytes":
+            return f'{{{{ $.Files.Get "{part.ref.go}" | b64enc | quote }}}}'
+        case "word":
+            return f'{{{{ include "selfhost.q" ($.Files.Get "{part.ref.go}" | replace "$" "$$") }}}}'
         case "note":
             assert prose
             return f"{{{{ {part.ref.go} }}}}"

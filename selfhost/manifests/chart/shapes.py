@@ -15,9 +15,15 @@ _SHAPES: dict[type[Any], Group] = {}
 
 @dataclass(frozen=True, slots=True)
 class ChartFile:
-    """Annotated[str, ChartFile("files/x")]: the bytes of a file of the chart in base64, and no value at all."""
+    """Annotated[str, ChartFile("files/x")]: a file of the chart, and no value at all.
+
+    Args:
+        path: in the chart.
+        word: it is a word of a container's command, in which Kubernetes reads `$`; else its bytes in base64.
+    """
 
     path: str
+    word: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +31,7 @@ class Text:
     """A string; `among` lists what it may be, nothing for any. `file` is that of a ChartFile."""
 
     among: tuple[str, ...] = ()
-    file: str | None = None
+    file: ChartFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,7 @@ def _field(hint: Any) -> Field:
         inner, *marks = get_args(hint)
         for mark in marks:
             if isinstance(mark, ChartFile):
-                return Field(shape=Text(file=mark.path))
+                return Field(shape=Text(file=mark))
         found = _field(inner)
         return dataclasses.replace(found, flat=FLAT in marks)
     if get_origin(hint) in (Union, types.UnionType):

@@ -108,10 +108,12 @@ class _Translator:
                 builder.put(Print(ref=ref, way="note"))
                 return
             if node.name == "q" and isinstance(ref.shape, Text):
-                if ref.shape.file is not None:
-                    builder.put(Print(ref=Ref(go=ref.shape.file, path=(), shape=ref.shape), way="file"))
-                else:
+                file = ref.shape.file
+                if file is None:
                     builder.put(Print(ref=ref, way="text"))
+                else:
+                    there = Ref(go=file.path, path=(), shape=ref.shape)
+                    builder.put(Print(ref=there, way="word" if file.word else "bytes"))
                 return
             raise TranslationError(f"line {node.lineno}: filter {node.name} of {'.'.join(ref.path)}")
         ref = self.scalar(node, scope)
