@@ -1,8 +1,10 @@
 """Render other projects' real charts with our values and hold the pods against the plans they are made of.
 
 `python scripts/check_peer_charts.py --helm HELM CHART...`: each CHART is a folder of llm-d-modelservice, vllm-stack or
-inferencepool, brought here by whoever runs this; none of them is part of selfhost. HELM and kubectl beside it come from
-scripts/get_helm.py. Nothing is installed and no cluster is asked.
+inferencepool, or KServe's config/llmisvcconfig, brought here by whoever runs this; none of them is part of selfhost.
+HELM and kubectl beside it come from scripts/get_helm.py. Nothing is installed and no cluster is asked.
+
+KServe's presets are merged as its controller does it, strategically; kubectl does the same to a Deployment.
 """
 
 from __future__ import annotations
@@ -108,6 +110,75 @@ def rendered(helm: str, chart: str, folder: Path, case: Any) -> Rendered:
     return Rendered(
         ours=ours, theirs=theirs, view=view, files=out, restricted=options.pod_security == "restricted"
     )
+
+
+def merged(kubectl: str, presets: Path, folder: Path, case: Any) -> Rendered:
+    """An LLMInferenceService of one node laid over KServe's preset, as the Deployment that KServe makes of it."""
+    from selfhost.manifests import render
+    from selfhost.manifests.kserve import view
+
+    preset = yaml.safe_load((presets / "config-llm-template.yaml").read_text(encoding="utf-8"))
+    manifests = render(case.plan, target="kserve", options=case.options)
+    ours = [yaml.safe_load(document.text) for document in manifests.documents if document.is_object]
+    (asked,) = kind(ours, "LLMInferenceService")
+    shown, labels = (
+        view(case.plan, case.options),
+        {"kserve.io/component": "workload"} | asked["spec"]["labels"],
+    )
+    whole = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": shown.workload.removeprefix("deployment/"), "namespace": shown.namespace},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": preset["spec"]["template"]},
+        },
+    }
+    base, patch = folder / "preset.json", folder / "patch.json"
+    text = json.dumps(whole).replace("{{ if .GlobalConfig.EnableTLS }}HTTPS{{else}}HTTP{{- end }}", "HTTP")
+    base.write_text(text, encoding="utf-8")
+    patch.write_text(
+        json.dumps({"spec": {"template": {"spec": asked["spec"]["template"]}}}), encoding="utf-8"
+    )
+    words = [kubectl, "patch", "--local", "-f", str(base), "--patch-file", str(patch), "-o", "json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    # What is left of Go's templates: ours, which print what they hold, and the name of a Secret.
+    text = done.stdout.replace("{{`{{`}}", "{{").replace(
+        "{{ ChildName .ObjectMeta.Name `-kserve-self-signed-certs` }}", "x"
+    )
+    return Rendered(ours=ours, theirs=[json.loads(text)], view=shown, files=folder, restricted=True)
+
+
+def kserve_cases() -> Iterator[tuple[str, Any]]:
+    """Those of the matrix that become an LLMInferenceService of one node, and the hostile ones."""
+    from selfhost.manifests import RenderOptions
+    from selfhost.manifests.options.kserve import KserveOptions
+
+    asked = RenderOptions(
+        surge=True, access_mode="ReadWriteMany", kserve=KserveOptions(kind="LLMInferenceService")
+    )
+    for name, case in cases("kserve"):
+        if name.startswith("hostile"):
+            yield name, replace(case, options=asked)
+        elif case.options.kserve.kind == "LLMInferenceService" and not case.options.nodes.several(case.plan):
+            yield name, case
+
+
+def kserve_problems(found: Rendered) -> Iterator[str]:
+    """The merged Deployment starts the plan's words, ends by one handler, and is selected by what stands beside."""
+    from tests.validators import problems
+
+    (deployment,) = found.theirs
+    yield from problems(deployment)
+    yield from pod_problems(replace(found, view=found.view), deployment, exact=True)
+    yield from selector_problems(found, deployment)
+    spec = deployment["spec"]["template"]["spec"]
+    if len(spec["containers"]) != 1 or len(spec["containers"][0]["lifecycle"]["preStop"]) != 1:
+        yield "more than one container, or two ways to end"
+    if spec["terminationGracePeriodSeconds"] != found.view.server.grace.value:
+        yield "another time to end"
 
 
 def kind(objects: list[Any], name: str) -> list[Any]:
@@ -294,13 +365,17 @@ def main() -> int:
     kubectl, bad, count = str(Path(asked.helm).parent / "kubectl"), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for chart in asked.charts:
-            name, copy = prepared(chart.resolve(), Path(folder))
-            if name not in CHARTS:
+            presets = (chart / "config-llm-template.yaml").is_file()
+            name, copy = ("kserve", chart) if presets else prepared(chart.resolve(), Path(folder))
+            if name not in CHARTS and not presets:
                 parser.error(f"{chart} is the chart {name}, which nothing is rendered for")
-            for label, case in cases(CHARTS[name][0]):
+            for label, case in kserve_cases() if presets else cases(CHARTS[name][0]):
                 count += 1
                 try:
-                    found = list(problems_of(rendered(asked.helm, name, copy, case), name, kubectl))
+                    if presets:
+                        found = list(kserve_problems(merged(kubectl, chart, Path(folder), case)))
+                    else:
+                        found = list(problems_of(rendered(asked.helm, name, copy, case), name, kubectl))
                 except RuntimeError as error:
                     found = [str(error)]
                 bad += bool(found)
