@@ -57,7 +57,7 @@ def labels_of(name: str, emitted: frozenset[str]) -> frozenset[str]:
     assert histogram == (bare is not None and bare.endswith("_seconds")), name
     engine = name.partition(":")[0]
     more = {"le"} if name.endswith("_bucket") else set()
-    return TARGET | POD | set(LABELS[engine]) | set(MORE_LABELS.get(name, ())) | more
+    return TARGET | POD | set(LABELS.get(engine, ())) | set(MORE_LABELS.get(name, ())) | more
 
 
 def nodes(expr: Any) -> Iterator[Any]:

@@ -80,6 +80,33 @@ def test_the_key_is_a_file_where_the_engine_has_no_variable() -> None:
     assert not any(problems(document) for document in objects(manifests))
 
 
+def test_a_key_inside_a_file_of_arguments_is_said_with_what_stands_around_it() -> None:
+    key = Key(
+        file_flag="--config", file_name="engine.yaml", file_text="api-key: {key}", separate=True,
+        caution="the engine writes it to its log", source="test",
+    )  # fmt: skip
+    manifests = made(AccessOptions(api_key_secret="llm-key"), with_key(key))
+    (server,) = pod(manifests)["containers"]
+    assert server["args"][-2:] == ["--config", "/var/run/secrets/selfhost-key/engine.yaml"]
+    assert 'engine.yaml="api-key: $(openssl rand -hex 32)"' in readme(manifests)
+    assert "the engine writes it to its log" in readme(manifests)
+
+
+def test_metrics_behind_the_key_are_read_with_it() -> None:
+    guarded = with_key(Key(variable="KEY", guards_metrics=True, source="test"))
+    monitor = found(made(AccessOptions(api_key_secret="llm-key"), guarded), "PodMonitor")
+    assert problems(monitor) == []
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"credentials": {"name": "llm-key", "key": "api-key"}}
+    for manifests in (made(AccessOptions(), guarded), made(AccessOptions(api_key_secret="llm-key"))):
+        assert "authorization" not in found(manifests, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+
+
+def test_the_monitor_refuses_what_it_does_not_make() -> None:
+    with pytest.raises(UsageError, match="--api-key-secret has no effect with --target monitor"):
+        render(plan(), target="monitor", options=RenderOptions(access=AccessOptions(api_key_secret="k")))
+
+
 def test_an_engine_that_checks_no_key() -> None:
     with pytest.raises(UnsupportedError, match="checks no key") as error:
         made(AccessOptions(api_key_secret="llm-key"), with_key(None))

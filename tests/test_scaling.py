@@ -127,6 +127,18 @@ def test_two_deployments_of_a_model_do_not_mix() -> None:
     assert DEPLOYMENT_PODS in scope.pods
 
 
+def test_groups_of_pods_are_asked_for_by_their_leaders() -> None:
+    import re
+
+    manifests = render(plan(), target="lws", options=RenderOptions(scaling=KEDA))
+    scaled = found(manifests, "ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["kind"] == "LeaderWorkerSet"
+    (selector, *_) = promql.selectors(scaled["spec"]["triggers"][0]["metadata"]["query"])
+    pattern = dict(selector.values)["pod"]
+    assert re.fullmatch(pattern, "qwen3-32b-0")
+    assert not re.fullmatch(pattern, "qwen3-32b-0-1")
+
+
 def test_any_name_stays_in_its_quotes() -> None:
     nasty = 'a"} or vector(1) \\ \n {x="'
     scope = Scope(namespace="llm", pods="x", model=nasty, ranks=())

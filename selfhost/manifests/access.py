@@ -11,6 +11,7 @@ from selfhost.manifests.pod import Additions, FileItem, Files, Mount, SecretKey,
 from selfhost.plan import Plan
 
 SECRET_KEY = "api-key"
+_RANDOM = "$(openssl rand -hex 32)"
 KEY_PATH = "/var/run/secrets/selfhost-key"
 _BECAUSE = "clients have to send it; without the Secret the pod does not start"
 
@@ -20,14 +21,16 @@ class Access:
     """What the reader has to make before, and how clients call.
 
     Args:
-        key_secret: Secret with the key in `key_name`, None where no key is asked for.
-        key_name: key of that Secret.
+        key_secret: Secret with the key, None where no key is asked for.
+        key_literal: entry of that Secret, as `kubectl create secret` is told it, with a key of random bytes.
+        key_caution: where the engine itself shows the key.
         pull_secrets: Secrets that images are pulled with.
         checks_keys: whether the engine could check a key.
     """
 
     key_secret: str | None
-    key_name: str
+    key_literal: str
+    key_caution: str | None
     pull_secrets: tuple[str, ...]
     checks_keys: bool
 
@@ -38,10 +41,11 @@ def access(plan: Plan, options: RenderOptions) -> Access:
     Raises:
         UnsupportedError: a key for an engine that checks none.
     """
-    _key(plan, options)
+    key = _key(plan, options)
     return Access(
         key_secret=options.access.api_key_secret,
-        key_name=SECRET_KEY,
+        key_literal="" if key is None else f'{_entry(key)}="{key.file_text.replace("{key}", _RANDOM)}"',
+        key_caution=None if key is None else key.caution,
         pull_secrets=options.access.image_pull_secrets,
         checks_keys=plan.engine.key is not None,
     )
@@ -57,14 +61,26 @@ def key_additions(plan: Plan, options: RenderOptions) -> Additions:
     if secret is None or key is None:
         return Additions()
     if key.variable is not None:
-        reference = SecretKey(name=secret, key=SECRET_KEY)
+        reference = SecretKey(name=secret, key=_entry(key))
         return Additions(env=(Variable(name=key.variable, because=_because(key), secret=reference),))
-    entry = key.file_name or SECRET_KEY
-    items = (FileItem(key=entry, path=entry),)
+    items = (FileItem(key=_entry(key), path=_entry(key)),)
     return Additions(
         mounts=(Mount(name="api-key", path=KEY_PATH, read_only=True),),
         volumes=(Volume(name="api-key", secret=Files(name=secret, items=items, because=_because(key))),),
     )
+
+
+def metrics_secret(plan: Plan, options: RenderOptions) -> SecretKey | None:
+    """What Prometheus has to send to read the metrics, None where they are open."""
+    secret, key = options.access.api_key_secret, plan.engine.key
+    if secret is None or key is None or not key.guards_metrics:
+        return None
+    return SecretKey(name=secret, key=_entry(key))
+
+
+def _entry(key: Key) -> str:
+    """The entry of the Secret."""
+    return key.file_name or SECRET_KEY
 
 
 def _because(key: Key) -> str:
@@ -82,7 +98,7 @@ def key_arguments(plan: Plan, options: RenderOptions) -> tuple[Argument, ...]:
     if key is None or key.variable is not None or key.file_flag is None:
         return ()
     because = "a file of the Secret: an argument with the key in it could be read by everybody"
-    path = f"{KEY_PATH}/{key.file_name or SECRET_KEY}"
+    path = f"{KEY_PATH}/{_entry(key)}"
     if key.separate:
         return (Argument(flag=key.file_flag, because=because), Argument(value=path, because="that file"))
     return (Argument(flag=key.file_flag, value=path, because=because),)

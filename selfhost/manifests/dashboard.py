@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from selfhost.manifests.engine_metrics import EngineMetrics
+from selfhost.manifests.engine_metrics import MORE_LABELS, EngineMetrics
 from selfhost.manifests.grafana import SCHEMA_VERSION, Panel, Query, Row, laid_out, source, variable
 from selfhost.metrics import METRICS, Metric
 
@@ -246,7 +246,7 @@ def _own(engine: EngineMetrics) -> Iterable[Panel]:
             "Tokens per second", "short", None,
             ((engine.generation_tokens, "generated"), (engine.prompt_tokens, "prompt")),
         ),
-        ("Requests finished per second", "reqps", None, ((engine.finished, "{{finished_reason}}"),)),
+        ("Requests finished per second", "reqps", None, ((engine.finished, _reason(engine.finished)),)),
         ("Preemptions per second", "short", None, ((engine.preemptions, ""),)),
     ):  # fmt: skip
         queries = tuple(_engine_query(name, word) for name, word in names if name is not None)
@@ -286,6 +286,11 @@ def _engine_query(name: str, word: str) -> Query:
     how = "max" if name.endswith("_perc") else "sum"  # data-parallel ranks: the fullest cache, all requests
     more = ", finished_reason" if "finished_reason" in word else ""
     return Query(expr=_pods(name, how, more), legend=f"{_POD} {word}".rstrip())
+
+
+def _reason(finished: str | None) -> str:
+    """How the lines of finished requests are called: why they ended, where the engine says so."""
+    return "{{finished_reason}}" if "finished_reason" in MORE_LABELS.get(finished or "", ()) else ""
 
 
 def _quantile(name: str, share: float, by: str) -> str:

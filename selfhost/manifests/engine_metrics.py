@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,6 +12,7 @@ class EngineMetrics:
     """Name of each metric; None where the release has none. Latencies are histograms, by their bare names.
 
     `by` is the label that tells whose latencies they are: the model's name, or the pod where the engine names no model.
+    `live_tokens`: token counters grow while a request runs; others grow when it ends.
     """
 
     running: str | None = None
@@ -27,6 +29,7 @@ class EngineMetrics:
     queue_time: str | None = None
     whole_request: str | None = None
     by: str = "pod"
+    live_tokens: bool = False
 
 
 MODEL_LABEL = "model_name"
@@ -64,6 +67,7 @@ ROLES = {
         inter_token="vllm:inter_token_latency_seconds",
         queue_time="vllm:request_queue_time_seconds",
         whole_request="vllm:e2e_request_latency_seconds",
+        live_tokens=True,  # at each step of the scheduler (v1/metrics/loggers.py, record)
     ),
     "sglang": EngineMetrics(
         running="sglang:num_running_reqs",
@@ -103,7 +107,7 @@ def engine_metrics(engine: str, emitted: Sequence[str]) -> EngineMetrics:
         emitted: names in the plan.
     """
     known = ROLES.get(engine, EngineMetrics())
-    names = [field.name for field in fields(known) if field.name != "by"]
-    absent = [name for name in names if getattr(known, name) not in emitted]
-    labels = LABELS.get(engine, ())
-    return replace(known, **dict.fromkeys(absent), by=MODEL_LABEL if MODEL_LABEL in labels else "pod")
+    names = [field.name for field in fields(known) if field.name not in ("by", "live_tokens")]
+    changes: dict[str, Any] = {name: None for name in names if getattr(known, name) not in emitted}
+    changes["by"] = MODEL_LABEL if MODEL_LABEL in LABELS.get(engine, ()) else "pod"
+    return replace(known, **changes)

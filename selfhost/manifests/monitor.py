@@ -14,6 +14,7 @@ from selfhost.manifests.download import ARCHIVE_PATH, carrier
 from selfhost.manifests.engine_metrics import engine_metrics
 from selfhost.manifests.grafana import to_text
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.options.given import refuse_groups
 from selfhost.manifests.pod import Noted, Pair
 from selfhost.manifests.rules import JOB, Group, rule_groups
 from selfhost.manifests.server import USER_ID
@@ -92,6 +93,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
 
     Raises:
         UnsupportedError: GPUs that are not NVIDIA's, which NVML does not read.
+        UsageError: options of what this target does not make.
         OutputError: nvidia-ml-py is not installed here, which the archive takes its one file from.
     """
     if plan.gpu.vendor != "NVIDIA":
@@ -99,6 +101,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
             f"The monitor reads NVIDIA's NVML; the plan is for {plan.gpu.name}.",
             hint="Watch the engine alone: the target kubernetes has a PodMonitor for its metrics.",
         )
+    groups = (options.weights, options.gpus, options.nodes, options.access, options.network, options.scaling)
+    refuse_groups("monitor", (*groups, options.proxy))
     name = f"{plan.name[:55].rstrip('-')}-monitor"
     namespace = options.monitor_namespace or options.monitoring_namespace
     bundled = archives(MONITOR) if options.monitor_image is None else {}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfhost.errors import UnsupportedError
+from selfhost.manifests.access import metrics_secret
 from selfhost.manifests.dashboard import engine_dashboard
 from selfhost.manifests.document import Document
 from selfhost.manifests.engine_metrics import engine_metrics
+from selfhost.manifests.exposure import request_timeout
 from selfhost.manifests.grafana import to_text
 from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.pod import SecretKey
 from selfhost.manifests.queries import DEPLOYMENT_PODS, scope_of
 from selfhost.manifests.rules.server import server_alerts
 from selfhost.manifests.rules.types import Group
@@ -27,6 +30,7 @@ class Watching:
         pod_monitor: a PodMonitor is made.
         port: name of the port with the metrics.
         path: of the metrics.
+        key: what Prometheus has to send, None where the metrics are open.
         groups: alerts, none where no PrometheusRule is made.
         dashboard: JSON of the dashboard, None where none is asked for.
         dashboard_file: the file with the same.
@@ -35,6 +39,7 @@ class Watching:
     pod_monitor: bool
     port: str
     path: str
+    key: SecretKey | None
     groups: tuple[Group, ...]
     dashboard: str | None
     dashboard_file: str
@@ -58,7 +63,7 @@ def watching(plan: Plan, options: RenderOptions, *, pods: str = DEPLOYMENT_PODS)
     """
     metrics = engine_metrics(plan.engine.name, plan.engine.metrics)
     measured = bool(plan.engine.metrics)
-    if options.scaling.dashboard and not measured:
+    if options.scaling.dashboard and metrics.running is None:
         raise UnsupportedError(
             f"--dashboard: {plan.engine.name} {plan.engine.version} has no metrics.",
             hint="Leave it out; --target monitor watches the GPUs below it.",
@@ -74,6 +79,7 @@ def watching(plan: Plan, options: RenderOptions, *, pods: str = DEPLOYMENT_PODS)
             queue=queue_length(plan, options),
             always=replicas.least > 0,
             most=replicas.most,
+            longest=request_timeout(plan, options).value,
         )
         groups = (Group(name=f"selfhost-server-{plan.name}", alerts=tuple(alerts)),)
     board = to_text(engine_dashboard(name=plan.name, engine=metrics)) if options.scaling.dashboard else None
@@ -81,6 +87,7 @@ def watching(plan: Plan, options: RenderOptions, *, pods: str = DEPLOYMENT_PODS)
         pod_monitor=operator,
         port="http" if plan.engine.metrics_port is None else "metrics",
         path=plan.engine.metrics_path,
+        key=metrics_secret(plan, options),
         groups=groups,
         dashboard=board,
         dashboard_file=DASHBOARD_FILE,

@@ -11,10 +11,11 @@ from selfhost.plan import Plan
 
 # As SelfhostEngineKvPressure asks it of the monitor.
 FULL_CACHE_RATIO = 0.95
+QUIET_SECONDS = 600  # ours: a prefill of a million tokens takes minutes
 
 
 def server_alerts(
-    plan: Plan, metrics: EngineMetrics, scope: Scope, *, queue: int, always: bool, most: int
+    plan: Plan, metrics: EngineMetrics, scope: Scope, *, queue: int, always: bool, most: int, longest: int
 ) -> Iterable[Alert]:
     """A server that is gone, down, stuck, or short of room.
 
@@ -25,9 +26,12 @@ def server_alerts(
         queue: requests that may wait for each replica.
         always: whether there is to be a replica at any time.
         most: most replicas there can be.
+        longest: seconds of the longest request, after which even counters that grow at its end have grown.
     """
     yield from _up(plan, scope, always=always)
-    yield from _stalled(metrics, scope)
+    yield from _stalled(
+        metrics, scope, seconds=max(QUIET_SECONDS, longest) if not metrics.live_tokens else QUIET_SECONDS
+    )
     yield from _short(metrics, scope, queue=queue, most=most)
 
 
@@ -56,18 +60,19 @@ def _up(plan: Plan, scope: Scope, *, always: bool) -> Iterable[Alert]:
     )
 
 
-def _stalled(metrics: EngineMetrics, scope: Scope) -> Iterable[Alert]:
+def _stalled(metrics: EngineMetrics, scope: Scope, *, seconds: int) -> Iterable[Alert]:
     if metrics.running is None or metrics.generation_tokens is None:
         return
     running = f"sum by (pod) ({scope.series(metrics.running)})"
-    tokens = f"sum by (pod) (rate({scope.series(metrics.generation_tokens)}[10m]))"
+    tokens = f"sum by (pod) (rate({scope.series(metrics.generation_tokens)}[{seconds}s]))"
     yield Alert(
         name="SelfhostServerStalled",
         expr=f"{running} > 0 and {tokens} == 0",
         wait="10m",
         severity="critical",
         action="restart_engine",
-        summary="{{ $labels.pod }} holds {{ $value }} requests and has made no token for 20 minutes.",
+        summary="{{ $labels.pod }} holds {{ $value }} requests and has counted no token for "
+         f"{seconds + 600} s.",
         runbook="The health path may still answer 200, so no probe restarts it. Keep its log, then delete the pod. "
         "Look at the GPUs of its node for Xid errors first.",
     )
