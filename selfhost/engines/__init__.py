@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from selfhost.catalog.accelerators import Platform
 from selfhost.engines._protocol import Bills as Bills
 from selfhost.engines._protocol import Engine as Engine
+from selfhost.engines._protocol import KeepsFiles as KeepsFiles
 from selfhost.engines._protocol import SpellsVersions as SpellsVersions
 from selfhost.engines._protocol import Spreads as Spreads
 from selfhost.errors import UsageError

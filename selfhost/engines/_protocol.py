@@ -167,6 +167,14 @@ class SpellsVersions(Protocol):
 
 
 @runtime_checkable
+class KeepsFiles(Protocol):
+    """An engine that keeps more in its home directory than what it compiles."""
+
+    def home_bytes(self, serving: Serving) -> tuple[int, str]:
+        """Disk for what it keeps, and what that is."""
+
+
+@runtime_checkable
 class Bills(Protocol):
     """An engine whose memory follows rules of its own."""
 
@@ -175,4 +183,16 @@ class Bills(Protocol):
 
         Raises:
             UnsupportedError: the split or the combination is impossible.
+        """
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """An engine that loads LoRA adapters at start."""
+
+    def adapters(self, version: EngineVersion, named: tuple[tuple[str, str], ...]) -> tuple[Argument, ...]:
+        """Arguments that load adapters, each a name that clients ask for and a directory in the container.
+
+        Raises:
+            UnsupportedError: the release cannot.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from selfhost.engines import Engine, Serving
+from selfhost.engines import Engine, KeepsFiles, Serving
 from selfhost.plan.types import Clocks, Derived, Pod
 from selfhost.units import GIB, ceil_div, gib, round_up
 
@@ -88,7 +88,9 @@ def pod(engine: Engine, serving: Serving) -> Pod:
     cpu = 2 * (len(engine.processes) + gpus)
     shared, shared_because = engine.shared_memory_bytes(serving)
     host, host_because = engine.host_memory_bytes(serving)
-    home, tmp = 10 * GIB, 4 * GIB
+    home, tmp, home_because = 10 * GIB, 4 * GIB, "compiled graphs and kernels of one start"
+    if isinstance(engine, KeepsFiles):
+        home, home_because = engine.home_bytes(serving)
     return Pod(
         cpu_request=Derived(
             value=cpu,
@@ -101,7 +103,7 @@ def pod(engine: Engine, serving: Serving) -> Pod:
             value=host + shared, because=f"{host_because}; {gib(shared)} GiB of shared memory counts too"
         ),
         shared_memory_bytes=Derived(value=shared, because=shared_because),
-        home_bytes=Derived(value=home, because="compiled graphs and kernels of one start"),
+        home_bytes=Derived(value=home, because=home_because),
         tmp_bytes=Derived(value=tmp, because="sockets and scratch files"),
         ephemeral_bytes=Derived(value=home + tmp + 2 * GIB, because="home, /tmp and 2 GiB of logs"),
     )
