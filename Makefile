@@ -41,7 +41,7 @@ run: $(VENV)/.run ## size, plan and render a bundled model into ./out, offline
 
 test: $(VENV)/.dev ## unit, contract and property tests
 	@test -n "$(HELM)" || $(BIN)/python scripts/get_helm.py $(HELM_DIR) || echo "No Helm here: its tests are skipped."
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST)
 
 helm: $(VENV)/.made ## the pinned Helm and kubectl, for tests and benches, into the cache
 	@$(BIN)/python scripts/get_helm.py $(HELM_DIR)

@@ -82,7 +82,11 @@ def nvml_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where builds of the fake NVML are kept; a test that asks for it is skipped without a C compiler."""
     if nvml.compiler() is None:
         pytest.skip("no C compiler (gcc or cc) to build the fake NVML with")
-    return tmp_path_factory.mktemp("nvml")
+    base = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist have folders of their own in one that is the run's: they share what one of them compiled.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "nvml"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -297,7 +298,15 @@ def test_a_disk_that_fills_up_leaves_what_is_there(selfhost: Pull, hub: FakeHub,
 
     hub.repos[NAME] = repo(shards(3, 800_000))
     slow = hub.fail(Throttle(bytes_per_second=400_000), path=".safetensors", times=None)
-    filling = threading.Timer(1.2, lambda: (small / "filler").write_bytes(b"x" * 1_600_000))
+
+    def fill() -> None:
+        """Once the room was found to be enough and files are on their way."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not any(name.endswith(".safetensors") for name in hub.sent):
+            time.sleep(0.02)
+        (small / "filler").write_bytes(b"x" * 1_600_000)
+
+    filling = threading.Thread(target=fill)
     filling.start()
     ran = selfhost("pull", NAME, "--dir", small / "m")
     filling.join()

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from selfhost.assets import targets
 from selfhost.engines import Spreads, engine_names, get_engine
 from selfhost.errors import UnsupportedError
 from selfhost.manifests import RenderOptions
+from selfhost.manifests.options.access import AccessOptions
 from selfhost.manifests.options.weights import WeightOptions
 from selfhost.plan import Plan
 from tests.matrices import Case, fitting
@@ -45,6 +47,12 @@ SINCE = {"image": "1.31"}  # image volumes are alpha from 1.31 on and GA in 1.36
 UNRESTRICTED = {"host": "a directory of a node is a volume that *restricted* does not permit"}
 # The engine's pods are made by these targets' own charts, and are no objects of the rendering.
 CHARTS = ("helm", "llm-d", "production-stack")
+# What a target asks for whatever else is asked.
+OPTIONS = {
+    "gateway": RenderOptions(
+        access=AccessOptions(expose="gateway", host="llm.example.org", gateway="public/gateways")
+    )
+}
 # Engines that a target's own software starts in no other way.
 ONLY = {"production-stack": ("vllm",)}
 SEVERAL = ("kserve", "lws")
@@ -79,7 +87,7 @@ def _sizes() -> Iterator[tuple[str, Case, bool]]:
             for size in SIZES:
                 decided = _plan(engine, size)
                 if decided is not None:
-                    case = Case(plan=decided, target=target)
+                    case = Case(plan=decided, target=target, options=OPTIONS.get(target, RenderOptions()))
                     yield f"{target}-{engine}-{size}", case, bool(why_not(target, engine, size))
 
 
@@ -94,6 +102,8 @@ def _weights() -> Iterator[tuple[str, Case, bool]]:
             if decided is None:
                 continue
             for name, options in WEIGHTS.items():
+                if target in OPTIONS:
+                    options = replace(options, access=OPTIONS[target].access)
                 case = Case(
                     plan=decided, target=target, options=options, since=SINCE.get(name, "1.29"),
                     unrestricted="" if target in CHARTS else UNRESTRICTED.get(name, ""),

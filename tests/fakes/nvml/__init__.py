@@ -76,7 +76,7 @@ def build(directory: Path, missing: Collection[str] = ()) -> Path:
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
-    exports = library.with_name("exports.map")
+    exports = library.with_name(f"exports.map.{os.getpid()}")  # another process may build the same
     hidden = "".join(f" {name};" for name in sorted(missing))
     exports.write_text(f"{{ global: nvml*; local:{hidden} *; }};\n", encoding="utf-8")
     unfinished = library.with_name(f"{SONAME}.{os.getpid()}")
