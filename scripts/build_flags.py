@@ -3,7 +3,7 @@
     python scripts/build_flags.py vllm DIRECTORY
 
 DIRECTORY holds one unpacked source tree per release, named by it (`0.32.0`). Trees come from PyPI's source archives
-(vLLM, llama-cpp-python for llama.cpp) and wheels (SGLang), and from tags (TGI, Ollama, Triton, named by its image). Nothing
+(vLLM, llama-cpp-python for llama.cpp) and wheels (SGLang), and from tags (TGI, Ollama, Triton, by its image). Nothing
 of a tree is run. The same trees give the same file.
 """
 
