@@ -135,6 +135,19 @@ def test_ray_starts_before_the_server_and_is_looked_for() -> None:
     assert "the image has to have it" in readme
 
 
+def test_sglang_starts_the_same_server_on_each_node() -> None:
+    whole = group(rendered(engine="sglang"))
+    leader, worker = told(whole["leaderTemplate"]), told(whole["workerTemplate"])
+    assert leader == worker
+    assert leader[-3:] == [
+        "--nnodes=2",
+        "--node-rank=$(LWS_WORKER_INDEX)",
+        "--dist-init-addr=$(LWS_LEADER_ADDRESS):20000",
+    ]
+    with pytest.raises(UnsupportedError, match="Ray"):
+        rendered(engine="sglang", ray=True)
+
+
 def test_an_engine_or_a_release_that_cannot_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="several nodes without Ray"):
         rendered(engine="vllm@0.11.0")

@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Literal, cast
 
 from selfhost.catalog.accelerators import Platform
+from selfhost.engines._protocol import Adapts as Adapts
 from selfhost.engines._protocol import Bills as Bills
 from selfhost.engines._protocol import Engine as Engine
 from selfhost.engines._protocol import KeepsFiles as KeepsFiles

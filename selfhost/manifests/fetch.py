@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from selfhost.engines import Argument
 from selfhost.manifests.accelerators import devices
+from selfhost.manifests.adapters import pulls_of
 from selfhost.manifests.download import ARCHIVE_PATH, Download
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.outbound import download_additions
@@ -61,6 +65,7 @@ def fetch_pod(
         because = "made by kustomization.yaml, of the file beside it"
         volumes.append(Volume(name="selfhost", config_map=Files(name=name, items=items, because=because)))
     where = devices(plan, options)
+    container = _container(plan, options, stored, found, added)
     return PodView(
         labels=labels(plan, "download"),
         selector=selector(plan, "download"),
@@ -76,10 +81,16 @@ def fetch_pod(
         user_id=USER_ID,
         groups=(),
         groups_because="",
-        init=(),
-        containers=(_container(plan, options, stored, found, added),),
+        init=tuple(  # before the model, whose marker the server waits for
+            replace(container, name=adapter, args=_words(words)) for adapter, words in pulls_of(plan, options)
+        ),
+        containers=(container,),
         volumes=(*volumes, *added.volumes),
     )
+
+
+def _words(words: tuple[Argument, ...]) -> tuple[Noted, ...]:
+    return tuple(Noted(value=literal(word.text), because=word.because) for word in words)
 
 
 def _token(options: RenderOptions) -> Files:
@@ -108,7 +119,7 @@ def _container(
         name="download",
         image=Noted(value=found.image.reference, because=found.image_because),
         command=found.command,
-        args=tuple(Noted(value=literal(word.text), because=word.because) for word in found.words),
+        args=_words(found.words),
         env=(*env, *added.env),
         cpu_request=Noted(value="2", because="every byte is hashed"),
         cpu_limit=Noted(value="4", because="every byte is hashed"),

@@ -11,6 +11,7 @@ from selfhost.manifests import exposure as ways
 from selfhost.manifests import scaling as sizes
 from selfhost.manifests.accelerators import ClaimTemplate, devices
 from selfhost.manifests.access import Access, access
+from selfhost.manifests.adapters import adapted
 from selfhost.manifests.document import Document
 from selfhost.manifests.download import download
 from selfhost.manifests.fetch import fetch_pod
@@ -118,7 +119,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
 
 def build(plan: Plan, options: RenderOptions) -> View:
     """The view of a plan, however many nodes a replica is on; targets that print more begin with it."""
-    plan = placed(plan, options)
+    plan = adapted(placed(plan, options), options)
     stored = storage(plan, options)
     pull = _pull(plan, options, stored)
     handed = devices(plan, options)
@@ -130,6 +131,7 @@ def build(plan: Plan, options: RenderOptions) -> View:
         namespace=options.namespace,
         headline=(
             *headline(plan),
+            *_adapters(plan, options),
             *sizes.headline(plan, options),
             *ways.headline(plan, options),
             *handed.said,
@@ -222,8 +224,6 @@ def headline(plan: Plan) -> tuple[str, ...]:
         lines.append(
             f"NOT PINNED: no commit was known when this was planned; plan {plan.model.id}@COMMIT to pin it"
         )
-    if plan.workload.max_loras > 0:
-        lines.append(f"LoRA: memory is kept for {plan.workload.max_loras} adapters; none is loaded from here")
     lines += plan.engine.notes
     if plan.provenance.sizing is not None:
         lines.append(f"memory {plan.provenance.sizing}")
@@ -232,7 +232,23 @@ def headline(plan: Plan) -> tuple[str, ...]:
 
 def pod_security(plan: Plan, options: RenderOptions) -> str:
     """Pod Security of the namespace: as asked, but where the image starts as root alone at most `baseline`."""
-    return "baseline" if plan.engine.needs_root and options.pod_security == "restricted" else options.pod_security
+    return (
+        "baseline"
+        if plan.engine.needs_root and options.pod_security == "restricted"
+        else options.pod_security
+    )
+
+
+def _adapters(plan: Plan, options: RenderOptions) -> tuple[str, ...]:
+    """What is loaded beside the model."""
+    kept = plan.workload.max_loras
+    if kept == 0:
+        return ()
+    names = ", ".join(adapter.name for adapter in options.nodes.adapters)
+    loaded = (
+        f"loaded at start: {names}" if names else "none is loaded from here; --lora NAME=WHERE loads some"
+    )
+    return (f"LoRA: memory is kept for {kept} adapters at once; {loaded}",)
 
 
 def _replicas(plan: Plan) -> str:

@@ -200,7 +200,7 @@ def _words(arguments: tuple[Argument, ...]) -> tuple[Noted, ...]:
     """Words of the engine's module; what refers to LWS's variables is not escaped."""
     return tuple(
         Noted(
-            value=word.text if word.text.endswith((LEADER, RANK)) else literal(word.text),
+            value=word.text if LEADER in word.text or RANK in word.text else literal(word.text),
             because=word.because,
         )
         for word in arguments

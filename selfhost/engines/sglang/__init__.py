@@ -17,6 +17,7 @@ from selfhost.engines import (
     EnvVar,
     Flag,
     Image,
+    Join,
     Key,
     Objection,
     Probes,
@@ -24,6 +25,7 @@ from selfhost.engines import (
     Sizing,
     SizingFor,
 )
+from selfhost.engines.sglang import nodes as several
 from selfhost.engines.sglang.arguments import arguments, environment
 from selfhost.engines.sglang.refusals import (
     feature_objection,
@@ -36,6 +38,7 @@ from selfhost.engines.sglang.sizing import sizing_of
 from selfhost.engines.sglang.tables import CUDA13_SINCE, FIRST, FLAGS, READY_SINCE, ROCM_TAGS, metrics_of
 from selfhost.errors import UnsupportedError
 from selfhost.units import GIB
+from selfhost.workload import Split
 
 # /health sends one token through the scheduler and gives it this long (HEALTH_CHECK_TIMEOUT of http_server.py).
 _HEALTH_SECONDS = 20
@@ -54,6 +57,24 @@ class Sglang:
     metrics_path: str = "/metrics"
     processes: tuple[str, ...] = ("server with tokenizer", "detokenizer")
     flags: tuple[Flag, ...] = FLAGS
+
+    def join(
+        self,
+        version: EngineVersion,
+        split: Split,
+        nodes: int,
+        *,
+        leader: str,
+        rank: str,
+        ray: bool,
+        seconds: int,
+    ) -> Join:
+        """Every node starts the same server."""
+        return several.join(nodes, leader=leader, rank=rank, ray=ray)
+
+    def adapters(self, version: EngineVersion, named: tuple[tuple[str, str], ...]) -> tuple[Argument, ...]:
+        """`--lora-paths`, in every release that is known."""
+        return several.adapters(named)
 
     def image(self, version: EngineVersion, platform: Platform) -> Image:
         """Docker Hub names; tags for ROCm name their ROCm and the family of GPUs.

@@ -116,6 +116,14 @@ class Vllm:
         """By its own processes, or by Ray's."""
         return join(version, split, nodes, leader=leader, rank=rank, ray=ray, seconds=seconds)
 
+    def adapters(self, version: EngineVersion, named: tuple[tuple[str, str], ...]) -> tuple[Argument, ...]:
+        """`--lora-modules` with a word for each (entrypoints/openai/cli_args.py of 0.6.3 and 0.32.0)."""
+        words = (
+            Argument(value=f"{name}={path}", because="an adapter, by the name clients send")
+            for name, path in named
+        )
+        return (Argument(flag="--lora-modules", because="adapters loaded at start"), *words)
+
     def metrics_port(self, version: EngineVersion) -> int | None:
         """The server's own."""
         return None
