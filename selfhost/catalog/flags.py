@@ -238,7 +238,10 @@ def known_flags(engine: str, version: str | None) -> Mapping[str, KnownFlag]:
     Raises:
         KeyError: no such table.
     """
-    spellings = table(engine).spellings
+    found = table(engine)
     if version is None:
-        return spellings
-    return {text: flag for text, flag in spellings.items() if flag.span.has(version) is not False}
+        return found.spellings
+    # Of an option that was renamed each release has one of the names, and both spellings throughout.
+    ordered = sorted(found.flags.values(), key=lambda flag: flag.span.until or flag.span.newest)
+    there = [flag for flag in ordered if flag.span.has(version) is not False]
+    return {spelling: flag for flag in there for spelling in flag.spellings}
