@@ -8,7 +8,7 @@ from typing import Any
 
 import promql_parser as pp
 
-from selfhost.manifests.engine_metrics import LABELS, MORE_LABELS
+from selfhost.manifests.engine_metrics import LABELS, MORE_LABELS, ROLES
 from selfhost.metrics import ENGINE_LABELS, GPU_LABELS, METRICS, OWNER_LABELS
 
 # What scraping adds: the job and node by the PodMonitor, cluster by Prometheus' own external labels.
@@ -17,6 +17,11 @@ POD = frozenset(("namespace", "pod", "container", "endpoint"))
 BUILTIN = {"up": TARGET | POD}
 SCOPES = {"gpu": (*GPU_LABELS, *OWNER_LABELS), "engine": ENGINE_LABELS, "node": ()}
 OURS = {metric.name: frozenset((*SCOPES[metric.scope], *metric.labels)) | TARGET for metric in METRICS}
+HISTOGRAMS = {
+    name
+    for roles in ROLES.values()
+    for name in (roles.first_token, roles.inter_token, roles.queue_time, roles.whole_request)
+}
 ENDS = ("_bucket", "_sum", "_count")
 
 
@@ -53,8 +58,9 @@ def labels_of(name: str, emitted: frozenset[str]) -> frozenset[str]:
     bare = next((name.removesuffix(end) for end in ENDS if name.removesuffix(end) in emitted), None)
     histogram = bare is not None and bare != name
     assert histogram or name in emitted, f"{name} is emitted by nothing"
-    # A histogram has no series of its bare name, and only histograms measure seconds.
-    assert histogram == (bare is not None and bare.endswith("_seconds")), name
+    # A histogram has no series of its bare name.
+    assert name not in HISTOGRAMS, name
+    assert histogram or not name.endswith("_seconds"), name
     engine = name.partition(":")[0]
     more = {"le"} if name.endswith("_bucket") else set()
     return TARGET | POD | set(LABELS.get(engine, ())) | set(MORE_LABELS.get(name, ())) | more
