@@ -225,7 +225,7 @@ def _flags(start: _Start, where: Where) -> tuple[tuple[Flag, ...], tuple[Word, .
     while at < len(words):
         word = words[at]
         if not word.text.startswith("-") or word.text == "-" or number_of(word.text) is not None:
-            complete &= at not in start.loose or not positional
+            complete &= at not in start.loose or at == 0
             positional.append(word)
             at += 1
             continue
