@@ -46,12 +46,10 @@ CPU_THREADS = (
     8  # ours: within the CPU limit that a pod is given; by default a thread for each core of the node
 )
 NOTES = (
-    "Ollama has no API key: whoever reaches its port may also delete and create models; put a gateway with keys before "
-    "it (--target hybrid), and let nobody else in",
+    "Ollama has no API key, and who reaches its port may delete models: put keys before it (--target hybrid)",
     "Ollama has no Prometheus endpoint: nothing is scraped, and autoscaling has no metric of it",
     "Ollama decides itself how many layers go to the GPU, by its own estimate; `ollama ps` says how many did",
-    "Ollama takes the chat template from those it knows; a file whose template it does not know gets none, and needs "
-    "TEMPLATE in its Modelfile",
+    "Ollama takes the chat template from those it knows; a file with another gets none, and needs TEMPLATE",
     "running requests break off on SIGTERM: Ollama does not drain",
 )
 NO_CLOUD_SINCE = (0, 18, 3)
