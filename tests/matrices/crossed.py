@@ -54,7 +54,7 @@ OPTIONS = {
     )
 }
 # Engines that a target's own software starts in no other way.
-ONLY = {"production-stack": ("vllm",)}
+ONLY = {"production-stack": ("vllm",), "llm-d": ("vllm", "sglang")}
 SEVERAL = ("kserve", "lws")
 
 
