@@ -192,6 +192,47 @@ def schemas() -> str:
     return "\n".join(parts)
 
 
+def engines() -> str:
+    """Every engine: its releases, and what its manifests differ in."""
+    from selfhost.catalog.accelerators import PLATFORMS
+    from selfhost.engines import engine_names, get_engine, parse_engine, spelled
+    from selfhost.errors import UnsupportedError
+
+    rows, images = [], []
+    for name in engine_names():
+        engine, version = get_engine(name), parse_engine(name)
+        probes, key = engine.probes(version), engine.key(version)
+        takes = (
+            "none: something before it has to check" if key is None else f"`{key.variable or key.file_flag}`"
+        )
+        rows.append(
+            (
+                name,
+                f"{version.text} ({spelled(engine, engine.oldest)} to {spelled(engine, engine.newest)})",
+                str(engine.port),
+                f"`{probes.ready}`, `{probes.live}`, {probes.timeout_seconds} s",
+                takes,
+                "yes" if engine.drains(version) else "no",
+                "none" if not engine.metrics(version) else f"`{engine.metrics_path}`",
+                engine.sizing(version).because or "vLLM's own rules",
+            )
+        )
+        for platform in PLATFORMS:
+            with contextlib.suppress(UnsupportedError):
+                images.append((name, platform, f"`{engine.image(version, platform).reference}`"))
+    heads = (
+        "engine",
+        "release (known)",
+        "port",
+        "probes: ready, live, timeout",
+        "key",
+        "drains",
+        "metrics",
+        "memory is",
+    )
+    return table(heads, rows) + "\n" + table(("engine", "platform", "image of the default release"), images)
+
+
 def gpus() -> str:
     """The GPU catalogue."""
     from selfhost.catalog.gpus import gpus as every
@@ -366,6 +407,7 @@ PARTS: dict[str, Callable[[], str]] = {
         help_,
         commands,
         schemas,
+        engines,
         gpus,
         models,
         licences,
