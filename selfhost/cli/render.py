@@ -23,6 +23,7 @@ _FILES = {
     "README.md": "what to do before and after",
     "dashboard.json": "the dashboard, for Grafana's import",
     "prometheus-rules.yaml": "the rules, for a Prometheus without the operator",
+    "prometheus-adapter.yaml": "rules for prometheus-adapter, which the HPA needs",
     "values.yaml": "the plan as values of the chart, each with its reason",
 }
 _FOLDERS = {"chart": "the Helm chart, the same for every plan"}
