@@ -32,6 +32,7 @@ from selfhost.manifests.peers import OMIT as WORKLOAD
 from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
 from selfhost.manifests.queries import served_name
 from selfhost.manifests.scaling import Replicas, replicas_of
+from selfhost.manifests.weights import placed
 from selfhost.plan import Plan
 
 OMIT = WORKLOAD | {"66-ingress.yaml"}  # KServe makes one by itself
@@ -181,7 +182,7 @@ def _llm(plan: Plan, options: RenderOptions) -> View:
         single=None,
         llm=Llm(
             labels=tuple(label for label in base.labels if label.key.endswith(("/version", "/managed-by"))),
-            uri=_uri(plan, base),
+            uri=_uri(placed(plan, options), base),
             model_name=templated(served_name(plan)),
             replicas=None if replicas.scaled else Number(value=plan.replicas, because="as planned"),
             router=router != "none",
@@ -277,9 +278,10 @@ def _uri(plan: Plan, base: kubernetes.View) -> Noted:
     because = "names the model; nothing is fetched from it"
     if plan.weights.kind == "hub":
         return Noted(value=f"hf://{quote(plan.model.id)}", because=because)
-    claim = base.storage.claim_name
+    claim, image = base.storage.claim_name, base.storage.volume.image
     if claim is None:
-        return Noted(value=f"hf://{quote(plan.model.id.strip('/'))}", because=because)
+        where = quote(plan.model.id.strip("/")) if image is None else image.value
+        return Noted(value=f"{'hf' if image is None else 'oci'}://{where}", because=because)
     inside = plan.weights.location.removeprefix(base.storage.path).strip("/")
     return Noted(value=f"pvc://{claim}/{quote(inside)}", because=because)
 
