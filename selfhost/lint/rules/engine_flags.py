@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from selfhost.catalog.flags import KnownFlag, Release, release, table
+from selfhost.catalog.flags import KnownFlag, Release, known_flags, release, table
 from selfhost.lint.edits import replace_value
 from selfhost.lint.metric_names import shown
 from selfhost.lint.model import Container, Engine, Flag, Lot
@@ -56,12 +56,12 @@ def _written(lot: Lot) -> Iterator[_Written]:
         if engine.name not in TITLES or not table(engine.name).flags:
             continue
         spellings = table(engine.name).spellings
+        there = known_flags(engine.name, engine.version)  # an option may have been renamed, and kept its spellings
         for flag in engine.flags:
             name = _name(engine.name, flag.written)
             if name is not None:
-                yield _Written(
-                    container=container, engine=engine, flag=flag, name=name, known=spellings.get(name)
-                )
+                known = there.get(name) or spellings.get(name)
+                yield _Written(container=container, engine=engine, flag=flag, name=name, known=known)
 
 
 def _name(engine: str, written: str) -> str | None:
