@@ -40,6 +40,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "vllm": ("model_name", "engine"),
     "sglang": ("model_name", "engine_type", "dp_rank"),
     "tgi": (),
+    "llamacpp": (),
+    "triton": ("model", "version"),
 }
 _SCHEDULER = ("tp_rank", "pp_rank", "moe_ep_rank")
 MORE_LABELS = {
@@ -53,6 +55,13 @@ MORE_LABELS = {
     "sglang:generation_tokens_total": ("is_streaming",),
 }
 ROLES = {
+    "triton": EngineMetrics(waiting="nv_inference_pending_request_count"),  # docs/user_guide/metrics.md
+    "llamacpp": EngineMetrics(  # tools/server/server-context.cpp, which names no model
+        running="llamacpp:requests_processing",
+        waiting="llamacpp:requests_deferred",
+        prompt_tokens="llamacpp:prompt_tokens_total",
+        generation_tokens="llamacpp:tokens_predicted_total",
+    ),
     "vllm": EngineMetrics(
         running="vllm:num_requests_running",
         waiting="vllm:num_requests_waiting",

@@ -13,18 +13,22 @@ set -eu
 export OLLAMA_HOST={IMPORT_ADDRESS}
 ollama serve &
 first=$!
-trap 'kill "$first"; exit 143' TERM INT
+trap 'kill "$first"' EXIT
+trap 'exit 143' TERM INT
 until ollama list >/dev/null 2>&1; do
   kill -0 "$first" || exit 1
   sleep 1
 done
 ollama create "$1" -f "$2"
-trap - TERM INT
+trap - EXIT TERM INT
 kill "$first"
 wait "$first" || true
 export OLLAMA_HOST="$3"
 (
-  until ollama list >/dev/null 2>&1; do sleep 1; done
+  until ollama list; do
+    kill -0 $$ || exit 0
+    sleep 1
+  done
   ollama run "$1" ""
 ) </dev/null >/dev/null 2>&1 &
 exec ollama serve

@@ -1,6 +1,6 @@
 """Triton Inference Server with the vLLM backend and its OpenAI-compatible front end.
 
-Read from triton-inference-server/server (python/openai, docs/introduction/compatibility.md) and vllm_backend (src/model.py) on
+Read from triton-inference-server/server (python/openai, docs/introduction), vllm_backend (src/model.py) on
 2026-11-26. The image has the front end since 25.02. The engine inside is vLLM, whose module says what it can.
 """
 

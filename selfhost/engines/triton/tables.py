@@ -1,7 +1,7 @@
 """Triton's releases and the vLLM inside each; flags of its OpenAI front end.
 
 Releases: triton-inference-server/server docs/introduction/compatibility.md, read 2026-11-26; newer ones (26.09, 26.10)
-are published, but it does not say which vLLM they hold. Flags: python/openai/openai_frontend/main.py at 09a0868, 7e31829.
+are published, but it does not say which vLLM they hold. Flags: python/openai/openai_frontend/main.py at 7e31829.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLAGS = (
 BY_NAME = {flag.name: flag for flag in FLAGS}
 METRICS = (
     "nv_inference_request_success", "nv_inference_request_failure", "nv_inference_count",
-    "nv_inference_queue_duration_us", "nv_inference_request_duration_us",
+    "nv_inference_queue_duration_us", "nv_inference_request_duration_us", "nv_inference_pending_request_count",
 )  # fmt: skip
 
 
