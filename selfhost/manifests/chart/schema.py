@@ -24,6 +24,7 @@ from selfhost.manifests.chart.shapes import (
     Whole,
     camel,
 )
+from selfhost.manifests.chart.together import ALONE
 from selfhost.manifests.chart.trace import Use
 from selfhost.manifests.chart.translate import NAMESPACE
 
@@ -85,6 +86,7 @@ class _Maker:
             "additionalProperties": False,
             "required": required,
             "properties": properties,
+            **ALONE.get(shape.kind, {}),
         }
 
     def _fields(self, shape: Group, path: Path) -> Iterator[tuple[str, type[Any], str, Field]]:
@@ -120,17 +122,7 @@ class _Maker:
             case Switch():
                 return {"type": "boolean"}
             case Pairs():
-                keys, values = (self.uses.get((*path, part), ()) for part in ("{key}", "{value}"))
-                return {
-                    "type": "object",
-                    "propertyNames": {"minLength": 1, **_merged(keys)},
-                    "additionalProperties": {
-                        "description": describe("", values),
-                        "type": "string",
-                        **_merged(values),
-                    },
-                    **({"minProperties": 1} if _never_empty(uses) else {}),
-                }
+                return self.pairs(path, uses)
             case Items():
                 item = self.value(Field(shape=shape.item), (*path, "[]"), _words(shape.item))
                 return {"type": "array", "items": item, **({"minItems": 1} if _never_empty(uses) else {})}
@@ -138,6 +130,18 @@ class _Maker:
                 return self.group(shape, path)
             case _:
                 raise TypeError(f"{'.'.join(path)} is printed, but its type is not known to charts")
+
+    def pairs(self, path: Path, uses: Sequence[Use]) -> Schema:
+        """A map of text to text. Keys are checked as names of properties, so that Helm says where one is wrong."""
+        keys, values = (self.uses.get((*path, part), ()) for part in ("{key}", "{value}"))
+        value = {"description": describe("", values), "type": "string", **_merged(values)}
+        pattern = _merged(keys).get("pattern", "^.+$")
+        made: Schema = {
+            "type": "object",
+            "additionalProperties": False,
+            "patternProperties": {pattern: value},
+        }
+        return made | ({"minProperties": 1} if _never_empty(uses) else {})
 
 
 def _words(shape: Shape) -> str:

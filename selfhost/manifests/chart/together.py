@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from selfhost.manifests.pod import Variable, Volume
+
 Schema = dict[str, Any]
+# What a group of a type has to be, beside its fields.
+ALONE: Mapping[type[Any], Schema] = {
+    Volume: {"minProperties": 2, "maxProperties": 2},  # its name and one kind
+    Variable: {
+        "if": {"not": {"anyOf": [{"required": ["secret"]}, {"required": ["podField"]}]}},
+        "then": {"required": ["name", "value"]},
+    },
+}
 _SHARED = ["ReadWriteMany", "ReadOnlyMany"]
 
 
