@@ -153,6 +153,16 @@ class TestLlmInferenceService:
         assert container["name"] == "main"
         assert container["lifecycle"]["preStop"] == {"exec": {"command": ["/bin/sleep", "15"]}}
 
+    def test_engine_moves_to_the_port_of_kserves_service(self) -> None:
+        made = plan(engine="sglang")
+        (container,) = kind(render(made, target="kserve", options=LLM), "LLMInferenceService")["spec"][
+            "template"
+        ]["containers"]
+        assert "--port=8000" in container["args"]
+        assert container["ports"][0] == {"name": "http", "containerPort": 8000, "protocol": "TCP"}
+        others = [word.text for word in made.engine.args if word.flag != "--port"]
+        assert [word for word in unescaped(container["args"]) if word != "--port=8000"] == others
+
     def test_volumes_replace_the_presets(self) -> None:
         template = kind(rendered("llm"), "LLMInferenceService")["spec"]["template"]
         volumes = {one["name"]: one for one in template["volumes"]}
@@ -238,8 +248,9 @@ class TestRefusals:
 
     def test_port_that_kserves_service_does_not_reach(self) -> None:
         made = plan()
+        unmoved = replace(made, engine=replace(made.engine, port=11434))
         with pytest.raises(UnsupportedError, match="8000 alone") as error:
-            render(replace(made, engine=replace(made.engine, port=30000)), target="kserve", options=LLM)
+            render(unmoved, target="kserve", options=LLM)
         assert "InferenceService" in str(error.value.hint)
 
     @pytest.mark.parametrize(

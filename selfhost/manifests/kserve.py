@@ -111,7 +111,32 @@ def view(plan: Plan, options: RenderOptions) -> View:
     """
     kind = options.kserve.kind or (LLM if options.nodes.several(plan) else SINGLE)
     _refuse(plan, options, kind)
-    return _single(plan, options) if kind == SINGLE else _llm(plan, options)
+    return _single(plan, options) if kind == SINGLE else _llm(at_port(plan), options)
+
+
+def at_port(plan: Plan) -> Plan:
+    """The plan on the port that KServe's Service of every LLMInferenceService leads to.
+
+    Raises:
+        UnsupportedError: the engine is told its port in no argument.
+    """
+    engine, because = plan.engine, f"KServe's Service leads to no other; {plan.engine.port} was planned"
+    if engine.port == _LLM_PORT:
+        return plan
+    told = str(engine.port)
+    args = tuple(
+        replace(word, value=str(_LLM_PORT), because=because)
+        if (word.flag, word.value) == ("--port", told)
+        else word
+        for word in engine.args
+    )
+    if args == engine.args:
+        raise UnsupportedError(
+            f"{engine.name} listens on port {told}, and KServe's Service of an LLMInferenceService leads to "
+            f"{_LLM_PORT} alone.",
+            hint="Write --kserve-kind InferenceService, or render with --target lws for several nodes.",
+        )
+    return replace(plan, engine=replace(engine, port=_LLM_PORT, args=args))
 
 
 def _single(plan: Plan, options: RenderOptions) -> View:
@@ -223,12 +248,6 @@ def _refuse(plan: Plan, options: RenderOptions, kind: str) -> None:
                 hint="Leave --kserve-kind out: it becomes an LLMInferenceService.",
             )
         return
-    if plan.engine.port != _LLM_PORT:
-        raise UnsupportedError(
-            f"{plan.engine.name} listens on port {plan.engine.port}, and KServe's Service of an LLMInferenceService "
-            f"leads to {_LLM_PORT} alone.",
-            hint="Write --kserve-kind InferenceService.",
-        )
     if not options.nodes.several(plan) and not spare and plan.replicas < _REPLICAS_OF_A_QUARTER:
         raise UnsupportedError(
             f"KServe {VERSION} gives an LLMInferenceService no strategy: an update starts a new pod before an old one "
