@@ -198,6 +198,14 @@ class TestIngress:
             made(INGRESS)
 
 
+def test_a_load_balancer_outside_is_let_in_by_its_addresses() -> None:
+    asked = replace(INGRESS, client_cidrs=("130.211.0.0/22", "35.191.0.0/16"))
+    policy = next(d for d in objects(made(asked)) if d["kind"] == "NetworkPolicy")
+    peers = policy["spec"]["ingress"][0]["from"]
+    blocks = [peer["ipBlock"]["cidr"] for peer in peers if "ipBlock" in peer]
+    assert blocks == ["130.211.0.0/22", "35.191.0.0/16"]
+
+
 def test_what_an_open_door_means_is_said() -> None:
     assert "OPEN: whoever reaches llm.example.org" in readme(made(GATEWAY))
     assert "OPEN" not in readme(made(replace(GATEWAY, api_key_secret="k")))
@@ -212,7 +220,8 @@ def test_what_an_open_door_means_is_said() -> None:
     "options",
     [
         {"api_key_secret": "A"}, {"api_key_secret": "a/b"}, {"image_pull_secrets": ("a", "a")},
-        {"image_pull_secrets": ("A",)}, {"expose": "nodeport"}, {"host": "x.example"}, {"expose": "gateway"},
+        {"image_pull_secrets": ("A",)}, {"client_cidrs": ("10.0.0.1/8",)}, {"client_cidrs": ("x",)},
+        {"expose": "nodeport"}, {"host": "x.example"}, {"expose": "gateway"},
         {"expose": "gateway", "host": "x"}, {"expose": "gateway", "gateway": "g"}, {"gateway": "g"},
         {"expose": "gateway", "host": "10.0.0.1", "gateway": "g"}, {"expose": "gateway", "host": "a b", "gateway": "g"},
         {"expose": "gateway", "host": "x", "gateway": "g/"}, {"expose": "gateway", "host": "x", "gateway": "g/A"},

@@ -97,10 +97,11 @@ def exposure(plan: Plan, options: RenderOptions, *, backend: Backend | None = No
     timeout = request_timeout(plan, options)
     paths = API_PATHS.get(plan.engine.name, ("/v1",))
     if asked.expose == "ingress":
-        if options.gateway_namespace is None:
+        if options.gateway_namespace is None and not asked.client_cidrs:
             raise UsageError(
                 "--expose ingress needs --gateway-namespace: the NetworkPolicy lets only named namespaces in.",
-                hint="Name the namespace of the Ingress controller, as in --gateway-namespace ingress-nginx.",
+                hint="Name the Ingress controller's, as in --gateway-namespace ingress-nginx, or its addresses with "
+                "--client-cidr where it is outside the cluster.",
             )
         scheme = "http" if asked.tls_secret is None else "https"
         return Exposure(

@@ -47,7 +47,7 @@ class View:
     namespace: str
     engine_name: str
     engine_namespace: str
-    engine_port: int
+    engine_ports: tuple[int, ...]
     engine_selector: tuple[Pair, ...]
     engine_policy: bool
     headline: tuple[str, ...]
@@ -113,7 +113,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         namespace=namespace,
         engine_name=plan.name,
         engine_namespace=options.namespace,
-        engine_port=plan.engine.port,
+        engine_ports=(plan.engine.port, *([plan.engine.metrics_port] if plan.engine.metrics_port else [])),
         engine_selector=(
             Pair(key="app.kubernetes.io/name", value=plan.engine.name),
             Pair(key="app.kubernetes.io/instance", value=plan.name),

@@ -95,6 +95,10 @@ def server_policy(
     gateway = gateway_namespace(options)
     if gateway is not None and gateway != options.namespace:
         senders.append(Peer(because="the gateway sends requests", namespace=gateway))
+    senders += [
+        Peer(because="addresses that requests come from, as asked", cidr=cidr)
+        for cidr in options.access.client_cidrs
+    ]
     senders += clients
     separate = plan.engine.metrics_port
     if separate is None:

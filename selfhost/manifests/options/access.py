@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from selfhost.errors import UsageError
-from selfhost.manifests.options.fields import option
+from selfhost.manifests.options.fields import is_network, option
 
 Expose = Literal["none", "ingress", "gateway"]
 LONGEST_REQUEST_SECONDS = 86_400
@@ -58,6 +58,15 @@ class AccessOptions:
             metavar="NAME[/NAMESPACE]",
         ),
     )  # fmt: skip
+    client_cidrs: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "--client-cidr",
+            "Addresses that requests come from, as those of a load balancer outside the cluster; may be repeated.",
+            "many",
+            metavar="CIDR",
+        ),
+    )
     request_timeout: int | None = field(
         default=None,
         metadata=option(
@@ -77,6 +86,11 @@ class AccessOptions:
                 raise UsageError(f"{flag} {value[:80]!r} is not a valid name.")
         if len(set(self.image_pull_secrets)) < len(self.image_pull_secrets):
             raise UsageError("--image-pull-secret names a Secret twice.")
+        for text in self.client_cidrs:
+            if not is_network(text):
+                raise UsageError(
+                    f"--client-cidr {text[:80]!r} is no range of addresses.", hint="Write 130.211.0.0/22."
+                )
         if self.expose not in ("none", "ingress", "gateway"):
             raise UsageError(f"--expose {self.expose!r} is not none, ingress or gateway.")
         self._check_host()

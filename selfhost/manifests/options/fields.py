@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 
@@ -16,3 +17,11 @@ def option(flag: str, help_text: str, kind: str, *, metavar: str = "NAME") -> di
         metavar: what stands for the value in the help.
     """
     return {"flag": flag, "help": help_text, "kind": kind, "metavar": metavar}
+
+
+def is_network(text: str) -> bool:
+    """Whether it is a range of IP addresses, as a NetworkPolicy takes it."""
+    try:
+        return "/" in text and bool(ip_network(text))
+    except ValueError:
+        return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from selfhost.errors import UsageError
-from selfhost.manifests.options.fields import option
+from selfhost.manifests.options.fields import is_network, option
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -97,7 +96,7 @@ class NetworkOptions:
             if url is not None:
                 _check_proxy(flag, url)
         for text in self.cluster_cidrs:
-            if not _is_network(text):
+            if not is_network(text):
                 raise UsageError(
                     f"--cluster-cidr {text[:80]!r} is no range of addresses.", hint="Write 10.96.0.0/12."
                 )
@@ -145,11 +144,3 @@ def _check_proxy(flag: str, url: str) -> None:
         raise UsageError(
             f"{flag} {url[:80]!r} is not the address of a proxy.", hint="Write http://HOST:3128."
         )
-
-
-def _is_network(text: str) -> bool:
-    """Whether it is a range of IP addresses."""
-    try:
-        return "/" in text and bool(ip_network(text))
-    except ValueError:
-        return False

@@ -72,7 +72,7 @@ def _stalled(metrics: EngineMetrics, scope: Scope, *, seconds: int) -> Iterable[
         severity="critical",
         action="restart_engine",
         summary="{{ $labels.pod }} holds {{ $value }} requests and has counted no token for "
-         f"{seconds + 600} s.",
+        f"{seconds + 600} s.",
         runbook="The health path may still answer 200, so no probe restarts it. Keep its log, then delete the pod. "
         "Look at the GPUs of its node for Xid errors first.",
     )
