@@ -77,6 +77,7 @@ class KnownFlag:
         name: the long spelling.
         aliases: others, short ones included.
         shape: `switch`, `boolean` (has a `--no-` twin), `value`, `optional` (a value may follow) or `list`.
+        shaped: first release read in which it has this shape, None where it never had another.
         span: releases that have it.
         values: values it takes by name with their releases; empty where any will do, or they are not known.
     """
@@ -85,6 +86,7 @@ class KnownFlag:
     aliases: tuple[str, ...]
     shape: str
     span: Span
+    shaped: Release | None = None
     values: Mapping[str, Span] = field(default_factory=dict)
 
     @property
@@ -206,9 +208,11 @@ def table(engine: str) -> Table:
         elif what == "metric":
             metrics[name] = KnownMetric(name=name, type=shape, labels=listed, span=span)
         else:
+            form, _, changed = shape.partition("@")
             flags[name] = KnownFlag(
-                name=name, aliases=listed, shape=shape, span=span, values=values.setdefault(name, {})
-            )
+                name=name, aliases=listed, shape=form, shaped=release(changed) if changed else None, span=span,
+                values=values.setdefault(name, {}),
+            )  # fmt: skip
     return Table(engine=engine, releases=releases, flags=flags, variables=variables, metrics=metrics)
 
 
