@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from selfhost.engines.sglang.architectures import ARCHITECTURES
 from selfhost.engines.sglang.arguments import static_ratio
 from selfhost.engines.sglang.tables import FORMATS, MTP
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.manifests import RenderOptions, render
 from selfhost.manifests.engine_metrics import engine_metrics
+from selfhost.manifests.options.scaling import ScalingOptions
 from selfhost.memory import budget
 from selfhost.model.families import architectures
+from selfhost.plan import make_plan
 from selfhost.quantization import SCHEMES
 from selfhost.sizing import budget_for, stands_in
 from selfhost.units import GIB
@@ -139,6 +143,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("0.5.3", {"workload": Workload(kv_dtype="bf16")}, "bfloat16"),
     ("0.5.23", {"platform": "rocm", "compute_capability": None, "scheme": "nvfp4"}, "NVIDIA"),
     ("0.5.23", {"platform": "rocm", "compute_capability": None, "gfx": "gfx1100"}, "gfx1100"),
+    ("0.5.3", {"platform": "rocm", "compute_capability": None, "gfx": "gfx942"}, "no image"),
     ("0.5.23", {"platform": "cpu", "compute_capability": None}, "NVIDIA and AMD"),
     ("0.5.23", {"mig": True}, "MIG"),
     ("0.5.23", {"workload": Workload(speculative_tokens=1)}, "MTP"),
@@ -217,6 +222,40 @@ def test_metrics_come_with_their_release() -> None:
     assert new.preemptions == "sglang:num_retracted_requests_total"
     assert old.preemptions is None
     assert new.waiting == old.waiting == "sglang:num_queue_reqs"
+
+
+@pytest.mark.parametrize("version", ["0.5.3", "0.5.23"])
+def test_rules_and_dashboards_name_what_the_release_emits(version: str) -> None:
+    spec, card = bundled("Qwen/Qwen3-8B"), find_gpu("h100-sxm-80gb")
+    load, release = Workload(max_model_len=8192), parse_engine(f"sglang@{version}")
+    bill = budget_for(spec, load, Split(), card, release)
+    made = make_plan(
+        spec=spec,
+        engine=release,
+        gpu=card,
+        split=Split(),
+        workload=load,
+        budget=bill,
+        created="2026-11-26T00:00:00Z",
+    )
+    scaled = ScalingOptions(autoscale="keda", max_replicas=3, dashboard=True)
+    options = RenderOptions(scaling=scaled, access_mode="ReadWriteMany")
+    texts = [
+        one.text
+        for one in render(made, options=options).documents
+        if one.data is None and "plan" not in one.name
+    ]
+    texts += [
+        one.text
+        for one in render(made, target="monitor").documents
+        if one.data is None and "plan" not in one.name
+    ]
+    named = {name for text in texts for name in re.findall(r"sglang:[a-z]\w{3,}", text)}
+    emitted = set(made.engine.metrics)
+    assert len(named) > 10
+    assert {
+        re.sub("_(bucket|sum|count)$", "", name) if name not in emitted else name for name in named
+    } <= emitted
 
 
 class TestSizing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfhost.engines import Objection, Serving
 from selfhost.engines.sglang.architectures import ARCHITECTURES
-from selfhost.engines.sglang.tables import FORMATS, KV_DTYPES, MTP, NVFP4_BELOW, PLAIN
+from selfhost.engines.sglang.tables import FORMATS, KV_DTYPES, MTP, NVFP4_BELOW, PLAIN, ROCM_TAGS
 
 
 def model_objection(serving: Serving) -> Objection | None:
@@ -55,6 +55,11 @@ def gpu_objection(serving: Serving) -> Objection | None:
     if serving.platform not in ("cuda", "rocm"):
         return Objection(because="selfhost knows SGLang's images for NVIDIA and AMD GPUs alone")
     if serving.platform == "rocm":
+        if serving.version.number < ROCM_TAGS[-1][0]:
+            return Objection(
+                because=f"no image of {serving.version} for AMD GPUs is known",
+                hint="Take sglang@0.5.5 or newer.",
+            )
         if known is not None and not known.amd:
             return Objection(because=f"SGLang runs {scheme} on NVIDIA GPUs only", hint="Take fp8 weights.")
         if serving.gfx is not None and not serving.gfx.startswith(("gfx94", "gfx95")):
