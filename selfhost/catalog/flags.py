@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from pkgutil import get_data
 
@@ -231,6 +231,7 @@ def _span(since: str, until: str, releases: tuple[Release, ...]) -> Span:
     )
 
 
+@lru_cache(maxsize=128)
 def known_flags(engine: str, version: str | None) -> Mapping[str, KnownFlag]:
     """Options that a release takes, by every spelling.
 
