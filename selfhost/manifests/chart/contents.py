@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selfhost import __version__
 from selfhost.assets import asset_dir
 from selfhost.manifests.chart import schema as schemas
-from selfhost.manifests.chart.default import default_plan
+from selfhost.manifests.chart.default import OPTIONS, default_plan
 from selfhost.manifests.chart.lines import Node, emit
 from selfhost.manifests.chart.shapes import shape_of
 from selfhost.manifests.chart.together import conditions
@@ -18,7 +18,6 @@ from selfhost.manifests.chart.translate import NAMESPACE, translate
 from selfhost.manifests.chart.values import Table, over, to_yaml, tree, without
 from selfhost.manifests.environment import environment, note, quote
 from selfhost.manifests.kubernetes import View as Objects
-from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.requests import SCRIPT, SCRIPT_FILE
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 
@@ -81,7 +80,7 @@ def default_view() -> View:
     """What the chart installs where nobody gives it values."""
     from selfhost.manifests.helm import values_view
 
-    return values_view(default_plan(), RenderOptions())
+    return values_view(default_plan(), OPTIONS)
 
 
 @cache

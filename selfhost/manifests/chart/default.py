@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from selfhost.catalog.gpus import find_gpu
+from selfhost.manifests.options import RenderOptions
+from selfhost.manifests.options.scaling import ScalingOptions
 from selfhost.plan import Plan
 from selfhost.workload import Split, Workload
 
@@ -15,6 +17,8 @@ COMMIT = "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
 GPU = "l4-24gb"
 ENGINE = "vllm"
 WORKLOAD = Workload(max_model_len=8192, concurrency=8)
+# A cluster need not have the Prometheus operator, and the release's namespace is not known here, which rules name.
+OPTIONS = RenderOptions(pod_monitor=False, scaling=ScalingOptions(rules=False))
 CREATED = "2026-11-26T00:00:00Z"  # no clock: equal sources give an equal chart
 
 
