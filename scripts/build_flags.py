@@ -40,11 +40,17 @@ def rows(reads: dict[str, Read]) -> list[tuple[str, ...]]:
     """One row for each option, value, variable and metric: first and last release that has it."""
     seen: dict[tuple[str, str], list[str]] = {}
     about: dict[tuple[str, str], tuple[str, str]] = {}
+    changed: dict[str, str] = {}
     for release, read in reads.items():
         for name, option in read.options.items():
             key = ("flag", name)
             seen.setdefault(key, []).append(release)
-            about[key] = (option.shape, ",".join(sorted(option.aliases)) or "-")
+            shape, _, _ = about.get(key, ("", ""))[0].partition("@")
+            # A shape that changed says since when: `boolean@0.8.5`.
+            if shape and shape != option.shape:
+                changed[name] = release
+            since = f"@{changed[name]}" if name in changed else ""
+            about[key] = (option.shape + since, ",".join(sorted(option.aliases)) or "-")
             for choice in option.choices:
                 seen.setdefault(("value", f"{name}={choice}"), []).append(release)
         for name in read.variables:

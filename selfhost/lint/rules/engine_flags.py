@@ -144,7 +144,7 @@ def _other_release(lot: Lot) -> Iterator[Found]:
         if wanted < span.since:
             yield Found(
                 where=each.flag.where,
-                message=f"{title} {each.engine.version} does not have {each.flag.written} yet; {shown(span.since)} has it",
+                message=f"{title} {each.engine.version} does not have {each.flag.written}; {shown(span.since)} has it",
                 fix=f"take {title} {shown(span.since)} or newer, or take the option out",
             )
         elif span.after is not None:
@@ -159,7 +159,7 @@ def _lives_on(each: _Written) -> bool:
     """A negated form of an option whose kind changed, or a short form, about which less is known."""
     known = each.known
     return known is not None and (
-        each.name.startswith("--no-") and each.name != known.name or not each.name.startswith("--")
+        (each.name.startswith("--no-") and each.name != known.name) or not each.name.startswith("--")
     )
 
 
@@ -217,9 +217,11 @@ def _switches(lot: Lot) -> Iterator[Found]:
     for each in _written(lot):
         if each.engine.name not in ("vllm", "sglang") or each.known is None or each.flag.value is None:
             continue
-        # An option whose kind changed between releases is left alone: which kind it had is not in the table.
         if each.known.shape not in ("switch", "boolean") or each.known.span.until is not None:
             continue
+        wanted = _release(each.engine)
+        if each.known.shaped is not None and (wanted is None or wanted < each.known.shaped):
+            continue  # it took a value before
         if each.flag.value.lower() not in ("true", "false", "1", "0", "yes", "no"):
             continue
         yield Found(
@@ -278,7 +280,7 @@ RULES = (
         code="SH104",
         title="A value after a switch",
         severity="error",
-        reason="A switch takes no value: argparse refuses `--switch=true` and takes a word after it for another argument.",
+        reason="A switch takes no value: argparse refuses `--switch=true` and takes a word after it for an argument.",
         fix="Write the switch alone, or its --no- form.",
         sources=(
             _READ,

@@ -284,7 +284,7 @@ RULES = (
         code="SH022",
         title="A label that the engine does not write",
         severity="error",
-        reason="vLLM and SGLang label with model_name: a selector on model matches nothing unless a relabelling adds it.",
+        reason="vLLM and SGLang label with model_name: a selector on model matches nothing unless relabelling adds it.",
         fix="Select by model_name.",
         sources=(
             "vLLM 0.32.0 v1/metrics/loggers.py, labelnames",
