@@ -38,9 +38,9 @@ def _bundled(model_id: str) -> ModelSpec:
     return parse_model(raw)
 
 
-def spec(**changes: Any) -> ModelSpec:
-    """Qwen3-32B: 32.8 B parameters in bf16."""
-    return replace(_bundled("Qwen/Qwen3-32B"), **changes)
+def spec(model_id: str = "Qwen/Qwen3-32B", **changes: Any) -> ModelSpec:
+    """Qwen3-32B, 32.8 B parameters in bf16, or another bundled model."""
+    return replace(_bundled(model_id), **changes)
 
 
 def budget(
@@ -91,7 +91,10 @@ def budget(
 
 def plan(*, gpu: str = "h100-sxm-80gb", tensor: int = 2, engine: str = "vllm", **changes: Any) -> Plan:
     """A plan for the model above; `changes` go to make_plan, and those of the model in `model`."""
-    card, split = changes.pop("card", None) or find_gpu(gpu), changes.pop("split", None) or Split(tensor=tensor)
+    card, split = (
+        changes.pop("card", None) or find_gpu(gpu),
+        changes.pop("split", None) or Split(tensor=tensor),
+    )
     workload = changes.pop("workload", None) or Workload(max_model_len=16384, concurrency=16)
     values: dict[str, Any] = {
         "spec": spec(**changes.pop("model", {})),

@@ -14,6 +14,8 @@ import pytest
 from selfhost.assets import targets
 from selfhost.engines import engine_names
 from selfhost.errors import SelfhostError
+from selfhost.lint.files import Text
+from selfhost.lint.run import lint
 from selfhost.manifests import render
 from selfhost.plan import from_json
 from tests import crds
@@ -161,10 +163,12 @@ def is_restricted(name: str) -> Iterator[str]:
 
 
 def has_no_finding(name: str) -> Iterator[str]:
-    """`selfhost lint` finds nothing in it."""
-    lint = pytest.importorskip("selfhost.lint").lint
-    for finding in lint(objects(name)):
-        yield f"{finding.code} {finding.message}"
+    """`selfhost lint` finds nothing in it, and reads all of it."""
+    documents = [document for document in rendered(name).documents if document.name.endswith(".yaml")]
+    report = lint(Text(name=document.name, content=document.text) for document in documents)
+    for finding in report.findings:
+        yield f"{finding.code} {finding.where.file}:{finding.where.line} {finding.message}"
+    yield from map(str, report.unread)
 
 
 def carries_its_plan(name: str) -> Iterator[str]:
@@ -176,7 +180,8 @@ def carries_its_plan(name: str) -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[str], Iterator[str]], ...] = (
-    is_valid, is_where_it_belongs, selects_something, keeps_secrets_out, is_restricted, carries_its_plan,
+    is_valid, is_where_it_belongs, selects_something, keeps_secrets_out, is_restricted, has_no_finding,
+    carries_its_plan,
 )  # fmt: skip
 
 

@@ -37,9 +37,24 @@ class Case:
     beyond: frozenset[str] = frozenset()
 
 
-def fitting(gpu: str, *, tensor: int = 1, pipeline: int = 1, **changes: Any) -> Plan:
+# What an engine that does not take the usual model is given: TGI has no class for it, the others read GGUF alone.
+_GGUF = {"id": "/models/qwen3-32b-q4_k_m", "origin": "gguf", "revision": None}
+MODELS: dict[str, dict[str, Any]] = {
+    "tgi": {"model_id": "meta-llama/Meta-Llama-3.1-8B"},
+    "llamacpp": _GGUF,
+    "ollama": _GGUF,
+}
+# These divide a model by layers.
+BY_LAYERS = ("llamacpp", "ollama")
+
+
+def fitting(gpu: str, *, tensor: int = 1, pipeline: int = 1, engine: str = "vllm", **changes: Any) -> Plan:
     """A plan of tests/plans.py with weights that any GPU has room for: 1 GiB on each, and as much cache."""
+    name = engine.partition("@")[0]
+    if name in BY_LAYERS:
+        tensor, pipeline = 1, tensor * pipeline
     card, split = find_gpu(gpu), Split(tensor=tensor, pipeline=pipeline)
     ranks = tensor * pipeline
     small = budget(card, split, weights_bytes=ranks * GIB, kv_needed_bytes=ranks * GIB)
-    return plan(gpu=card.id, split=split, budget=small, **changes)
+    model = MODELS.get(name, {}) | changes.pop("model", {})
+    return plan(gpu=card.id, split=split, budget=small, engine=engine, model=model, **changes)

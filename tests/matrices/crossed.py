@@ -54,7 +54,15 @@ OPTIONS = {
     )
 }
 # Engines that a target's own software starts in no other way.
-ONLY = {"production-stack": ("vllm",), "llm-d": ("vllm", "sglang")}
+ONLY = {
+    "production-stack": ("vllm",),  # its chart starts `vllm serve`
+    "llm-d": ("vllm", "sglang"),  # whose metrics the endpoint picker reads
+    "gateway": ("vllm", "sglang"),
+}
+# Images whose processes are root's.
+ROOT = {"tgi": "TGI's image is root's"}
+# These name the model's directory in a file or a variable, which another place of weights does not reach.
+FIXED = {"ollama", "tgi", "triton"}
 SEVERAL = ("kserve", "lws")
 
 
@@ -74,6 +82,8 @@ def why_not(target: str, engine: str, size: str) -> str:
         return "its software starts one engine alone"
     if size == "nodes" and target not in SEVERAL:
         return "one pod, one node"
+    if size == "nodes" and (target, engine) == ("kserve", "sglang"):
+        return "KServe's Service leads to port 8000 alone"
     if size == "nodes" and not isinstance(get_engine(engine), Spreads):
         return "the engine runs on one node"
     return ""
@@ -87,7 +97,10 @@ def _sizes() -> Iterator[tuple[str, Case, bool]]:
             for size in SIZES:
                 decided = _plan(engine, size)
                 if decided is not None:
-                    case = Case(plan=decided, target=target, options=OPTIONS.get(target, RenderOptions()))
+                    case = Case(
+                        plan=decided, target=target, options=OPTIONS.get(target, RenderOptions()),
+                        unrestricted="" if target in CHARTS else ROOT.get(engine, ""),
+                    )  # fmt: skip
                     yield f"{target}-{engine}-{size}", case, bool(why_not(target, engine, size))
 
 
@@ -106,9 +119,12 @@ def _weights() -> Iterator[tuple[str, Case, bool]]:
                     options = replace(options, access=OPTIONS[target].access)
                 case = Case(
                     plan=decided, target=target, options=options, since=SINCE.get(name, "1.29"),
-                    unrestricted="" if target in CHARTS else UNRESTRICTED.get(name, ""),
+                    unrestricted="" if target in CHARTS else UNRESTRICTED.get(name, ROOT.get(engine, "")),
                 )  # fmt: skip
-                yield f"{target}-{engine}-weights-{name}", case, bool(why_not(target, engine, "two"))
+                no = bool(why_not(target, engine, "two")) or (
+                    engine in FIXED and name not in ("claim", "nfs")
+                )
+                yield f"{target}-{engine}-weights-{name}", case, no
 
 
 def cases() -> dict[str, Case]:

@@ -51,6 +51,8 @@ def cases() -> dict[str, Case]:
             plan=plan(image=parse_image(f"vllm/vllm-openai:v0.32.0{DIGEST}")), target=target
         )
         found[f"{target}-image-volume"] = Case(plan=plan(), target=target, options=IMAGE, since="1.33")
+    apart = RenderOptions(nodes=NodeOptions(prefill_replicas=2))
+    found["llm-d-prefill"] = Case(plan=plan(replicas=2), target="llm-d", options=apart)
     return found | _kserve()
 
 
