@@ -74,8 +74,8 @@ def command(
     limit = spec.facts.max_context_tokens
     if workload.max_model_len is not None and workload.max_model_len > limit:
         notes.append(
-            f"{workload.max_model_len:,} tokens are beyond the model's {limit:,}: the engine refuses them unless "
-            "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set."
+            f"{workload.max_model_len:,} tokens are beyond the model's {limit:,}: the engine refuses them"
+            + (" unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set." if version.engine == "vllm" else ".")
         )
     against = objection_to(spec, version, card, split, workload)
     if against is not None:

@@ -92,7 +92,10 @@ def placed(plan: Plan, options: RenderOptions) -> Plan:
     args = tuple(
         _renamed(argument, old, inside) for argument in engine.args if argument.flag not in _REVISION_FLAGS
     )
-    env = tuple(_variable(item, old, inside) for item in engine.env if item.name not in _REVISION_VARIABLES)
+    cache = f"{plan.weights.cache_path}/"
+    env = tuple(
+        _variable(item, old, inside, cache) for item in engine.env if item.name not in _REVISION_VARIABLES
+    )
     if (args, env) == (engine.args, engine.env) and old != inside:
         raise UnsupportedError(
             f"{engine.name} of this plan names its model in no argument that --weights could change.",
@@ -108,8 +111,9 @@ def _renamed(argument: Argument, old: str, new: str) -> Argument:
     return replace(argument, value=new, because="the model's directory on the weights volume")
 
 
-def _variable(item: EnvVar, old: str, new: str) -> EnvVar:
-    if item.value != old or item.name not in _MODEL_VARIABLES:
+def _variable(item: EnvVar, old: str, new: str, cache: str) -> EnvVar:
+    """The model's variable renamed; it may name the commit's own folder in the Hub's cache."""
+    if item.name not in _MODEL_VARIABLES or not (item.value == old or item.value.startswith(cache)):
         return item
     return replace(item, value=new, because="the model's directory on the weights volume")
 
