@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from selfhost.cli import main
 from selfhost.engines import Serving, get_engine, parse_engine
 from selfhost.engines.tgi.tables import ARCHITECTURES, FIRST, LAST, RELEASES, VARIABLES
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.manifests import RenderOptions, render
 from selfhost.manifests.engine_metrics import engine_metrics
+from selfhost.manifests.options.weights import WeightOptions
 from selfhost.model.families import architectures
+from selfhost.plan import make_plan
 from selfhost.sizing import budget_for
 from selfhost.workload import Split, Workload
 from tests.models import bundled
@@ -298,3 +302,27 @@ def test_a_model_it_never_had_is_refused_with_a_way_out(capsys: pytest.CaptureFi
     shown = run(capsys, "plan", "Qwen/Qwen3-32B", "--engine", "tgi", code=1)
     assert "Qwen3ForCausalLM" in shown
     assert "--engine vllm" in shown
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT])
+@pytest.mark.parametrize("uri", ["pvc:weights#models/llama", "nfs://files.example/models#llama"])
+def test_weights_come_from_elsewhere(revision: str | None, uri: str) -> None:
+    spec = replace(bundled("meta-llama/Llama-3.1-8B-Instruct"), revision=revision)
+    card, load, release = find_gpu("l40s-48gb"), Workload(max_model_len=8192), parse_engine("tgi")
+    bill = budget_for(spec, load, Split(), card, release)
+    made = make_plan(
+        spec=spec,
+        engine=release,
+        gpu=card,
+        split=Split(),
+        workload=load,
+        budget=bill,
+        created="2026-11-26T00:00:00Z",
+    )
+    options = RenderOptions(weights=WeightOptions(uri=uri))
+    (text,) = (
+        one.text for one in render(made, options=options).documents if one.name == "50-deployment.yaml"
+    )
+    (server,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+    (model,) = (one["value"] for one in server["env"] if one["name"] == "MODEL_ID")
+    assert model == f"/weights/{uri.partition('#')[2]}"
