@@ -232,9 +232,7 @@ def pool_problems(found: Rendered) -> Iterator[str]:
     (pool,) = kind(found.theirs, "InferencePool")
     if pool["metadata"]["name"] != found.view.pool:
         yield f"the pool is called {pool['metadata']['name']}"
-    wanted = {pair.key: pair.value for pair in found.view.server.selector} | {
-        "llm-d.ai/inference-serving": "true"
-    }
+    wanted = {pair.key: pair.value for pair in found.view.selector} | {"llm-d.ai/inference-serving": "true"}
     if pool["spec"]["selector"]["matchLabels"] != wanted:
         yield f"the pool selects {pool['spec']['selector']}"
 
@@ -265,7 +263,7 @@ def pod_problems(found: Rendered, deployment: Any, *, exact: bool) -> Iterator[s
     """Arguments, variables, accelerators, probes, memory and rights are the plan's."""
     from tests.podsecurity import violations
 
-    spec, wanted = deployment["spec"]["template"]["spec"], found.view.server.containers[0]
+    spec, wanted = deployment["spec"]["template"]["spec"], planned_pod(found).containers[0]
     if found.restricted:
         yield from violations(deployment)
     container = spec["containers"][0]
@@ -288,6 +286,12 @@ def pod_problems(found: Rendered, deployment: Any, *, exact: bool) -> Iterator[s
     yield from shared_memory_problems(found, spec)
     if spec["serviceAccountName"] != found.view.name:
         yield "another service account"
+
+
+def planned_pod(found: Rendered) -> Any:
+    """The pod that the chart is asked for; llm-d's decode, which is the whole server where prefill is not apart."""
+    role = getattr(found.view, "decode", None)
+    return found.view.server if role is None else role.pod
 
 
 def word_problems(container: Any, wanted: Any, *, exact: bool) -> Iterator[str]:
@@ -316,7 +320,7 @@ def shared_memory_problems(found: Rendered, spec: Any) -> Iterator[str]:
     volumes = {item["name"]: item.get("emptyDir") or {} for item in spec["volumes"]}
     there = [volumes[mount["name"]] for mount in mounts if mount["mountPath"] == "/dev/shm"]
     planned = [
-        item.empty.size.value for item in found.view.server.volumes if item.empty and item.empty.memory
+        item.empty.size.value for item in planned_pod(found).volumes if item.empty and item.empty.memory
     ]
     if there != [{"medium": "Memory", "sizeLimit": size} for size in planned]:
         yield f"/dev/shm is {there}, planned {planned}"

@@ -132,6 +132,32 @@ def test_route_leads_to_the_pool_and_scaling_to_the_charts_deployment() -> None:
     assert "helm upgrade" in file(made, "README.md")
 
 
+def test_prefill_apart_from_decode() -> None:
+    made = render(
+        plan(replicas=2), target="llm-d", options=RenderOptions(nodes=NodeOptions(prefill_replicas=3))
+    )
+    found = values(made)
+    assert problems(CHART, found) == []
+    reading, writing = found["prefill"], found["decode"]
+    assert (reading["create"], reading["replicas"], writing["replicas"]) == (True, 3, 2)
+    for role in (reading, writing):
+        (server,) = role["containers"]
+        assert any("NixlConnector" in word for word in server["args"])
+        assert server["resources"]["limits"]["nvidia.com/gpu"] == "2"
+        assert {"startupProbe", "lifecycle"} <= set(server["extraConfig"])
+    assert [one["name"] for one in writing["initContainers"]] == ["weights", "routing"]
+    assert [one["name"] for one in reading["initContainers"]] == ["weights"]
+    assert found["routing"]["proxy"]["enabled"] is False
+    pool = yaml.safe_load(file(made, "inferencepool-values.yaml"))
+    picker = pool["inferenceExtension"]
+    assert picker["pluginsConfigFile"] in picker["pluginsCustomConfig"]
+    assert "prefill-filter" in picker["pluginsCustomConfig"][picker["pluginsConfigFile"]]
+    labels = found["modelArtifacts"]["labels"]
+    assert pool["inferencePool"]["modelServers"]["matchLabels"].items() <= labels.items()
+    budget = yaml.safe_load(file(made, "70-poddisruptionbudget.yaml"))
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=30))
 def test_any_text_arrives_as_itself(text: str) -> None:
@@ -166,9 +192,8 @@ def test_several_nodes_are_refused() -> None:
         RenderOptions(
             access=AccessOptions(expose="ingress", host="llm.example.org"), gateway_namespace="gateway"
         ),
-        RenderOptions(nodes=NodeOptions(prefill_replicas=1)),
     ],
-    ids=["ingress", "prefill"],
+    ids=["ingress"],
 )
 def test_option_without_a_place_is_refused(options: RenderOptions) -> None:
     with pytest.raises(UsageError) as error:

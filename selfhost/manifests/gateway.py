@@ -134,7 +134,7 @@ def _picker(plan: Plan, options: RenderOptions, *, disaggregated: bool) -> Picke
         Pair(key="app.kubernetes.io/component", value="picker"),
         Pair(key="app.kubernetes.io/managed-by", value="selfhost"),
     )
-    config = _DISAGGREGATED if disaggregated else _TOGETHER
+    config = DISAGGREGATED if disaggregated else _TOGETHER
     image = parse_image(options.nodes.picker_image or PICKER_IMAGE)
     items = (FileItem(key=_FILE, path=_FILE),)
     pod = PodView(
@@ -280,7 +280,7 @@ schedulingProfiles:
       - pluginRef: max-score-picker
 """
 # deploy/config/pd-epp-config.yaml: a prompt with at least 16 tokens that no cache holds is read by a pod of its own.
-_DISAGGREGATED = """\
+DISAGGREGATED = """\
 apiVersion: inference.networking.x-k8s.io/v1alpha1
 kind: EndpointPickerConfig
 featureGates:

@@ -237,7 +237,7 @@ def _refuse(plan: Plan, options: RenderOptions, kind: str) -> None:
             (
                 "--prefill-replicas",
                 options.nodes.prefill_replicas is not None,
-                "Render with --target kubernetes, which knows both roles.",
+                "Render with --target llm-d or --target gateway, which know both roles.",
             ),
         ),
     )

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from selfhost.engines import parse_image
 from selfhost.manifests import kubernetes
+from selfhost.manifests.adapters import adapted
 from selfhost.manifests.exposure import Backend, request_timeout
+from selfhost.manifests.gateway import DISAGGREGATED, PICKER_IMAGE
+from selfhost.manifests.network import server_policy
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.peers import (
     BASE,
@@ -26,9 +30,11 @@ from selfhost.manifests.peers import (
     values_of,
 )
 from selfhost.manifests.peers import OMIT as WORKLOAD
-from selfhost.manifests.pod import Container, Noted, Number, PodView
+from selfhost.manifests.pod import Container, Noted, Number, Pair, PodView
 from selfhost.manifests.queries import served_name
+from selfhost.manifests.roles import ROLE, roles_of
 from selfhost.manifests.scaling import replicas_of
+from selfhost.manifests.weights import placed
 from selfhost.plan import Plan
 
 OMIT = WORKLOAD | {"66-ingress.yaml"}
@@ -38,6 +44,28 @@ POOL_CHART, POOL_VERSION, POOL_GROUP = "inferencepool", "v1.5.0", "inference.net
 # Engines whose metrics the endpoint picker reads (charts/epplib of gateway-api-inference-extension v1.5.0).
 ENGINES = ("vllm", "sglang")
 _ACCELERATORS = {"NVIDIA": "nvidia", "AMD": "amd"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """Pods of one kind: those that do everything, or only write answers, or only read prompts."""
+
+    because: str
+    count: Number
+    pod: PodView
+    container: Container
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picker:
+    """The endpoint picker that knows both roles, in place of the chart's own."""
+
+    registry: str
+    repository: str
+    tag: str
+    because: str
+    file: str
+    config: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +84,11 @@ class View(kubernetes.View):
     timeout: Number
     accelerator: str
     resource: str | None
-    count: Number
     tensor: int
     data: int
-    pod: PodView
-    container: Container
+    decode: Role
+    prefill: Role | None
+    picker: Picker | None
     gaps: tuple[Gap, ...]
 
 
@@ -76,10 +104,21 @@ def view(plan: Plan, options: RenderOptions) -> View:
     _refuse(options)
     pool = f"{plan.name}-pool"
     backend = Backend(group=POOL_GROUP, kind="InferencePool", name=pool, port=None)
-    base = beside(plan, options, Workload(name=f"{plan.name}-decode", backend=backend))
-    container = main_container(base.server)
-    device = container.devices[0] if container.devices else None
-    values = values_of(base) | {"annotations": short_annotations(base)}
+    apart = options.nodes.prefill_replicas is not None
+    member = (
+        Pair(key="app.kubernetes.io/instance", value=plan.name),
+        Pair(key="selfhost/group", value=plan.name),
+    )
+    made = Workload(name=f"{plan.name}-decode", backend=backend, selector=member if apart else None)
+    base = beside(plan, options, made)
+    if apart:
+        base = replace(base, policy=server_policy(plan, options, group=member))
+    decode, prefill, said = _roles(plan, options, base)
+    device = decode.container.devices[0] if decode.container.devices else None
+    values = values_of(base) | {
+        "annotations": short_annotations(base),
+        "headline": (*base.headline, *said),
+    }
     return View(
         **values,
         chart=CHART,
@@ -94,12 +133,46 @@ def view(plan: Plan, options: RenderOptions) -> View:
         timeout=request_timeout(plan, options),
         accelerator="cpu" if device is None else _ACCELERATORS.get(plan.gpu.vendor, "nvidia"),
         resource=None if device is None else device.name,
-        count=Number(value=replicas_of(plan, options).least, because="as planned"),
         tensor=plan.split.tensor,
         data=plan.split.data,
-        pod=base.server,
-        container=replace(container, name=plan.engine.name, env=templated_env(container.env)),
+        decode=decode,
+        prefill=prefill,
+        picker=_picker(options) if apart else None,
         gaps=_gaps(plan, scaled=base.scaling is not None),
+    )
+
+
+def _roles(
+    plan: Plan, options: RenderOptions, base: kubernetes.View
+) -> tuple[Role, Role | None, tuple[str, ...]]:
+    """Pods that do everything; or those that write answers, those that read prompts, and what to know of them."""
+    count = Number(value=replicas_of(plan, options).least, because="as planned")
+    apart = roles_of(adapted(placed(plan, options), options), options, base.server, base.storage)
+    if apart is None:
+        return _role(plan, base.server, count, "the whole model: prefill is not apart"), None, ()
+    writing = replace(apart.decode, selector=(*apart.member, Pair(key=ROLE, value="decode")))
+    reading = replace(apart.prefill, selector=(*apart.member, Pair(key=ROLE, value="prefill")))
+    asked = Number(value=apart.replicas, because="as asked")
+    roles = (_role(plan, writing, count, "writes answers"), _role(plan, reading, asked, "reads prompts"))
+    return *roles, apart.said
+
+
+def _role(plan: Plan, pod: PodView, count: Number, because: str) -> Role:
+    container = main_container(pod)
+    named = replace(container, name=plan.engine.name, env=templated_env(container.env))
+    return Role(because=because, count=count, pod=pod, container=named)
+
+
+def _picker(options: RenderOptions) -> Picker:
+    image = parse_image(options.nodes.picker_image or PICKER_IMAGE)
+    registry, _, repository = image.repository.partition("/")
+    return Picker(
+        registry=registry,
+        repository=repository,
+        tag=image.tag + (f"@{image.digest}" if image.digest else ""),
+        because="the picker that knows both roles; the chart's own does not",
+        file="picker.yaml",
+        config=DISAGGREGATED,
     )
 
 
@@ -111,11 +184,6 @@ def _refuse(options: RenderOptions) -> None:
                 "--expose ingress",
                 options.access.expose == "ingress",
                 "Requests come through the InferencePool, which only a Gateway knows: write --expose gateway.",
-            ),
-            (
-                "--prefill-replicas",
-                options.nodes.prefill_replicas is not None,
-                "Render with --target kubernetes, which knows both roles.",
             ),
         ),
     )

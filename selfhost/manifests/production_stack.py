@@ -192,7 +192,7 @@ def _refuse(options: RenderOptions) -> None:
             (
                 "--prefill-replicas",
                 options.nodes.prefill_replicas is not None,
-                "Render with --target kubernetes, which knows both roles.",
+                "Render with --target llm-d or --target gateway, which know both roles.",
             ),
         ),
     )
