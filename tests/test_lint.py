@@ -1,4 +1,4 @@
-"""Every rule of `selfhost lint` finds its fault in a wrong file, keeps quiet on a right one, and mends what it says it can."""
+"""Every rule of `selfhost lint` finds its fault in a wrong file, keeps quiet on a right one, and mends what it can."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 CASES = HERE / "lint" / "cases"
 GOLDEN = HERE / "golden" / "kubernetes"
 EXAMPLES = HERE.parent / "examples"
+POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n"
 WRONG = sorted(path.name for path in CASES.glob("SH*_wrong*.yaml"))
 RIGHT = sorted(path.name for path in CASES.glob("SH*_right*.yaml"))
 
@@ -98,7 +99,8 @@ def own_renders() -> tuple[Path, ...]:
 @pytest.mark.parametrize("folder", own_renders(), ids=lambda path: "/".join(path.parts[-2:]))
 def test_nothing_is_found_in_what_selfhost_renders(folder: Path) -> None:
     texts = [
-        Text(name=path.name, content=path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))
+        Text(name=path.name, content=path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.yaml"))
     ]
     report = lint(texts)
     told = [f"{each.where.file}:{each.where.line} {each.code} {each.message}" for each in report.findings]
@@ -116,7 +118,9 @@ def test_a_secret_is_never_repeated() -> None:
 
 def test_files_are_judged_together() -> None:
     pods = text("SH036_right_name.yaml")
-    service = "apiVersion: v1\nkind: Service\nmetadata: {name: vllm, namespace: llm}\nspec: {ports: [{port: 80}]}\n"
+    service = (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: vllm, namespace: llm}\nspec: {ports: [{port: 80}]}\n"
+    )
     report = lint((pods, Text(name="svc.yaml", content=service)), select=("SH036",))
     assert [finding.where.file for finding in report.findings] == [pods.name]
 
@@ -125,7 +129,9 @@ def test_spare_gpus_and_the_engine_can_be_said() -> None:
     double = text("SH035_wrong_double.yaml")
     assert lint((double,), Settings(spare_gpus=1), select=("SH035",)).findings
     assert not lint((double,), Settings(spare_gpus=2), select=("SH035",)).findings
-    content = text("SH014_wrong.yaml").content.replace("vllm/vllm-openai:v0.32.0", "registry.corp/llm/server:7")
+    content = text("SH014_wrong.yaml").content.replace(
+        "vllm/vllm-openai:v0.32.0", "registry.corp/llm/server:7"
+    )
     assert found(content, "SH014") == []
     assert len(found(content, "SH014", settings=Settings(engine="vllm", version="0.32.0"))) == 1
 
@@ -133,7 +139,9 @@ def test_spare_gpus_and_the_engine_can_be_said() -> None:
 def test_a_comment_silences_a_line_a_block_or_a_document() -> None:
     content = text("SH014_wrong.yaml").content
     behind = content.replace('"1"}', '"1"} # selfhost: ignore SH014 a shared GPU')
-    above = content.replace("          resources:", "          # selfhost: ignore SH014, SH010 a shared GPU\n          resources:")
+    above = content.replace(
+        "          resources:", "          # selfhost: ignore SH014, SH010 a shared GPU\n          resources:"
+    )
     top = f"# selfhost: ignore SH014 a test\n{content}"
     for silenced in (behind, above, top):
         assert silenced != content
@@ -147,28 +155,38 @@ def test_a_comment_silences_a_line_a_block_or_a_document() -> None:
 
 def test_engines_are_told_from_what_else_runs_in_their_images() -> None:
     def engine(container: str) -> str | None:
-        pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n    - {{name: c, {container}}}\n"
+        pod = f"{POD}    - {{name: c, {container}}}\n"
         lot, _, _ = read_lot((Text(name="a", content=pod),))
         held = lot.pods[0].containers[0].engine
         return None if held is None else f"{held.name} {held.version} {held.model}"
 
     vllm = "image: vllm/vllm-openai:v0.11.2-cu129"
     assert engine(f"{vllm}, args: [--model, a/b]") == "vllm 0.11.2 a/b"
-    assert engine(f"{vllm}, command: [python3, -m, vllm.entrypoints.openai.api_server, --model=a/b]") == "vllm 0.11.2 a/b"
+    assert (
+        engine(f"{vllm}, command: [python3, -m, vllm.entrypoints.openai.api_server, --model=a/b]")
+        == "vllm 0.11.2 a/b"
+    )
     assert engine(f"{vllm}, command: [sleep, infinity]") is None
     assert engine(f"{vllm}, command: [vllm, bench, serve]") is None
     assert engine(f"{vllm}, command: [hf, download, a/b]") is None
-    assert engine(f'{vllm}, command: [bash, -c, "numactl -N 0 vllm serve a/b && sleep 1"]') == "vllm 0.11.2 a/b"
+    assert (
+        engine(f'{vllm}, command: [bash, -c, "numactl -N 0 vllm serve a/b && sleep 1"]') == "vllm 0.11.2 a/b"
+    )
     assert engine("image: redis:7, args: [--model, a/b]") is None
     assert engine("image: lmcache/lmstack-router:latest, args: [--port, '8000']") is None
     assert engine("image: corp/any:1, command: [vllm, serve, a/b]") == "vllm None a/b"
-    assert engine("image: 'lmsysorg/sglang:v0.5.9', command: [sglang, serve, --model-path, a/b]") == "sglang 0.5.9 a/b"
+    assert (
+        engine("image: 'lmsysorg/sglang:v0.5.9', command: [sglang, serve, --model-path, a/b]")
+        == "sglang 0.5.9 a/b"
+    )
     assert engine("image: ollama/ollama:0.12.0") == "ollama 0.12.0 None"
-    assert engine("image: ghcr.io/ggml-org/llama.cpp:server-cuda-b6000, args: [-hf, a/b]") == "llamacpp None a/b"
+    assert (
+        engine("image: ghcr.io/ggml-org/llama.cpp:server-cuda-b6000, args: [-hf, a/b]") == "llamacpp None a/b"
+    )
 
 
 def test_an_unquoted_unknown_variable_leaves_the_command_line_open() -> None:
-    script = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: c\n      image: lmsysorg/sglang:v0.5.9\n"
+    script = f"{POD}    - name: c\n      image: lmsysorg/sglang:v0.5.9\n"
     script += '      command: [bash, -c, "python3 -m sglang.launch_server --model-path a/b $EXTRA"]\n'
     assert found(script, "SH030") == []
     assert len(found(script.replace(" $EXTRA", ""), "SH030")) == 1

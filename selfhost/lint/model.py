@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from selfhost.lint.nodes import Map, Span
@@ -366,6 +367,11 @@ class Lot:
     queries: tuple[Query, ...] = ()
     duplicates: tuple[tuple[Where, str, int], ...] = ()
     settings: Settings = field(default_factory=Settings)
+    _kinds: dict[str, list[Object]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for item in self.objects:
+            self._kinds.setdefault(item.kind, []).append(item)
 
     def engines(self) -> Iterator[tuple[Pod, Container, Engine]]:
         """Every engine with its container and pod."""
@@ -376,4 +382,4 @@ class Lot:
 
     def of_kind(self, *kinds: str) -> Iterator[Object]:
         """Objects of these kinds, of whatever group."""
-        return (each for each in self.objects if each.kind in kinds)
+        return chain.from_iterable(self._kinds.get(kind, ()) for kind in kinds)

@@ -27,6 +27,7 @@ for _word in ("false", "no", "off"):
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$")
 _HEX = re.compile(r"0x[0-9a-fA-F]+$")
+_new_span = tuple.__new__  # a Span without the call of its own __new__: there is one for every node
 _START = re.compile(r"^---(?:\s|$)", re.MULTILINE)
 _TABS = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 
@@ -89,7 +90,7 @@ def read(file: str, text: str) -> tuple[list[Document], list[Unread]]:
             line = error.line - 1 - offset
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            line = mark.line if mark is not None else 0
+            line = min(mark.line, text.rstrip().count("\n")) if mark is not None else 0
             what = " ".join(part for part in (error.context, error.problem) if part)
             broken.append(Unread(file=file, line=line + offset + 1, message=f"not YAML: {what}"))
         except yaml.YAMLError as error:  # a character YAML has no place for
@@ -116,30 +117,36 @@ def _line_of(text: str, position: int) -> int:
 
 
 def _after(text: str, line: int) -> int | None:
-    """Where the next document starts after a line (from 0) of the text; None where there is no further one."""
+    """Where the next document starts at or after a line (from 0) of the text; None where there is no further one."""
     start = 0
-    for _ in range(line + 1):
+    for _ in range(line):
         found = text.find("\n", start)
         if found < 0:
             return None
         start = found + 1
-    next_one = _START.search(text, start)
+    next_one = _START.search(text, max(1, start))
     return next_one.start() if next_one else None
 
 
 def _stream(text: str, offset: int) -> Iterator[Document]:
     import yaml
 
-    loader: Any = getattr(yaml, "CLoader", yaml.Loader)
+    loader: Any = getattr(yaml, "CLoader", yaml.Loader)(text)
     builder: _Builder | None = None
-    for event in yaml.parse(text, Loader=loader):
-        kind = type(event).__name__
-        if kind == "DocumentStartEvent":
-            builder = _Builder(offset + 1)
-        elif kind == "DocumentEndEvent" and builder is not None:
-            yield builder.document()
-        elif builder is not None:
-            builder.take(kind, event)
+    try:
+        while True:
+            event = loader.get_event()
+            kind = type(event)
+            if kind is yaml.DocumentStartEvent:
+                builder = _Builder(offset + 1)
+            elif kind is yaml.DocumentEndEvent and builder is not None:
+                yield builder.document()
+            elif kind is yaml.StreamEndEvent:
+                return
+            elif builder is not None:
+                builder.take(kind.__name__, event)
+    finally:
+        loader.dispose()
 
 
 class _Builder:
@@ -158,8 +165,8 @@ class _Builder:
         return Document(body=self.root, line=self.root_line, duplicates=tuple(self.duplicates))
 
     def _span(self, event: Any) -> Span:
-        start, end = event.start_mark, event.end_mark
-        return Span(start.line + self.first_line, start.column, end.line + self.first_line, end.column)
+        start, end, first = event.start_mark, event.end_mark, self.first_line
+        return _new_span(Span, (start.line + first, start.column, end.line + first, end.column))
 
     def take(self, kind: str, event: Any) -> None:
         if kind == "ScalarEvent":

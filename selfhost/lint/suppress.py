@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _COMMENT = re.compile(r"(?:^|\s)#\s*selfhost:\s*ignore\s+(SH\d{3}(?:\s*,\s*SH\d{3})*)")
@@ -10,37 +12,43 @@ _CODE = re.compile(r"SH\d{3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
-    """Lines, both included, on which some codes are not told of."""
+class Silences:
+    """Where a file's comments keep rules quiet.
 
-    codes: frozenset[str]
-    first: int
-    last: int
+    Args:
+        starts: for each code the first lines of its silences, in order.
+        ends: beside each first line the last line that it or an earlier silence reaches.
+    """
+
+    starts: Mapping[str, Sequence[int]]
+    ends: Mapping[str, Sequence[int]]
+
+    def quiet(self, code: str, line: int) -> bool:
+        """A finding of this code on this line is not told of."""
+        at = bisect_right(self.starts.get(code, ()), line) - 1
+        return at >= 0 and self.ends[code][at] >= line
 
 
-def silences(text: str) -> tuple[Silence, ...]:
+def silences(text: str) -> Silences:
     """Read the comments of a file.
 
     A comment behind a value or above it counts for that entry and all that is indented below it; one above the first
     line of a document counts for the document.
     """
-    if "selfhost:" not in text:
-        return ()
-    lines = text.split("\n")
-    found = []
+    starts: dict[str, list[int]] = {}
+    ends: dict[str, list[int]] = {}
+    lines = text.split("\n") if "selfhost:" in text else []
+    found: list[tuple[int, int, str]] = []
     for number, line in enumerate(lines):
-        comment = _COMMENT.search(line)
-        if comment is None:
-            continue
-        codes = frozenset(_CODE.findall(comment[1]))
-        first, last = _block(lines, number)
-        found.append(Silence(codes=codes, first=first + 1, last=last + 1))
-    return tuple(found)
-
-
-def silenced(found: tuple[Silence, ...], code: str, line: int) -> bool:
-    """A finding of this code on this line is not told of."""
-    return any(code in each.codes and each.first <= line <= each.last for each in found)
+        comment = _COMMENT.search(line) if "selfhost:" in line else None
+        if comment is not None:
+            first, last = _block(lines, number)
+            found.extend((first + 1, last + 1, code) for code in _CODE.findall(comment[1]))
+    for first, last, code in sorted(found):
+        starts.setdefault(code, []).append(first)
+        reached = ends.setdefault(code, [])
+        reached.append(max(last, reached[-1]) if reached else last)
+    return Silences(starts=starts, ends=ends)
 
 
 def _block(lines: list[str], number: int) -> tuple[int, int]:
