@@ -14,6 +14,7 @@ from selfhost.engines import Argument, get_engine, parse_engine
 from selfhost.engines._gguf import CONTEXT_BYTES, compute_buffer_bytes, slot_tokens
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import render
+from selfhost.manifests.requests import request_of
 from selfhost.place import splits
 from selfhost.sizing import budget_for
 from selfhost.units import GIB, MIB
@@ -196,6 +197,7 @@ class TestRefusals:
 
 def test_the_pod(tmp_path: Path) -> None:
     made = gguf_plan(gguf_spec(tmp_path), "llamacpp")
+    assert request_of(made).model == "small"
     texts = {one.name: one.text for one in render(made).documents if one.is_object}
     pod = yaml.safe_load(texts["50-deployment.yaml"])["spec"]["template"]["spec"]
     (server,) = pod["containers"]

@@ -15,6 +15,7 @@ from selfhost.engines import get_engine, parse_engine
 from selfhost.engines.ollama.start import IMPORT_ADDRESS, MODELFILE, SCRIPT, modelfile
 from selfhost.errors import UnsupportedError
 from selfhost.manifests import render
+from selfhost.manifests.requests import request_of
 from selfhost.units import GIB
 from selfhost.workload import Split, Workload
 from tests.conftest import Cli
@@ -70,7 +71,7 @@ class TestStart:
         assert made.read_text(encoding="utf-8") == "FROM /weights/small.gguf\nPARAMETER num_ctx 2000\n"
         served = asked.index("0.0.0.0:11434 serve")
         imported = next(number for number, line in enumerate(asked) if " create small " in line)
-        assert asked[0] == f"{IMPORT_ADDRESS} serve"
+        assert asked.index(f"{IMPORT_ADDRESS} serve") < imported
         assert asked[imported].startswith(IMPORT_ADDRESS)
         assert imported < served
 
@@ -142,6 +143,7 @@ class TestWhatItHasNot:
 
 def test_the_pod_holds_the_copy_and_the_modelfile(tmp_path: Path) -> None:
     made = gguf_plan(gguf_spec(tmp_path), "ollama")
+    assert request_of(made).model == "small"
     assert made.pod.home_bytes.value >= made.weights.stored_bytes.value + 2 * GIB
     texts = {one.name: one.text for one in render(made).documents if one.is_object}
     assert "80-podmonitor.yaml" not in texts

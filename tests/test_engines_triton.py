@@ -16,6 +16,7 @@ from selfhost.engines.triton.repository import model_name, tokenizer_of
 from selfhost.engines.triton.tables import FIRST, LAST, VLLM, inside
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import render
+from selfhost.manifests.requests import request_of
 from selfhost.workload import Split, Workload
 from tests.conftest import Cli
 from tests.plans import COMMIT, plan
@@ -137,6 +138,7 @@ def test_refusals(changes: dict[str, Any]) -> None:
 
 def test_the_pod(tmp_path: Path, cli: Cli) -> None:
     made = plan(engine="triton")
+    assert request_of(made).model == "Qwen3-32B"
     assert made.provenance.sizing is not None
     assert "vllm@0.27.1" in made.provenance.sizing
     texts = {one.name: one.text for one in render(made).documents if one.is_object}

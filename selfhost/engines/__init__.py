@@ -17,6 +17,7 @@ from selfhost.engines._protocol import Adapts as Adapts
 from selfhost.engines._protocol import Bills as Bills
 from selfhost.engines._protocol import Engine as Engine
 from selfhost.engines._protocol import KeepsFiles as KeepsFiles
+from selfhost.engines._protocol import RenamesModels as RenamesModels
 from selfhost.engines._protocol import SpellsVersions as SpellsVersions
 from selfhost.engines._protocol import Spreads as Spreads
 from selfhost.errors import UsageError

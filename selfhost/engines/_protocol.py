@@ -167,6 +167,14 @@ class SpellsVersions(Protocol):
 
 
 @runtime_checkable
+class RenamesModels(Protocol):
+    """An engine whose clients ask for another name than the model's id, which no argument says."""
+
+    def client_name(self, model_id: str) -> str:
+        """What clients send as `model`."""
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """An engine that keeps more in its home directory than what it compiles."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from selfhost.engines import RenamesModels, get_engine
 from selfhost.manifests.engine_metrics import LABELS, MODEL_LABEL
 from selfhost.plan import Plan
 
 # Labels by which ranks of one pod are told apart whose numbers add up: vLLM's and SGLang's data-parallel ranks.
 RANK_LABELS = ("engine", "dp_rank")
-_NAME_FLAGS = ("--served-model-name", "--alias")
+_NAME_FLAGS = ("--served-model-name", "--alias", "--model-name")
 # The suffixes that a ReplicaSet and its pods get (Kubernetes' rand.SafeEncodeString: no vowels, no 0, 1 and 3).
 DEPLOYMENT_PODS = "-[a-z0-9]{1,10}-[a-z0-9]{5}"
 
@@ -67,9 +68,13 @@ def scope_of(plan: Plan, namespace: str, *, pods: str = DEPLOYMENT_PODS) -> Scop
 
 def served_name(plan: Plan) -> str:
     """The name that clients send as `model`, and that engines put on their metrics."""
-    return next(
-        (arg.value for arg in plan.engine.args if arg.flag in _NAME_FLAGS and arg.value), plan.model.id
-    )
+    words = plan.engine.args
+    for number, word in enumerate(words):
+        if word.flag in _NAME_FLAGS:  # the value in the same word, or in the next where the parser wants two
+            following = words[number + 1].value if number + 1 < len(words) else None
+            return word.value or following or plan.model.id
+    driver = get_engine(plan.engine.name)
+    return driver.client_name(plan.model.id) if isinstance(driver, RenamesModels) else plan.model.id
 
 
 def quoted(text: str) -> str:

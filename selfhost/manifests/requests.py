@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from selfhost.manifests.queries import served_name
 from selfhost.plan import Plan
 
 # Arguments by which engines are told to embed instead of to write (vLLM's and SGLang's parsers, llama.cpp's server).
@@ -12,7 +13,6 @@ _EMBEDS = frozenset(
     ("--runner=pooling", "--convert=embed", "--task=embed", "--task=embedding", "--is-embedding", "--embedding",
      "--embeddings")
 )  # fmt: skip
-_NAMES = ("--served-model-name=", "--alias=", "--model-name=")
 _LONGEST_ANSWER = 8  # tokens
 SCRIPT_FILE = "files/request.sh"  # in the chart
 
@@ -94,7 +94,7 @@ class Request:
 def request_of(plan: Plan) -> Request:
     """The smallest request that makes the model of a plan work."""
     words = [argument.text for argument in plan.engine.args]
-    model = _served_name(plan, words)
+    model = served_name(plan)
     if plan.engine.health_path.startswith(
         "/v2/"
     ):  # Triton's own protocol (KServe v2 with the generate extension)
@@ -120,11 +120,3 @@ def request_of(plan: Plan) -> Request:
         body={"model": model, "prompt": "Say hello.", "max_tokens": _LONGEST_ANSWER},
         answer="choices.0.text",
     )
-
-
-def _served_name(plan: Plan, words: list[str]) -> str:
-    for word in words:
-        for flag in _NAMES:
-            if word.startswith(flag):
-                return word.removeprefix(flag)
-    return plan.model.id

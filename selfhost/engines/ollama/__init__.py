@@ -116,6 +116,10 @@ class Ollama:
         because = "what `ollama create` makes of the file on the weights volume"
         return (EngineFile(path=MODELFILE, text=modelfile(serving.model, context, threads), because=because),)
 
+    def client_name(self, model_id: str) -> str:
+        """What the file was imported as."""
+        return model_id.rstrip("/").rpartition("/")[2]
+
     def shell(self, version: EngineVersion) -> str:
         """The images are Ubuntu 24.04."""
         return "/bin/sh"

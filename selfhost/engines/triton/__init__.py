@@ -117,6 +117,10 @@ class Triton:
             ),
         )
 
+    def client_name(self, model_id: str) -> str:
+        """The directory of the model repository."""
+        return model_name(model_id)
+
     def shell(self, version: EngineVersion) -> str:
         """The images are Ubuntu 24.04."""
         return "/bin/sh"
