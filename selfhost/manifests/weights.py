@@ -258,7 +258,7 @@ def access_mode(plan: Plan, options: RenderOptions, *, share: bool = False) -> N
         UsageError: a ReadWriteOnce volume for pods on more than one node.
     """
     asked = options.access_mode
-    pods = max(plan.replicas, options.scaling.max_replicas or 0)
+    pods = max(plan.replicas, options.scaling.max_replicas or 0) + (options.nodes.prefill_replicas or 0)
     if pods > 1 or options.nodes.several(plan):
         if asked == "ReadWriteOnce":
             who = f"{pods} replicas" if pods > 1 else "pods on several nodes"
