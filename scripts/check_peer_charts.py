@@ -329,7 +329,9 @@ def shared_memory_problems(found: Rendered, spec: Any) -> Iterator[str]:
 def selector_problems(found: Rendered, deployment: Any) -> Iterator[str]:
     """What stands beside finds the chart's pods and its Deployment."""
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
-    ports = {port["name"] for port in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]}
+    spec = deployment["spec"]["template"]["spec"]
+    every = [*spec["containers"], *spec.get("initContainers", ())]
+    ports = {port["name"] for container in every for port in container.get("ports", ())}
     for item in found.ours:
         name = f"{item['kind']} {item['metadata']['name']}"
         if item["kind"] in ("PodDisruptionBudget", "PodMonitor", "NetworkPolicy"):
