@@ -20,7 +20,7 @@ _IMAGES = (
     (re.compile(r"(^|/)vllm/vllm-(openai|tpu|neuron|omni)"), "vllm"),
     (
         re.compile(
-            r"(^|/)(lmcache/vllm-openai|llm-d/llm-d-[a-z0-9-]*|rocm/vllm(-dev)?|vllm-cpu-release-repo|rhaiis/vllm-.*)$"
+            r"(^|/)(lmcache/vllm-openai|llm-d/llm-d(-(cuda|rocm|xpu|cpu|hpu|aws|gke|tpu|dev)[a-z0-9-]*)?|rocm/vllm(-dev)?|vllm-cpu-release-repo|rhaiis/vllm-.*)$"
         ),
         "vllm",
     ),

@@ -173,7 +173,9 @@ def _volumes(item: Object, spec: Map, where: Where) -> Iterator[Volume]:
         source = body.map(kind) if kind != "none" else Map()
         place = replace(where, line=body.line(), path=f"{where.path}.volumes[{index}]")
         yield Volume(name=body.text("name") or "", kind=kind, body=source, where=place)
-    for index, body in item.body.map("spec").seq("volumeClaimTemplates").maps():
-        place = item.at(body.line(), f"spec.volumeClaimTemplates[{index}]")
-        name = body.map("metadata").text("name") or ""
-        yield Volume(name=name, kind="claim-template", body=body.map("spec"), where=place)
+    whole = item.body.map("spec")
+    for path, holder in (("spec", whole), ("spec.leaderWorkerTemplate", whole.map("leaderWorkerTemplate"))):
+        for index, body in holder.seq("volumeClaimTemplates").maps():
+            place = item.at(body.line(), f"{path}.volumeClaimTemplates[{index}]")
+            name = body.map("metadata").text("name") or ""
+            yield Volume(name=name, kind="claim-template", body=body.map("spec"), where=place)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfhost.lint.edits import replace_value
+from selfhost.lint.engines import image_engine
 from selfhost.lint.model import Container, Engine, Lot, Pod
-from selfhost.lint.nodes import Span, number_of
+from selfhost.lint.nodes import Span, Value, number_of
 from selfhost.lint.types import Edit, Found, Rule
 
 
@@ -105,6 +106,8 @@ def _no_gpu(lot: Lot) -> Iterator[Found]:
             or not engine.complete
         ):
             continue
+        if image_engine(container.image) is None:
+            continue  # which devices an unknown image is made for is not to be known
         image = container.image.text.lower() if container.image else ""
         device = engine.flag("device")
         elsewhere = pod.spec.text("runtimeClassName") or container.variable("NVIDIA_VISIBLE_DEVICES")
@@ -144,8 +147,13 @@ def _limits(lot: Lot) -> Iterator[Found]:
                         fix="give requests and limits the same number",
                         edits=_same(container, each.resource, each.limit),
                     )
-                elif limit is not None and each.limit is None:
+                elif limit is not None and each.limit is None and not _filled_in(limit):
                     yield Found(where=each.where, message=f"{each.resource}: {limit} is no whole number")
+
+
+def _filled_in(value: Value) -> bool:
+    """A place that something fills in before the file is applied."""
+    return isinstance(value, str) and any(mark in value for mark in "${<")
 
 
 def _same(container: Container, resource: str, limit: int) -> tuple[Edit, ...]:

@@ -11,8 +11,8 @@ from selfhost.lint.types import Found, Rule
 _MOVING = re.compile(
     r"(^|[-_.])(latest|nightly|main|master|dev|edge|stable|unstable|canary|head|rolling|server|server-cuda|full|light)$"
 )
-# A release in full; Triton counts months, llama.cpp builds, and some tag commits.
-_RELEASE = re.compile(r"\d+\.\d+\.\d+|\d\d\.\d\d-|b\d{4,}|[0-9a-f]{7,40}$")
+# A release in full; Triton counts months, llama.cpp builds; some tag days or commits.
+_RELEASE = re.compile(r"\d+\.\d+\.\d+|\d\d\.\d\d-|\d{4}-\d\d-\d\d|b\d{4,}|[0-9a-f]{7,40}$")
 _LOCAL = ("/", "./", "~", "s3://", "gs://", "pvc://", "oci://", "file:")
 
 

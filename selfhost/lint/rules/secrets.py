@@ -83,6 +83,8 @@ def _environment(lot: Lot) -> Iterator[Found]:
                 if written is not None and "$(" in written:
                     continue
                 kind = _kind(written, named=_NAME.search(variable.name.upper()) is not None)
+                if kind == "secret" and written == variable.name:
+                    kind = "placeholder"
                 if kind != "no":
                     said, severity = _SAID[kind]
                     yield Found(
