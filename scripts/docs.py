@@ -401,6 +401,24 @@ def tree() -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n"
 
 
+def lint_rules() -> str:
+    """Every rule of `selfhost lint`: a table, then each with its reason, fix and sources."""
+    from selfhost.lint import rules
+
+    rows = [
+        (f"[{rule.code}](#{rule.code})", rule.severity, rule.title, "yes" if rule.fixable else "")
+        for rule in rules()
+    ]
+    parts = [table(("code", "severity", "fault", "`--fix`"), rows)]
+    for rule in rules():
+        mends = " `--fix` writes it where the text is plain enough." if rule.fixable else ""
+        parts.append(
+            f'### <a id="{rule.code}"></a>{rule.code}: {rule.title}\n\n{rule.severity}. {rule.reason}\n\n'
+            f"Fix: {rule.fix}{mends}\n\nSource: {'; '.join(rule.sources)}.\n"
+        )
+    return "\n".join(parts)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__.strip("_").replace("_", "-"): part
     for part in (
@@ -418,6 +436,7 @@ PARTS: dict[str, Callable[[], str]] = {
         xids,
         metrics,
         checks,
+        lint_rules,
         exit_codes,
         errors,
         pull_example,

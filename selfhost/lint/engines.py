@@ -18,10 +18,9 @@ from selfhost.lint.types import Settings, Where
 # Part of an image's repository -> engine; the first that matches. From the projects' own pages, 2026-11-21.
 _IMAGES = (
     (re.compile(r"(^|/)vllm/vllm-(openai|tpu|neuron|omni)"), "vllm"),
+    (re.compile(r"(^|/)llm-d/llm-d(-(cuda|rocm|xpu|cpu|hpu|aws|gke|tpu|dev)[a-z0-9-]*)?$"), "vllm"),
     (
-        re.compile(
-            r"(^|/)(lmcache/vllm-openai|llm-d/llm-d(-(cuda|rocm|xpu|cpu|hpu|aws|gke|tpu|dev)[a-z0-9-]*)?|rocm/vllm(-dev)?|vllm-cpu-release-repo|rhaiis/vllm-.*)$"
-        ),
+        re.compile(r"(^|/)(lmcache/vllm-openai|rocm/vllm(-dev)?|vllm-cpu-release-repo|rhaiis/vllm-.*)$"),
         "vllm",
     ),
     (re.compile(r"(^|/)(vllm-openai|vllm-server|vllm-cuda|vllm-cpu-env|vllm)$"), "vllm"),
@@ -32,7 +31,8 @@ _IMAGES = (
     (re.compile(r"(^|/)ollama(/ollama)?$"), "ollama"),
 )
 _NO_ENGINE_IMAGES = re.compile(
-    r"llm-d-(inference-scheduler|routing-sidecar|benchmark|inference-sim|kv-cache|model-service)|(^|-)sim($|-)|(^|-)(router|production-stack)"
+    r"llm-d-(inference-scheduler|routing-sidecar|benchmark|inference-sim|kv-cache|model-service)"
+    r"|(^|-)sim($|-)|(^|-)(router|production-stack)"
 )
 _VERSION = re.compile(r"(?:^|[^0-9a-z.])v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+|rc\d+)?)(?![0-9.])")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?$")
