@@ -31,7 +31,16 @@ from selfhost.plan import Plan, to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pull:
-    """The download Job; `archive` is the file that the ConfigMap brings into the cluster, None where there is none."""
+    """The download Job.
+
+    Args:
+        name: of the Job and its ConfigMap; changes with what it does.
+        attempts: how often a download that broke off is begun again.
+        deadline: seconds that all attempts may take together.
+        policy: whom it may talk to.
+        archive: file that the ConfigMap brings into the cluster, None where there is none.
+        pod: that downloads.
+    """
 
     name: str
     attempts: Number
@@ -43,7 +52,13 @@ class Pull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
-    """A file of the engine, as a key of its ConfigMap."""
+    """A file of the engine, as a key of its ConfigMap.
+
+    Args:
+        key: in the ConfigMap.
+        text: what stands in it.
+        because: what it is for.
+    """
 
     key: str
     text: str
@@ -52,7 +67,56 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Everything a template may print; `files` are written as they are."""
+    """Everything a template may print.
+
+    Args:
+        name: of every object, and of the Service.
+        namespace: of every object; the release's where it is left out.
+        headline: what was planned, for the first lines of every file.
+        model_id: the model's name on the Hub, or its path.
+        revision: its commit, None where none is known.
+        labels: of what belongs to the server.
+        selector: those of them that find its pods; never changed in place.
+        download_labels: of what belongs to the download.
+        download_selector: those of them that find its pod.
+        annotations: of the workload: model, licence and the whole plan.
+        licence: the verdict on the model's licence.
+        replicas: copies of the server, None where something else scales them.
+        progress_deadline: seconds until an update that does not get ready counts as failed.
+        server: the pod that serves.
+        port: of the Service and the server.
+        metrics_port_name: port that Prometheus reads.
+        metrics_path: path that Prometheus reads.
+        max_surge: pods that an update may start beside those that run: each needs its own GPUs.
+        max_unavailable: pods that an update may stop at once.
+        strategy_because: what that means for an update.
+        spread: there are several replicas: a PodDisruptionBudget guards them.
+        storage: where the weights are.
+        volume: size of the weights' volume.
+        config_name: of the ConfigMap with the engine's files.
+        config_files: files that the engine reads at start.
+        download: what fetches the weights, None where nobody has to.
+        pulls: whether that is the Hub's download.
+        download_name: of the download's policy.
+        hub_endpoint: mirror of the Hub.
+        token_secret: Secret with the Hub's token.
+        policy: whom the server may talk to.
+        pod_monitor: Prometheus' operator reads the metrics.
+        access: the key that clients send.
+        exposure: how clients outside come in.
+        scaling: who changes the number of replicas, and by what.
+        watching: rules and dashboard.
+        dashboard_name: of the dashboard's ConfigMap.
+        network: what stands between the cluster and the world.
+        pod_security: level that the namespace has to permit.
+        node_label: by which nodes with the GPU are found.
+        node_values: of that label.
+        gpu_taints: of those nodes.
+        claim_template: what a claim on devices (DRA) asks for.
+        user_id: of pods that are not the engine's own.
+        files: written as they are.
+        resources: names of the objects' files.
+    """
 
     name: str
     namespace: str

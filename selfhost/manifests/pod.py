@@ -35,7 +35,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretKey:
-    """One key of a Secret of the namespace."""
+    """One key of a Secret of the namespace.
+
+    Args:
+        name: of the Secret.
+        key: of it.
+        optional: pods start without it.
+    """
 
     name: str
     key: str
@@ -44,7 +50,15 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """An environment variable: a value escaped for Kubernetes' own expansion, a Secret's key or a field of the pod."""
+    """An environment variable: a value escaped for Kubernetes' own expansion, a Secret's key or a field of the pod.
+
+    Args:
+        name: as the process sees it.
+        because: why it is set.
+        value: its text, escaped for Kubernetes' own expansion.
+        secret: the key of a Secret that it holds.
+        pod_field: the field of the pod that it holds.
+    """
 
     name: str
     because: str
@@ -55,7 +69,12 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyDir:
-    """A volume that lives as long as its pod."""
+    """A volume that lives as long as its pod.
+
+    Args:
+        size: how much may be written to it.
+        memory: it is memory of the node, and counts as such.
+    """
 
     size: Noted
     memory: bool = False
@@ -63,7 +82,12 @@ class EmptyDir:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileItem:
-    """A key of a Secret or a ConfigMap, and the file it becomes."""
+    """A key of a Secret or a ConfigMap, and the file it becomes.
+
+    Args:
+        key: in the Secret or the ConfigMap.
+        path: of the file, below where it is mounted.
+    """
 
     key: str
     path: str
@@ -71,7 +95,14 @@ class FileItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """A Secret or a ConfigMap as files. `optional`: pods start without it."""
+    """A Secret or a ConfigMap as files.
+
+    Args:
+        name: of the Secret or the ConfigMap.
+        items: the files.
+        optional: pods start without it.
+        because: what it is for.
+    """
 
     name: str
     items: tuple[FileItem, ...]
@@ -81,7 +112,17 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A volume of a pod; exactly one of the kinds is set."""
+    """A volume of a pod; exactly one of the kinds is set.
+
+    Args:
+        name: by which containers mount it.
+        claim: a PersistentVolumeClaim.
+        empty: made for the pod.
+        image: an OCI image that is mounted.
+        host_path: a directory of the node.
+        config_map: files of a ConfigMap.
+        secret: files of a Secret.
+    """
 
     name: str
     claim: str | None = None
@@ -94,7 +135,14 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """Where a container sees a volume."""
+    """Where a container sees a volume.
+
+    Args:
+        name: of the volume.
+        path: in the container.
+        read_only: nothing is written to it.
+        sub_path: the part of the volume that is mounted.
+    """
 
     name: str
     path: str
@@ -104,7 +152,12 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A port that a container listens on."""
+    """A port that a container listens on.
+
+    Args:
+        name: by which probes and Services call it.
+        number: above 1023, as the process is not root.
+    """
 
     name: str
     number: int
@@ -112,7 +165,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcHealth:
-    """gRPC's health protocol instead of a path."""
+    """gRPC's health protocol instead of a path.
+
+    Args:
+        port: where it is asked.
+        service: which it is asked for.
+    """
 
     port: int
     service: str
@@ -120,7 +178,18 @@ class GrpcHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """What the kubelet asks a server; workers, which serve nothing, are not asked. With `grpc` it asks no path."""
+    """What the kubelet asks a server; workers, which serve nothing, are not asked. With `grpc` it asks no path.
+
+    Args:
+        ready_path: answers 200 once requests are served.
+        live_path: answers 200 while the process is worth keeping.
+        port: name of the port that is asked.
+        grpc: asked instead of the paths.
+        period: seconds between the questions at start.
+        startup_failures: how many of them may fail: times the period, the start-up budget.
+        timeout: seconds that an answer may take.
+        live_timeout: the same for life, which is doubted later.
+    """
 
     ready_path: str
     live_path: str
@@ -134,7 +203,12 @@ class Probed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """An accelerator as a container asks for it from a device plugin."""
+    """An accelerator as a container asks for it from a device plugin.
+
+    Args:
+        name: of the device plugin's resource.
+        count: how many, whole.
+    """
 
     name: str
     count: Noted
@@ -144,8 +218,29 @@ class Resource:
 class Container:
     """A container of a pod, or one that runs before.
 
-    `pre_stop_command` sleeps where the kubelet is not to do it. With `restart` a container that runs before the others
-    goes on beside them (a sidecar; Kubernetes 1.29).
+    Args:
+        name: in the pod.
+        image: pinned by tag or digest.
+        command: what is started; the image's own where it is empty.
+        args: its arguments, escaped for Kubernetes' own expansion.
+        env: its environment.
+        ports: what it listens on.
+        cpu_request: cores that are kept for it.
+        cpu_limit: cores that it may take.
+        memory_request: memory that is kept for it.
+        memory_limit: memory past which it is killed.
+        ephemeral: local disk that it may write.
+        devices: accelerators by resource.
+        claims: claims of the pod (DRA) that it uses.
+        probes: what the kubelet asks it.
+        pre_stop: seconds that it goes on serving while endpoints forget the pod.
+        pre_stop_command: sleeps where the kubelet is not to do it.
+        restart: with Always, one that runs before goes on beside the others (a sidecar; Kubernetes 1.29).
+        user_id: numeric user and group; 0 is root.
+        as_root: why it has to be root, None where it is not.
+        read_only_root: its root file system cannot be written.
+        root_because: why that is so.
+        mounts: where it sees the pod's volumes.
     """
 
     name: str
@@ -174,7 +269,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRule:
-    """A label that a node has to have, and why."""
+    """A label that a node has to have, and why.
+
+    Args:
+        key: of the label.
+        values: any one of which it has to have.
+        because: why.
+    """
 
     key: str
     values: tuple[str, ...]
@@ -183,7 +284,12 @@ class NodeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim on devices (DRA) that is made for each pod from a ResourceClaimTemplate."""
+    """A claim on devices (DRA) that is made for each pod from a ResourceClaimTemplate.
+
+    Args:
+        name: by which containers use it.
+        template: name of the ResourceClaimTemplate.
+    """
 
     name: str
     template: str
@@ -207,8 +313,29 @@ class Additions:
 class PodView:
     """Everything of a pod.
 
-    `beside` are labels of pods on whose node it rather runs; `calls_api` says what it asks the API server for, None
-    where it has no account there.
+    Args:
+        labels: of the pod.
+        selector: those that find it.
+        annotations: of the pod.
+        service_account: whose name it runs under.
+        grace: seconds from the request to end until it is killed: pre-stop and drain have to fit.
+        nodes: labels that its node has to have.
+        spread: replicas are spread over what spread_keys name.
+        spread_keys: labels of nodes that stand for what may be lost at once.
+        taints: of nodes that it may run on all the same.
+        restart: what happens when a container ends; Always where it is left out.
+        calls_api: what it asks the API server for, None where it has no account there.
+        beside: labels of pods on whose node it rather runs.
+        priority_class: which pods go first.
+        runtime_class: how containers are run, where the node's default is another.
+        pull_secrets: Secrets that images are pulled with.
+        user_id: numeric user and group of its processes, and group of its volumes.
+        groups: more groups of its processes.
+        groups_because: which those are.
+        resource_claims: claims on devices (DRA).
+        init: containers that run before.
+        containers: those that run.
+        volumes: what they mount.
     """
 
     labels: tuple[Pair, ...]

@@ -24,7 +24,13 @@ Fill = Literal["pull", "s3", "nobody"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NfsShare:
-    """An export of a file server, as a volume of the cluster."""
+    """An export of a file server, as a volume of the cluster.
+
+    Args:
+        name: of the PersistentVolume.
+        server: its host name or address.
+        path: that it exports.
+    """
 
     name: str
     server: str
@@ -33,7 +39,14 @@ class NfsShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewClaim:
-    """A claim that comes with the manifests. `bound_to` names the volume it is for."""
+    """A claim that comes with the manifests.
+
+    Args:
+        size: that it asks for.
+        access_mode: how many nodes may mount it; ReadWriteMany for several replicas.
+        storage_class: what makes the volume; the cluster's default where it is left out.
+        bound_to: name of the volume it is for.
+    """
 
     size: Noted
     access_mode: Noted

@@ -15,8 +15,9 @@ _SHOWN = 3  # places in one description; the others are counted
 
 
 def documented(kind: type[Any]) -> Mapping[str, str]:
-    """Fields that a dataclass describes under `Args:`, as sentences."""
-    return _arguments(kind.__doc__ or "")
+    """Fields that a dataclass describes under `Args:`, and what it works out itself, as sentences."""
+    own = {name: summary(member.fget) for name, member in vars(kind).items() if isinstance(member, property)}
+    return own | dict(_arguments(kind.__doc__ or ""))
 
 
 @cache
@@ -26,8 +27,8 @@ def _arguments(docstring: str) -> Mapping[str, str]:
     return {match[1]: _sentence(match[2]) for match in _ARGUMENT.finditer(arguments)}
 
 
-def summary(kind: type[Any]) -> str:
-    """The first paragraph of a type's docstring."""
+def summary(kind: Any) -> str:
+    """The first paragraph of the docstring of a type or a function."""
     text = inspect.cleandoc(kind.__doc__ or "")
     return " ".join(text.partition("\n\n")[0].split())
 

@@ -19,6 +19,7 @@ _WORD = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 DNS_LABEL: Form = {"pattern": f"^{_LABEL}$", "maxLength": 63}
 DNS_NAME: Form = {"pattern": rf"^{_LABEL}(\.{_LABEL})*$", "maxLength": 253}
+CLASS_NAME: Form = {"pattern": rf"^({_LABEL}(\.{_LABEL})*)?$", "maxLength": 253}  # empty: no class at all
 SERVICE_NAME: Form = {"pattern": r"^[a-z]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
 PORT_NAME: Form = {"pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 15}
 QUALIFIED: Form = {"pattern": f"^{_PREFIX}{_WORD}$", "maxLength": 317}
@@ -39,7 +40,7 @@ PORT: Form = {"minimum": 1, "maximum": 65535}
 UNPRIVILEGED_PORT: Form = {"minimum": 1024, "maximum": 65535}
 SECONDS: Form = {"minimum": 1, "maximum": 2147483647}
 FROM_ZERO: Form = {"minimum": 0, "maximum": 2147483647}
-USER: Form = {"minimum": 1, "maximum": 2147483647}
+USER: Form = {"minimum": 0, "maximum": 2147483647}
 GROUP: Form = {"minimum": 0, "maximum": 2147483647}
 
 # Where a value stands (the end of its place) -> what stands there. The longest end that fits decides.
@@ -59,7 +60,7 @@ _VALUES: Mapping[str, Form] = {
     "serviceAccountName": DNS_NAME,
     "priorityClassName": DNS_NAME,
     "runtimeClassName": DNS_NAME,
-    "storageClassName": DNS_NAME,
+    "storageClassName": CLASS_NAME,
     "imagePullSecrets.[].name": DNS_NAME,
     "restartPolicy": {"enum": ["Always", "OnFailure", "Never"]},
     "topologyKey": QUALIFIED,

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from selfhost.manifests.pod import Variable, Volume
+from selfhost.manifests.pod import Container, PodView, Variable, Volume
 
 Schema = dict[str, Any]
 # What a group of a type has to be, beside its fields.
 ALONE: Mapping[type[Any], Schema] = {
     Volume: {"minProperties": 2, "maxProperties": 2},  # its name and one kind
+    PodView: {"allOf": [{"properties": {"userId": {"minimum": 1}}}]},
+    Container: {  # root is said aloud, with its reason
+        "if": {"properties": {"asRoot": {"type": "null"}}},
+        "then": {"properties": {"userId": {"minimum": 1}}},
+    },
     Variable: {
         "if": {"not": {"anyOf": [{"required": ["secret"]}, {"required": ["podField"]}]}},
         "then": {"required": ["name", "value"]},
