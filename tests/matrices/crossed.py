@@ -62,7 +62,7 @@ ONLY = {
 # Images whose processes are root's.
 ROOT = {"tgi": "TGI's image is root's"}
 # These name the model's directory in a file or a variable, which another place of weights does not reach.
-FIXED = {"ollama", "tgi", "triton"}
+FIXED = {"ollama", "triton"}
 SEVERAL = ("kserve", "lws")
 
 
