@@ -77,7 +77,9 @@ def why_certain(engine: EngineVersion) -> str:
     ratio = get_engine(engine.engine).sizing(engine).certainty_ratio
     if not ratio:
         return "as far as similar start-ups differed"
-    return f"as far as start-ups of vLLM differed, and {ratio:.0%} of the GPU as the rules are another engine's"
+    return (
+        f"as far as start-ups of vLLM differed, and {ratio:.0%} of the GPU as the rules are another engine's"
+    )
 
 
 def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
