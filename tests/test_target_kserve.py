@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from selfhost.manifests.peers import templated
 from selfhost.plan import Plan
 from selfhost.workload import Split
 from tests.charts_of_peers import executed
+from tests.matrix import LOADER
 from tests.plans import plan
 from tests.validators import problems
 
@@ -45,8 +46,11 @@ def rendered(case: str) -> Manifests:
     return render(made, target="kserve", options=options)
 
 
-def objects(manifests: Manifests) -> list[Any]:
-    return [yaml.safe_load(document.text) for document in manifests.documents if document.is_object]
+@lru_cache(maxsize=64)
+def objects(manifests: Manifests) -> tuple[Any, ...]:
+    """Its objects; not to be changed."""
+    texts = [document.text for document in manifests.documents if document.is_object]
+    return tuple(yaml.load(text, LOADER) for text in texts)
 
 
 def kind(manifests: Manifests, name: str) -> Any:
@@ -187,7 +191,7 @@ class TestLlmInferenceService:
     def test_any_text_comes_out_of_a_go_template_as_itself(self, text: str) -> None:
         assert executed(templated(text)) == text
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=30))
     def test_any_argument_and_variable_arrives_as_itself(self, text: str) -> None:
         made = plan()

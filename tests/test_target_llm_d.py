@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from selfhost.plan import Plan
 from selfhost.workload import Split
 from tests.charts_of_peers import executed, problems
 from tests.matrices import fitting
-from tests.matrix import CASES, rendered
+from tests.matrix import CASES, LOADER, rendered
 from tests.plans import plan
 
 OURS = sorted(name for name, case in CASES.items() if case.target == "llm-d")
@@ -34,8 +34,14 @@ def file(manifests: Manifests, name: str) -> str:
     return text
 
 
+@lru_cache(maxsize=64)
+def _read(text: str) -> Any:
+    return yaml.load(text, LOADER)
+
+
 def values(manifests: Manifests) -> Any:
-    return yaml.safe_load(file(manifests, "values.yaml"))
+    """Values of a chart; not to be changed."""
+    return _read(file(manifests, "values.yaml"))
 
 
 @cache
@@ -158,7 +164,7 @@ def test_prefill_apart_from_decode() -> None:
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=30))
 def test_any_text_arrives_as_itself(text: str) -> None:
     """The chart reads variables as templates and arguments as they are."""

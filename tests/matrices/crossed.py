@@ -82,8 +82,6 @@ def why_not(target: str, engine: str, size: str) -> str:
         return "its software starts one engine alone"
     if size == "nodes" and target not in SEVERAL:
         return "one pod, one node"
-    if size == "nodes" and (target, engine) == ("kserve", "sglang"):
-        return "KServe's Service leads to port 8000 alone"
     if size == "nodes" and not isinstance(get_engine(engine), Spreads):
         return "the engine runs on one node"
     return ""
