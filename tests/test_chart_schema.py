@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from selfhost.manifests import RenderOptions
 from selfhost.manifests.chart import values_schema
+from selfhost.manifests.chart.contents import uses
 from selfhost.manifests.options.access import AccessOptions
-from tests.charts import chart, template, values_of
+from tests.charts import chart, objects_of, template, values_of
 from tests.plans import plan
 
 CHART = Path(__file__).parent.parent / "charts/selfhost"
@@ -220,3 +224,78 @@ class TestMutations:
         assert "Error: " in said, said or "taken"
         for words in MUTATIONS[name][1]:
             assert words in said
+
+
+def leaves(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Places of every text in values."""
+    if isinstance(node, dict):
+        for key, below in node.items():
+            yield from leaves(below, (*path, key))
+    elif isinstance(node, list):
+        for at, below in enumerate(node):
+            yield from leaves(below, (*path, at))
+    elif isinstance(node, str):
+        yield path
+
+
+def with_texts(texts: dict[tuple[str | int, ...], str]) -> str:
+    values = copy.deepcopy(good())
+    for path, text in texts.items():
+        _put(values, path, text)
+    return yaml.dump(values)  # JSON writes two halves of a character, which Helm's YAML refuses
+
+
+def _put(values: Any, path: tuple[str | int, ...], text: str) -> None:
+    for word in path[:-1]:
+        values = values[word]
+    values[path[-1]] = text
+
+
+def pointer(path: tuple[str | int, ...]) -> str:
+    return "".join(f"/{str(word).replace('~', '~0').replace('/', '~1')}" for word in path)
+
+
+def printed(path: tuple[str | int, ...]) -> bool:
+    """Whether a value stands in an object, not in the notes alone."""
+    general = tuple("[]" if isinstance(word, int) else word for word in path)
+    found = uses().get(general) or uses().get((*general[:-1], "{value}"), ())
+    return any(use.place and use.role == "value" for use in found)
+
+
+def texts_in(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for below in node.values():
+            yield from texts_in(below)
+    elif isinstance(node, list):
+        for below in node:
+            yield from texts_in(below)
+    elif isinstance(node, str):
+        yield node
+
+
+NAME = re.compile(r"[-.\w/:@]*")  # a name in place of another contradicts what is called by it
+
+
+@settings(
+    max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+@example("{{ .Values.name }}")
+@example("\n- x: 'y\"\\ #")
+@example("\x7f\x85\u2028\ufeff\uffff$(A)")
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(
+        lambda text: not NAME.fullmatch(text)
+    )
+)
+def test_any_text_in_any_value_survives_or_is_refused_with_its_field(text: str) -> None:
+    asked = {path: f"{text}{at}" for at, path in enumerate(leaves(good()))}
+    said = template(with_texts(asked)).stderr
+    refused = set(re.findall(r"^ *- at '([^']*)': ", said, re.MULTILINE))
+    taken = {path: text for path, text in asked.items() if pointer(path) not in refused}
+    assert len(taken) < len(asked)
+    done = template(with_texts(taken))
+    assert done.returncode == 0, done.stderr
+    found = set(texts_in(objects_of(done.stdout)))
+    for path, text in taken.items():
+        assert text in found or not printed(path), path
