@@ -126,7 +126,9 @@ def context(shape: ModelShape, settings: EngineSettings) -> Reserve:
     """What the process holds before its first snapshot: CUDA context, and NCCL where GPUs talk to each other."""
     gpu = settings.gpu
     several = settings.tensor * settings.pipeline > 1
-    if gpu.vendor == "AMD":
+    if gpu.vendor == "CPU":
+        size, because = 0, "no device, no context"
+    elif gpu.vendor == "AMD":
         size, because = _mib("context", "rocm_mib"), "HIP context"
         size += _mib("context", "rccl_mib") if several else 0
     else:
