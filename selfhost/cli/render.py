@@ -25,6 +25,8 @@ _FILES = {
     "prometheus-rules.yaml": "the rules, for a Prometheus without the operator",
     "prometheus-adapter.yaml": "rules for prometheus-adapter, which the HPA needs",
     "values.yaml": "the plan as values of the chart, each with its reason",
+    "inferencepool-values.yaml": "values of the pool's chart",
+    "patch-deployment.yaml": "what the chart has no key for",
 }
 _FOLDERS = {"chart": "the Helm chart, the same for every plan"}
 _CHART = "chart/Chart.yaml"
