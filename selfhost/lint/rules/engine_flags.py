@@ -56,7 +56,9 @@ def _written(lot: Lot) -> Iterator[_Written]:
         if engine.name not in TITLES or not table(engine.name).flags:
             continue
         spellings = table(engine.name).spellings
-        there = known_flags(engine.name, engine.version)  # an option may have been renamed, and kept its spellings
+        there = known_flags(
+            engine.name, engine.version
+        )  # an option may have been renamed, and kept its spellings
         for flag in engine.flags:
             name = _name(engine.name, flag.written)
             if name is not None:
