@@ -41,6 +41,8 @@ def _skipped(report: Report) -> None:
 
 
 def _sum(report: Report, shown: Sequence[Finding], fixed: int, notes: bool) -> str:
+    from selfhost.lint import SEVERITIES
+
     parts = [_count(report, "error", "error"), _count(report, "warning", "warning")]
     if notes:
         parts.append(_count(report, "note", "note"))
@@ -53,7 +55,8 @@ def _sum(report: Report, shown: Sequence[Finding], fixed: int, notes: bool) -> s
     if report.silenced:
         text += f", {report.silenced} ignored by comments"
     text += f" in {_plural(report.objects, 'object')}, {_plural(report.engines, 'engine')}"
-    return text + (f"; docs/lint.md#{shown[0].code}" if shown else "")
+    worst = min(shown, key=lambda finding: SEVERITIES.index(finding.severity), default=None)
+    return text + (f"; docs/lint.md#{worst.code}" if worst else "")
 
 
 def _count(report: Report, severity: Severity, word: str) -> str:

@@ -167,6 +167,19 @@ def _hasty(lot: Lot) -> Iterator[Found]:
             )
 
 
+def _late(lot: Lot) -> Iterator[Found]:
+    for _, container, _ in lot.engines():
+        probe = container.probe("liveness")
+        if probe is None or container.probe("startup") is not None:
+            continue
+        if probe.initial_delay_seconds >= _LATE_SECONDS:
+            yield Found(
+                where=probe.where,
+                message=f"liveness probe waits {probe.initial_delay_seconds} s after every start, and no startup probe "
+                "bounds the start",
+            )
+
+
 def _serves(pod: Pod) -> bool:
     return pod.role in ("server", "leader") and not pod.managed and pod.owner.kind != "Pod"
 
@@ -195,7 +208,20 @@ def _none(lot: Lot) -> Iterator[Found]:
             )
 
 
+_LATE_SECONDS = 300  # ours: what a delay hides when the engine dies in its first minutes
+
+
 RULES = (
+    Rule(
+        code="SH054",
+        title="Long delay in place of a startup probe",
+        severity="warning",
+        reason="Until initialDelaySeconds are over nobody looks, at any start: an engine that hangs stays so long, and "
+        "one that loads longer is killed all the same.",
+        fix="Take initialDelaySeconds out and add a startupProbe whose period × failures covers the slowest start.",
+        sources=(_PROBES, "llm-d-planner's KServe template (600 s), kserve/kserve#5062, 2026-11-21"),
+        check=_late,
+    ),
     Rule(
         code="SH016",
         title="Probe budget against the size of the weights",

@@ -51,6 +51,16 @@ def _surge(lot: Lot) -> Iterator[Found]:
         )
 
 
+def _two_strategies(lot: Lot) -> Iterator[Found]:
+    for item in lot.of_kind("Deployment"):
+        strategy = item.body.at("spec", "strategy")
+        if strategy.text("type") == "Recreate" and strategy.get("rollingUpdate") is not None:
+            yield Found(
+                where=item.at(strategy.line("rollingUpdate"), "spec.strategy.rollingUpdate"),
+                message="strategy Recreate with settings of a rolling update",
+            )
+
+
 def _most_replicas(lot: Lot, pod: Pod) -> int | None:
     """Replicas, or what an autoscaler may make of them."""
     most = pod.replicas
@@ -117,6 +127,17 @@ def _drains(lot: Lot) -> Iterator[Found]:
 
 
 RULES = (
+    Rule(
+        code="SH055",
+        title="Recreate with rollingUpdate",
+        severity="error",
+        reason="The API server refuses rollingUpdate beside `type: Recreate`; also where server-side "
+        "apply leaves the old "
+        "one behind.",
+        fix="Take rollingUpdate out, or write `rollingUpdate: null` where the object had one before.",
+        sources=("apps/v1 Deployment validation, Kubernetes 1.37; wandb/operator#147, 2026-11-21",),
+        check=_two_strategies,
+    ),
     Rule(
         code="SH035",
         title="Surge without spare GPUs",

@@ -80,7 +80,35 @@ def _ephemeral(lot: Lot) -> Iterator[Found]:
             )
 
 
+def _read_only(lot: Lot) -> Iterator[Found]:
+    for pod, container, engine in lot.engines():
+        context = container.body.map("securityContext")
+        if (
+            context.get("readOnlyRootFilesystem") is not True
+            or pod.managed
+            or engine.name in ("llamacpp", "ollama")
+        ):
+            continue
+        if not any(mount.path.rstrip("/") in ("/tmp", "") for mount in container.mounts):
+            line = context.line("readOnlyRootFilesystem")
+            yield Found(
+                where=container.at(line, "securityContext.readOnlyRootFilesystem"),
+                message="the root file system is read-only and nothing writable is mounted at /tmp",
+            )
+
+
 RULES = (
+    Rule(
+        code="SH056",
+        title="Read-only root without /tmp",
+        severity="error",
+        reason="Engines keep sockets and scratch files in /tmp and compiled kernels in the home "
+        "directory: without them "
+        "they end at the start.",
+        fix="Mount an emptyDir at /tmp, and one at HOME with the cache directories in it.",
+        sources=("vLLM 0.32 envs.py (VLLM_RPC_BASE_PATH, VLLM_CACHE_ROOT); kserve/kserve#5711, 2026-11-21",),
+        check=_read_only,
+    ),
     Rule(
         code="SH047",
         title="Weights on the node's disk, uncounted",
