@@ -230,7 +230,7 @@ KIND_NAMES = """
 KINDS = st.sampled_from(KIND_NAMES.split())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=KINDS,
     body=st.dictionaries(KEYS, VALUES, max_size=5),
