@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from selfhost.catalog.flags import table
 from selfhost.lint.command import Command, CommandLine
 from selfhost.lint.model import Engine, Flag, Image, Word
 from selfhost.lint.nodes import number_of
@@ -233,7 +234,7 @@ def _flags(start: _Start, where: Where) -> tuple[tuple[Flag, ...], tuple[Word, .
         key = written.lstrip("-").replace("_", "-")
         key = longer.get(key, key)
         known, value_span, shown = word.known, None, value if joined else None
-        if not joined and at + 1 < len(words) and _takes(key, words[at + 1]):
+        if not joined and at + 1 < len(words) and _takes(_shape(start.engine, written), key, words[at + 1]):
             at += 1
             known, value_span, shown = words[at].known, words[at].span, words[at].text
         place = replace(where, line=word.line)
@@ -247,10 +248,22 @@ def _flags(start: _Start, where: Where) -> tuple[tuple[Flag, ...], tuple[Word, .
     return tuple(flags), tuple(positional), complete
 
 
-def _takes(key: str, after: Word) -> bool:
+def _shape(engine: str, written: str) -> str | None:
+    """What the engine's own parser says of an option, None where no release has it or its kind has changed."""
+    if engine == "vllm":
+        written = written.partition(".")[0].replace("_", "-") if written.startswith("--") else written
+    known = table(engine).spellings.get(written)
+    return None if known is None or known.shaped is not None or "." in written else known.shape
+
+
+def _takes(shape: str | None, key: str, after: Word) -> bool:
     """The word after an option is its value."""
     if after.text.startswith("-") and number_of(after.text) is None:
         return False
+    if shape in ("value", "list", "optional"):
+        return True
+    if shape is not None:
+        return after.text.lower() in ("true", "false")
     if key in _SWITCHES or (_SWITCH_NAMES.match(key) and not _VALUED.match(key)):
         return after.text.lower() in ("true", "false")
     return True

@@ -19,7 +19,7 @@ _OWN = {"vllm": re.compile(r"VLLM_"), "sglang": re.compile(r"SGLANG_"), "ollama"
 # Of plug-ins and forks (Ascend, Gaudi, TPU, Neuron, Spyre, Omni), which read more than vLLM's own sources.
 _FOREIGN = re.compile(
     r"VLLM_(ASCEND|HPU|GAUDI|TPU|NEURON|SPYRE|OMNI|RBLN|MLU|NPU|METAX|KUNLUN|PROMPT|DECODE|SKIP|GRAPH|CONTIGUOUS|DELAYED"
-    r"|EXPONENTIAL|FUSED|BUCKETING|PLUGIN|CONFIG_HIDDEN|USE_HPU|MODEL$|ARGS$|EXTRA|IMAGE|VERSION$)"
+    r"|EXPONENTIAL|FUSED|BUCKETING|PLUGIN|CONFIG_HIDDEN|USE_HPU|MODEL$|ARGS$|ADDITIONAL|EXTRA|IMAGE|VERSION$)"
 )
 _FORKS = re.compile(r"omni|tpu|neuron|gaudi|ascend|npu|hpu|xpu|spyre|habana|rebellions|metax")
 
