@@ -715,7 +715,7 @@ def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     good = rendered("plain")
-    bad = replace(good, documents=(*good.documents, Document(name="no/such/folder.yaml", text="x")))
+    bad = replace(good, documents=(*good.documents, Document(name="x" * 300 + ".yaml", text="x")))
     with pytest.raises(OutputError):
         write_manifests(bad, tmp_path / "out")
     assert names(tmp_path) == []
