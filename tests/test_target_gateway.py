@@ -12,7 +12,9 @@ from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import Manifests, RenderOptions, render
 from selfhost.manifests.options.access import AccessOptions
 from selfhost.manifests.options.nodes import NodeOptions
+from selfhost.manifests.options.weights import WeightOptions
 from selfhost.plan import Plan
+from selfhost.workload import Workload
 from tests.plans import plan
 from tests.test_manifests import kind, kinds, objects
 from tests.validators import problems
@@ -129,6 +131,26 @@ def test_the_sidecar_has_the_pod_s_port_and_the_server_another() -> None:
     assert server["readinessProbe"]["httpGet"]["port"] == "engine"
 
 
+def test_adapters_and_places_of_weights_reach_both_kinds_of_pods() -> None:
+    made = plan(replicas=2, workload=Workload(max_model_len=16384, concurrency=16, max_loras=1))
+    nodes = NodeOptions(prefill_replicas=1, lora=("law=/lora/law",))
+    options = RenderOptions(access=WAY, nodes=nodes, weights=WeightOptions(uri="pvc:models#qwen"))
+    manifests = render(made, target="gateway", options=options)
+    for name in ("qwen3-32b-prefill", "qwen3-32b"):
+        (server,) = named(manifests, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert server["args"][0] == "/weights/qwen"
+        assert "law=/weights/lora/law" in server["args"]
+
+
+def test_what_is_not_said_is_assumed_aloud() -> None:
+    manifests = rendered(access=AccessOptions())
+    route = kind(manifests, "HTTPRoute")["spec"]
+    assert route["hostnames"] == ["qwen3-32b.internal"]
+    assert route["parentRefs"][0]["name"] == "inference-gateway"
+    readme = next(document.text for document in manifests.documents if document.name == "README.md")
+    assert "ASSUMED" in readme
+
+
 def test_a_plain_ingress_is_a_choice() -> None:
     access = AccessOptions(expose="ingress", ingress_class="nginx", host="llm.example")
     options = RenderOptions(access=access, gateway_namespace="ingress-nginx")
@@ -138,9 +160,6 @@ def test_a_plain_ingress_is_a_choice() -> None:
 
 
 def test_what_cannot_be_is_refused_with_a_way_out() -> None:
-    with pytest.raises(UsageError, match="way in") as refused:
-        rendered(access=AccessOptions())
-    assert "--expose gateway" in (refused.value.hint or "")
     with pytest.raises(UnsupportedError, match="too old"):
         rendered(plan(engine="vllm@0.11"), prefill_replicas=1)
     access = AccessOptions(expose="ingress", ingress_class="nginx", host="llm.example")

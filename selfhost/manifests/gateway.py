@@ -8,11 +8,12 @@ second to the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from selfhost.engines import parse_image
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import kubernetes
+from selfhost.manifests.adapters import adapted
 from selfhost.manifests.exposure import Backend, exposure
 from selfhost.manifests.network import Peer, Policy, PolicyPort, Rule, dns_rule, server_policy
 from selfhost.manifests.options import RenderOptions
@@ -34,10 +35,12 @@ from selfhost.manifests.pod import (
 )
 from selfhost.manifests.roles import Roles, roles_of
 from selfhost.manifests.server import USER_ID
+from selfhost.manifests.weights import placed
 from selfhost.plan import Plan
 
 BASE = "kubernetes"
 OMIT: frozenset[str] = frozenset()
+GATEWAY = "inference-gateway"  # what the examples of the Inference Extension call theirs
 PICKER_IMAGE = "ghcr.io/llm-d/llm-d-inference-scheduler:v0.8.0"
 POOL_GROUP = "inference.networking.k8s.io"
 _GRPC, _HEALTH, _METRICS = 9002, 9003, 9090
@@ -84,16 +87,15 @@ def view(plan: Plan, options: RenderOptions) -> View:
 
     Raises:
         UnsupportedError: an engine whose metrics the picker cannot read.
-        UsageError: options that contradict the plan, or no way in.
+        UsageError: options that contradict the plan.
     """
+    assumed = options.access.expose == "none"
+    if assumed:
+        way = replace(options.access, expose="gateway", gateway=GATEWAY, host=f"{plan.name}.internal")
+        options = replace(options, access=way)
     asked = options.access
-    if asked.expose == "none":
-        raise UsageError(
-            "--target gateway needs a way in.",
-            hint="Add --expose gateway --gateway NAME --host NAME, or --expose ingress with --ingress-class.",
-        )
     base = kubernetes.view(plan, options)
-    roles = roles_of(plan, options, base.server, base.storage)
+    roles = roles_of(adapted(placed(plan, options), options), options, base.server, base.storage)
     common = {field.name: getattr(base, field.name) for field in fields(base)}
     if asked.expose == "ingress":
         if roles is not None:
@@ -117,6 +119,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         "exposure": exposure(plan, options, backend=backend),
         "headline": (
             *base.headline,
+            *(_assumed(plan) if assumed else ()),
             "requests go where the endpoint picker sends them; the gateway has to know InferencePool",
             *(() if roles is None else roles.said),
         ),
@@ -124,6 +127,13 @@ def view(plan: Plan, options: RenderOptions) -> View:
     if roles is not None:
         common |= {"server": roles.decode, "labels": roles.decode_labels, "selector": roles.decode.selector}
     return View(**common, picker=picker, pool=pool, prefill=roles)
+
+
+def _assumed(plan: Plan) -> tuple[str, ...]:
+    return (
+        f"ASSUMED: a Gateway {GATEWAY} in this namespace, and {plan.name}.internal as the name that clients call; "
+        "--expose gateway --gateway NAME/NAMESPACE --host NAME says them",
+    )
 
 
 def _picker(plan: Plan, options: RenderOptions, *, disaggregated: bool) -> Picker:
