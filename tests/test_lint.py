@@ -125,6 +125,16 @@ def test_files_are_judged_together() -> None:
     assert [finding.where.file for finding in report.findings] == [pods.name]
 
 
+def test_folders_with_the_same_object_are_judged_apart() -> None:
+    pods, service = text("SH036_right.yaml").content.split("---\n")
+    pods = pods.replace("      enableServiceLinks: false\n", "")
+    apart = lint(
+        Text(name=name, content=content)
+        for name, content in (("a/pod.yaml", pods), ("b/pod.yaml", pods), ("b/service.yaml", service))
+    )
+    assert [each.where.file for each in apart.findings if each.code == "SH036"] == ["b/pod.yaml"]
+
+
 def test_spare_gpus_and_the_engine_can_be_said() -> None:
     double = text("SH035_wrong_double.yaml")
     assert lint((double,), Settings(spare_gpus=1), select=("SH035",)).findings

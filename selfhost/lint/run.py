@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def lint(
 ) -> Report:
     """Find the faults in texts, which are judged together: a Service of one file meets the Deployment of another.
 
+    Where one object stands in several folders, each folder is judged by itself.
+
     Args:
         texts: files with their names.
         settings: what the user knows besides.
@@ -114,6 +117,11 @@ def _judged(
     texts: tuple[Text, ...], settings: Settings | None, select: frozenset[str], ignore: frozenset[str]
 ) -> Report:
     lot, skipped, unread = read_lot(texts, settings)
+    if _alternatives(lot):
+        folders: dict[str, list[Text]] = {}
+        for text in texts:
+            folders.setdefault(os.path.dirname(text.name), []).append(text)
+        return _joined([_judged(tuple(each), settings, select, ignore) for each in folders.values()])
     quiet = {text.name: silences(text.content) for text in texts}
     order = {text.name: index for index, text in enumerate(texts)}
     kept: list[Finding] = []
@@ -142,6 +150,28 @@ def _judged(
         files=len(texts),
         objects=len(lot.objects),
         engines=sum(1 for _ in lot.engines()),
+    )
+
+
+def _alternatives(lot: Lot) -> bool:
+    """One object stands in several folders: they are choices (overlays, examples), not parts of one deployment."""
+    folders: dict[tuple[str, str, str], str] = {}
+    for item in lot.objects:
+        folder = os.path.dirname(item.where.file)
+        if item.name and folders.setdefault((item.kind, item.namespace, item.name), folder) != folder:
+            return True
+    return False
+
+
+def _joined(reports: list[Report]) -> Report:
+    return Report(
+        findings=tuple(finding for report in reports for finding in report.findings),
+        silenced=sum(report.silenced for report in reports),
+        skipped=tuple(each for report in reports for each in report.skipped),
+        unread=tuple(each for report in reports for each in report.unread),
+        files=sum(report.files for report in reports),
+        objects=sum(report.objects for report in reports),
+        engines=sum(report.engines for report in reports),
     )
 
 
