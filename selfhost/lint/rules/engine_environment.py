@@ -69,7 +69,13 @@ def _other_release(lot: Lot) -> Iterator[Found]:
             told, fix = f"no longer reads {variable.name} (gone by {shown(span.after)})", "take it out"
         else:
             continue
-        yield Found(where=variable.where, message=f"{_TITLES[engine.name]} {engine.version}: {told}", fix=fix)
+        yield Found(
+            where=variable.where,
+            message=f"{_TITLES[engine.name]} {engine.version}: {told}",
+            fix=fix,
+            # What it asked for is what newer releases do anyway.
+            severity="note" if (variable.name, variable.value) == ("VLLM_USE_V1", "1") else None,
+        )
 
 
 RULES = (
