@@ -130,10 +130,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
 
 
 def _assumed(plan: Plan) -> tuple[str, ...]:
-    return (
-        f"ASSUMED: a Gateway {GATEWAY} in this namespace, and {plan.name}.internal as the name that clients call; "
-        "--expose gateway --gateway NAME/NAMESPACE --host NAME says them",
-    )
+    names = f"a Gateway {GATEWAY} in this namespace, and {plan.name}.internal as the name that clients call"
+    return (f"ASSUMED: {names}; --expose gateway --gateway NAME/NAMESPACE --host NAME says them",)
 
 
 def _picker(plan: Plan, options: RenderOptions, *, disaggregated: bool) -> Picker:
