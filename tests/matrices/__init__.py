@@ -44,6 +44,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "llamacpp": _GGUF,
     "ollama": _GGUF,
 }
+# What the linter's own sizing finds room for on one GPU that has less than the usual model needs.
+SMALL, ENOUGH_BYTES = "Qwen/Qwen3-0.6B", 75 * GIB
 # These divide a model by layers.
 BY_LAYERS = ("llamacpp", "ollama")
 
@@ -56,5 +58,6 @@ def fitting(gpu: str, *, tensor: int = 1, pipeline: int = 1, engine: str = "vllm
     card, split = find_gpu(gpu), Split(tensor=tensor, pipeline=pipeline)
     ranks = tensor * pipeline
     small = budget(card, split, weights_bytes=ranks * GIB, kv_needed_bytes=ranks * GIB)
-    model = MODELS.get(name, {}) | changes.pop("model", {})
+    usual = {"model_id": SMALL} if card.memory_bytes < ENOUGH_BYTES else {}
+    model = MODELS.get(name, usual) | changes.pop("model", {})
     return plan(gpu=card.id, split=split, budget=small, engine=engine, model=model, **changes)
