@@ -13,7 +13,12 @@ import pytest
 from tests.matrix import CASES, rendered
 
 # Cases whose texts are kept; those of the targets kubernetes and monitor are in their own tests.
-READABLE: tuple[str, ...] = ()
+READABLE: tuple[str, ...] = (
+    "crossed/helm-vllm-two",
+    "nodes/lws-stages",
+    "nodes/lws-ray",
+    "nodes/prefill-1",
+)
 # Made of the plan, the archives and the words of metrics, and checked elsewhere.
 NOT_GOLDEN = {"plan.json", "dashboard.json", "82-configmap-dashboard.yaml", "prometheus-rules.yaml"}
 GOLDEN = Path(__file__).parent / "golden"

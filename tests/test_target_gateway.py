@@ -119,6 +119,13 @@ def test_prompts_are_read_by_pods_of_their_own() -> None:
     assert not selectors[1].items() <= pod_labels(manifests, "qwen3-32b-prefill")
 
 
+def test_the_policy_is_for_both_kinds_of_pods() -> None:
+    manifests = rendered(prefill_replicas=1)
+    guarded = named(manifests, "NetworkPolicy", "qwen3-32b")["spec"]["podSelector"]["matchLabels"].items()
+    assert all(guarded <= pod_labels(manifests, name) for name in ("qwen3-32b-prefill", "qwen3-32b"))
+    assert not guarded <= pod_labels(manifests, "qwen3-32b-picker")
+
+
 def test_the_sidecar_has_the_pod_s_port_and_the_server_another() -> None:
     spec = named(rendered(prefill_replicas=1), "Deployment", "qwen3-32b")["spec"]["template"]["spec"]
     sidecar = next(one for one in spec["initContainers"] if one["name"] == "routing")

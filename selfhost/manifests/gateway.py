@@ -75,10 +75,14 @@ class Picker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View(kubernetes.View):
-    """What target kubernetes prints, the pool and its picker, and the pods that only read prompts."""
+    """What target kubernetes prints, the pool and its picker, and the pods that only read prompts.
+
+    `pool` are labels of the pods that requests may be sent to, `guarded` those of the pods that the policy is for.
+    """
 
     picker: Picker | None
     pool: tuple[Pair, ...]
+    guarded: tuple[Pair, ...]
     prefill: Roles | None
 
 
@@ -103,7 +107,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
                 "--prefill-replicas needs the endpoint picker, which an Ingress does not ask.",
                 hint="Use --expose gateway.",
             )
-        return View(**common, picker=None, pool=(), prefill=None)
+        return View(**common, picker=None, pool=(), guarded=base.selector, prefill=None)
     if plan.engine.name not in _METRIC_FLAGS:
         raise UnsupportedError(
             f"The endpoint picker does not read the metrics of {plan.engine.name}.",
@@ -126,7 +130,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
     }
     if roles is not None:
         common |= {"server": roles.decode, "labels": roles.decode_labels, "selector": roles.decode.selector}
-    return View(**common, picker=picker, pool=pool, prefill=roles)
+    return View(**common, picker=picker, pool=pool, guarded=pool, prefill=roles)
 
 
 def _assumed(plan: Plan) -> tuple[str, ...]:
