@@ -74,9 +74,12 @@ def stands_in(engine: EngineVersion) -> str | None:
 
 def why_certain(engine: EngineVersion) -> str:
     """What the width of the certainty comes from."""
-    ratio = get_engine(engine.engine).sizing(engine).certainty_ratio
+    driver = get_engine(engine.engine)
+    ratio = driver.sizing(engine).certainty_ratio
     if not ratio:
         return "as far as similar start-ups differed"
+    if isinstance(driver, Bills):
+        return f"0.5 GiB and {ratio:.0%} of the GPU: no start-up was compared"
     return (
         f"as far as start-ups of vLLM differed, and {ratio:.0%} of the GPU as the rules are another engine's"
     )

@@ -16,7 +16,7 @@ from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import render
 from selfhost.manifests.requests import request_of
 from selfhost.place import splits
-from selfhost.sizing import budget_for
+from selfhost.sizing import budget_for, why_certain
 from selfhost.units import GIB, MIB
 from selfhost.workload import Split, Workload
 from tests.conftest import Cli
@@ -134,8 +134,13 @@ class TestArguments:
 
 
 class TestBill:
-    def test_the_compute_buffer_is_twice_what_a_log_of_llama_3_shows(self) -> None:
-        assert compute_buffer_bytes(128256, 4096) == 2 * int(258.5 * MIB)
+    def test_the_compute_buffer_is_twice_what_logs_of_llama_3_show_and_the_mask(self) -> None:
+        assert compute_buffer_bytes(128256, 4096, 0) == 2 * int(258.5 * MIB)
+        assert compute_buffer_bytes(128256, 4096, 8192) - compute_buffer_bytes(128256, 4096, 0) == 16 * MIB
+
+    def test_the_certainty_is_not_said_to_rest_on_start_ups_of_vllm(self) -> None:
+        for name in ("llamacpp", "ollama"):
+            assert "vLLM" not in why_certain(parse_engine(name))
 
     def test_the_lines_add_up_and_the_cache_follows_its_type(self, tmp_path: Path) -> None:
         spec, card = gguf_spec(tmp_path), find_gpu("l4-24gb")

@@ -1,7 +1,7 @@
 """What servers built on llama.cpp hold on one GPU: the file's tensors, a KV cache of fixed slots, a compute buffer.
 
 An estimate. llama.cpp divides layers over GPUs (--split-mode layer) and allocates the KV cache of all slots at start
-(src/llama-kv-cache.cpp); nothing here was compared with its start-up logs but the compute buffer of one model (below).
+(src/llama-kv-cache.cpp); nothing here was compared with start-ups of our own.
 """
 
 from __future__ import annotations
@@ -53,13 +53,20 @@ def slot_tokens(context_tokens: int) -> int:
     return round_up(context_tokens, CONTEXT_STEP)
 
 
-def compute_buffer_bytes(vocabulary: int, hidden: int) -> int:
-    """The buffer of one step: logits and activations of a micro-batch in 32 bits.
+def compute_buffer_bytes(vocabulary: int, hidden: int, held_tokens: int) -> int:
+    """The buffer of one step: logits and activations of a micro-batch in 32 bits, twice, and its attention mask.
 
-    512 x (128,256 + 4,096) x 4 bytes are the 258.5 MiB that logs of Llama 3 8B show; twice that is kept, as other
-    models' graphs differ.
+    Our estimate. Once the first two are 512 x (128,256 + 4,096) x 4 bytes = 258.5 MiB for Llama 3 8B, which is the
+    `compute buffer size` in start-up logs of it that users show in public (looked up 2026-11-26); twice is kept because
+    other models' graphs hold more. With flash attention, which releases since 0.3.17 take by themselves where the GPU
+    has a kernel for it, attention adds the mask alone; without it, scores of every head, for which there is no room.
+
+    Args:
+        vocabulary: tokens of the vocabulary.
+        hidden: width of the residual stream.
+        held_tokens: tokens of one slot.
     """
-    return 2 * MICRO_BATCH * (vocabulary + hidden) * 4
+    return 2 * MICRO_BATCH * (vocabulary + hidden) * 4 + MICRO_BATCH * held_tokens * 4
 
 
 def bill(spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None) -> MemoryBudget:
@@ -90,7 +97,7 @@ def _budget(prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | Non
     weights = prepared.stages[prepared.fullest].weights_bytes
     needed = int(layout.needed_bytes(held, _STEPS, slots) * bits / 16)
     per_token = max(1, round(layout.bytes_per_token * bits / 16))
-    compute = compute_buffer_bytes(model.facts.vocab_size, model.facts.hidden_size)
+    compute = compute_buffer_bytes(model.facts.vocab_size, model.facts.hidden_size, held)
     terms = [
         Term(name="weights", bytes=weights, because=_why_weights(prepared, split), source=SOURCE),
         Term(
@@ -102,14 +109,14 @@ def _budget(prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | Non
         Term(
             name="compute buffer",
             bytes=compute,
-            because=f"estimate: {MICRO_BATCH} tokens × vocabulary in 32 bits, twice",
-            source=SOURCE,
+            because=f"estimate: {MICRO_BATCH} tokens × vocabulary in 32 bits, twice, and the mask",
+            source="ours (2026-11-26)",
         ),
         Term(
             name="context",
             bytes=CONTEXT_BYTES,
             because="estimate: CUDA context and workspaces",
-            source=SOURCE,
+            source="ours (2026-11-26)",
         ),
     ]
     total = gpu.memory_bytes if gpu else None
