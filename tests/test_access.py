@@ -110,7 +110,8 @@ def test_the_monitor_refuses_what_it_does_not_make() -> None:
 def test_an_engine_that_checks_no_key() -> None:
     with pytest.raises(UnsupportedError, match="checks no key") as error:
         made(AccessOptions(api_key_secret="llm-key"), with_key(None))
-    assert error.value.hint
+    assert error.value.hint is not None
+    assert error.value.hint.endswith(": llamacpp, sglang, tgi, vllm.")
     assert "Secret" not in readme(made(AccessOptions(), with_key(None)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfhost.engines import Argument, Key
+from selfhost.engines import Argument, Key, engine_names, get_engine, parse_engine
 from selfhost.errors import UnsupportedError
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import Additions, FileItem, Files, Mount, SecretKey, Variable, Volume
@@ -104,6 +104,11 @@ def key_arguments(plan: Plan, options: RenderOptions) -> tuple[Argument, ...]:
     return (Argument(flag=key.file_flag, value=path, because=because),)
 
 
+def _checking() -> tuple[str, ...]:
+    """Engines whose newest release checks a key."""
+    return tuple(name for name in engine_names() if get_engine(name).key(parse_engine(name)) is not None)
+
+
 def _key(plan: Plan, options: RenderOptions) -> Key | None:
     """How the engine takes the key that is asked for."""
     if options.access.api_key_secret is None:
@@ -111,6 +116,7 @@ def _key(plan: Plan, options: RenderOptions) -> Key | None:
     if plan.engine.key is None:
         raise UnsupportedError(
             f"--api-key-secret: {plan.engine.name} {plan.engine.version} checks no key of its own.",
-            hint="Let what stands in front check it (selfhost render --target hybrid), or plan for vllm or llamacpp.",
+            hint="Let what stands in front check it (selfhost render --target hybrid), or plan for one that does: "
+            f"{', '.join(_checking())}.",
         )
     return plan.engine.key
