@@ -128,11 +128,25 @@ def complete(words: str, number: int) -> list[str]:
         ("selfhost size x --engine vllm@", ["vllm@0.32.0"]),
         ("selfhost size x --quant awq", ["awq-int4"]),
         ("selfhost gpus h200", ["h200-nvl-141gb", "h200-sxm-141gb"]),
-        ("selfhost render plan.json --target k", ["kubernetes"]),
+        ("selfhost render plan.json --target k", ["kserve", "kubernetes"]),
+        ("selfhost render plan.json --target l", ["llm-d", "lws"]),
     ],
 )
 def test_values_complete(words: str, found: list[str]) -> None:
     assert complete(words, len(words.split()) - 1) == found
+
+
+def test_no_command_has_two_options_of_one_name() -> None:
+    def commands(above: click.Command) -> list[click.Command]:
+        if not isinstance(above, click.Group):
+            return [above]
+        context = click.Context(above)
+        below = [above.get_command(context, name) for name in above.list_commands(context)]
+        return [found for child in below if child is not None for found in commands(child)]
+
+    for command in commands(app):
+        flags = [flag for option in command.params for flag in option.opts]
+        assert len(flags) == len(set(flags)), command.name
 
 
 def test_commands_complete() -> None:

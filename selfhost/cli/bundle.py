@@ -50,7 +50,7 @@ def command() -> None:
 )  # fmt: skip
 @click.option("--allow-unpinned", is_flag=True, help="Go on where an image's digest cannot be found out.")
 @click.option("--force", is_flag=True, help="Replace a file that selfhost did not write.")
-@options_of(RenderOptions, "options")
+@options_of(RenderOptions, "options", without=frozenset({"weights"}))  # the bundle's own --weights packs them
 @json_option
 def create(
     plan: Path,
