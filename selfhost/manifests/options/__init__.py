@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from selfhost.engines import parse_image
 from selfhost.errors import UsageError
 from selfhost.manifests.options.access import AccessOptions
+from selfhost.manifests.options.box import BoxOptions
 from selfhost.manifests.options.fields import option as _option
 from selfhost.manifests.options.gpus import GpuOptions
 from selfhost.manifests.options.kserve import KserveOptions
@@ -186,6 +187,7 @@ class RenderOptions:
     scaling: ScalingOptions = field(default_factory=ScalingOptions)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
     kserve: KserveOptions = field(default_factory=KserveOptions)
+    box: BoxOptions = field(default_factory=BoxOptions)
 
     def __post_init__(self) -> None:
         for image in (self.image, self.pull_image, self.monitor_image):
