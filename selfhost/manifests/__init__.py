@@ -16,11 +16,13 @@ from selfhost.errors import UsageError
 from selfhost.manifests.document import Document
 from selfhost.manifests.environment import environment
 from selfhost.manifests.options import AccessMode, RenderOptions
+from selfhost.manifests.options.given import refuse_elsewhere
 from selfhost.manifests.output import write_manifests
 from selfhost.plan import Plan, to_json
 
 PLAN_FILE = "plan.json"
 _SUFFIX = ".j2"
+_NAME = "NAME"  # in a template's file name: the plan's, where a reader looks for the file by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +41,13 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
         options: what the cluster decides.
 
     Raises:
-        UsageError: no such target, or options that contradict the plan.
+        UsageError: no such target, or options that contradict the plan or are another target's.
         UnsupportedError: the target cannot express the plan.
     """
     if target not in targets():
         raise UsageError(f"No target {target!r}.", hint=f"Targets: {', '.join(targets())}.")
     asked = options or RenderOptions()
+    refuse_elsewhere(target, asked)
     if asked.image is not None:  # the plan that travels with the objects names what they run
         plan = replace(plan, engine=replace(plan.engine, image=parse_image(asked.image)))
     module = import_module(f"selfhost.manifests.{target.replace('-', '_')}")
@@ -74,10 +77,11 @@ def _templates(target: str, base: str | None, omit: frozenset[str]) -> dict[str,
     return dict(sorted(found.items()))
 
 
-def _fill(folder: str, name: str, shown: object) -> Document | None:
+def _fill(folder: str, name: str, shown: Any) -> Document | None:
     """One template filled in; None when it printed nothing, because the plan does not need that object."""
     text = environment().get_template(f"{folder}/{name}").render(plan=shown)
-    return Document(name=name.removesuffix(_SUFFIX), text=text) if text.strip() else None
+    written = name.removesuffix(_SUFFIX).replace(_NAME, shown.name)
+    return Document(name=written, text=text) if text.strip() else None
 
 
 __all__ = ["AccessMode", "Document", "Manifests", "RenderOptions", "render", "targets", "write_manifests"]

@@ -45,7 +45,9 @@ class Setting:
     because: str
 
 
-def refuse_cluster(target: str, plan: Plan, options: RenderOptions, *, meant: frozenset[str] = frozenset()) -> None:
+def refuse_cluster(
+    target: str, plan: Plan, options: RenderOptions, *, meant: frozenset[str] = frozenset()
+) -> None:
     """Refuse what one machine cannot be, and options that only a cluster has a place for.
 
     Args:

@@ -79,7 +79,9 @@ def kept(plan: Plan, options: RenderOptions) -> Kept:
             because=f"the volume {source.name}, which is there already",
         )  # fmt: skip
     if fill == "nobody":
-        return Kept(path=mount, directory=HERE, marker=marker, because=f"the directory {HERE} beside this file")
+        return Kept(
+            path=mount, directory=HERE, marker=marker, because=f"the directory {HERE} beside this file"
+        )
     because = f"a volume of this project, {plan.weights.volume_bytes.because}"
     return Kept(path=mount, volume="weights", fill=fill, owned=True, marker=marker, because=because)
 

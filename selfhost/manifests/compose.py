@@ -152,8 +152,23 @@ def view(plan: Plan, options: RenderOptions) -> View:
         env=(*(_setting(one.name, one.value, one.because) for one in engine.env), *given.env),
         user=_user(plan),
         owner=f"{USER_ID}:{USER_ID}",
-        prepare=(engine.shell, "-c", literal(_OWN), "own", f"{USER_ID}:{USER_ID}", literal(where.path), literal(engine.home_path)),
-        prepare_home=(engine.shell, "-c", literal(_OWN_HOME), "own", f"{USER_ID}:{USER_ID}", literal(engine.home_path)),
+        prepare=(
+            engine.shell,
+            "-c",
+            literal(_OWN),
+            "own",
+            f"{USER_ID}:{USER_ID}",
+            literal(where.path),
+            literal(engine.home_path),
+        ),
+        prepare_home=(
+            engine.shell,
+            "-c",
+            literal(_OWN_HOME),
+            "own",
+            f"{USER_ID}:{USER_ID}",
+            literal(engine.home_path),
+        ),
         download=pull,
         kept=where,
         passed=given,
@@ -253,9 +268,7 @@ def _check(plan: Plan) -> Check:
     address = f"http://127.0.0.1:{engine.port}{engine.live_path or engine.health_path}"
     return Check(
         command=("CMD", *map(literal, (engine.shell, "-c", ASK, "ask", address, str(timeout)))),
-        interval=Number(
-            value=clocks.probe_period_seconds.value, because=clocks.probe_period_seconds.because
-        ),
+        interval=Number(value=clocks.probe_period_seconds.value, because=clocks.probe_period_seconds.because),
         timeout=Number(value=timeout + 5, because=f"{engine.probe_because}; 5 s to start what asks"),
         start=Number(value=clocks.load_seconds.value, because=clocks.load_seconds.because),
         because="needs no key",
@@ -291,7 +304,9 @@ def _download(plan: Plan, options: RenderOptions, where: Kept) -> Service | None
         entrypoint=tuple(map(literal, ("/bin/sh", "-c", script, "download", where.marker, *found.command))),
         command=tuple(Noted(value=literal(word.text), because=word.because) for word in found.words),
         env=tuple(env),
-        files=(File(source="./selfhost.pyz", target="/opt/selfhost/selfhost.pyz", because=because),) if own else (),
+        files=(File(source="./selfhost.pyz", target="/opt/selfhost/selfhost.pyz", because=because),)
+        if own
+        else (),
         tokens=found.kind == "pull",
         env_file=f"{_SECRETS}/{options.weights.s3_secret}.env" if options.weights.s3_secret else None,
     )

@@ -1,7 +1,8 @@
 """The one Jinja environment: templates fill in what was decided, they decide and compute nothing.
 
-Every value a template prints has to come out of one of two filters, so that no text from outside can leave its place:
-`q` makes a quoted YAML scalar, `note` text for the rest of a comment line. Whole numbers may stand as they are.
+Every value a template prints has to come out of a filter, so that no text from outside can leave its place: `q` makes a
+quoted YAML scalar, `unit` a word of a systemd unit, `note` text for the rest of a comment line. Whole numbers may stand
+as they are.
 
 A part that stands in several templates is included at the depth where it is needed: `kubernetes/_pod.j2@6` is _pod.j2,
 each line moved by six spaces.
@@ -62,7 +63,26 @@ def finalize(value: object) -> object:
     raise TypeError(f"a template printed {type(value).__name__} without a filter")
 
 
-FILTERS = {"q": quote, "note": note}
+def unit(value: object) -> Printable:
+    """A double-quoted word of a systemd unit in ASCII, which systemd turns back into the same text.
+
+    Its escapes are C's, where `\\x` is a byte: what is beyond ASCII is written by its number in Unicode. A `%` would
+    begin a specifier (systemd.syntax(7), systemd.unit(5)). What ExecStart= makes of `$` is the view's affair.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"unit takes text, not {str(value)!r}")
+    return Printable('"' + _ESCAPED.sub(_escape_unit, value).replace("%", "%%") + '"')
+
+
+def _escape_unit(found: re.Match[str]) -> str:
+    char = found[0]
+    code = ord(char)
+    if 0x7F < code <= 0xFF:
+        return f"\\u{code:04x}"
+    return _escape(found)
+
+
+FILTERS = {"q": quote, "note": note, "unit": unit}
 
 
 _INCLUDED = re.compile(r'({% include "[^"@]+)(?:@(\d+))?(" %})')

@@ -22,7 +22,11 @@ class BoxOptions:
     bind: str = field(
         default=LOOPBACK,
         metadata=option(
-            "--bind", "Address of the machine that the server is reached at.", "str", metavar="ADDRESS"
+            "--bind",
+            "Address of the machine that the server is reached at.",
+            "str",
+            metavar="ADDRESS",
+            only=("compose", "systemd", "hybrid"),
         ),
     )
     gpu_devices: tuple[str, ...] = field(
@@ -32,11 +36,17 @@ class BoxOptions:
             "Which GPU of the machine, by index or UUID, where the first ones are not meant; repeat for several.",
             "many",
             metavar="N",
+            only=("compose", "systemd", "hybrid"),
         ),
     )
     cdi: bool = field(
         default=False,
-        metadata=option("--cdi", "GPUs by their CDI names, as Podman wants them.", "flag"),
+        metadata=option(
+            "--cdi",
+            "GPUs by their CDI names, as Podman wants them.",
+            "flag",
+            only=("compose", "systemd", "hybrid"),
+        ),
     )
     engine_bin: str | None = field(
         default=None,
@@ -45,6 +55,7 @@ class BoxOptions:
             "Program that starts the engine, for target systemd; else one below /opt/selfhost.",
             "str",
             metavar="PATH",
+            only=("systemd", "hybrid"),
         ),
     )
 
@@ -58,7 +69,8 @@ class BoxOptions:
         for text in self.gpu_devices:
             if _GPU.fullmatch(text) is None:
                 raise UsageError(
-                    f"--gpu-device {text[:80]!r} is no index or UUID of a GPU.", hint="`nvidia-smi -L` lists them."
+                    f"--gpu-device {text[:80]!r} is no index or UUID of a GPU.",
+                    hint="`nvidia-smi -L` lists them.",
                 )
         if len(set(self.gpu_devices)) < len(self.gpu_devices):
             raise UsageError("--gpu-device names a GPU twice.", hint="Leave one out.")
