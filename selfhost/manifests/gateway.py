@@ -102,6 +102,11 @@ def view(plan: Plan, options: RenderOptions) -> View:
     roles = roles_of(adapted(placed(plan, options), options), options, base.server, base.storage)
     common = {field.name: getattr(base, field.name) for field in fields(base)}
     if asked.expose == "ingress":
+        if options.nodes.picker_image is not None:
+            raise UsageError(
+                "--picker-image has no effect with --expose ingress, which asks no endpoint picker.",
+                hint="Leave it out, or use --expose gateway.",
+            )
         if roles is not None:
             raise UsageError(
                 "--prefill-replicas needs the endpoint picker, which an Ingress does not ask.",

@@ -181,6 +181,11 @@ def _refuse(options: RenderOptions) -> None:
         "llm-d",
         (
             (
+                "--picker-image",
+                options.nodes.picker_image is not None and options.nodes.prefill_replicas is None,
+                "Leave it out: without --prefill-replicas the pool's chart brings its own picker.",
+            ),
+            (
                 "--expose ingress",
                 options.access.expose == "ingress",
                 "Requests come through the InferencePool, which only a Gateway knows: write --expose gateway.",

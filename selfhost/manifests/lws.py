@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from selfhost.engines import Argument, EngineVersion, Join, Spreads, get_engine, parse_engine
-from selfhost.errors import UnsupportedError
+from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import kubernetes
 from selfhost.manifests.network import server_policy
 from selfhost.manifests.options import RenderOptions
@@ -60,6 +60,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         UsageError: options that contradict the plan.
     """
     spread = spread_of(plan, options)
+    _check(plan, options, spread)
     base = kubernetes.build(plan, options)
     joined = join_of(plan, options, spread)
     node = replace(plan, pod=share(plan.pod, spread.nodes))
@@ -85,6 +86,19 @@ def view(plan: Plan, options: RenderOptions) -> View:
         worker=_told(worker, joined, member, leads=False),
         member=member,
     )
+
+
+def _check(plan: Plan, options: RenderOptions, spread: Spread) -> None:
+    if options.nodes.ray and spread.nodes == 1:
+        raise UsageError(
+            f"--ray joins several nodes, and one holds the {plan.gpu.count} GPUs of a replica.",
+            hint="Leave it out.",
+        )
+    if options.scaling.spread != "node":
+        raise UsageError(
+            f"--spread {options.scaling.spread} has no effect with --target lws: its pods carry no such constraint.",
+            hint="Leave it out, or render with --target kubernetes where a replica fits one node.",
+        )
 
 
 def spread_of(plan: Plan, options: RenderOptions) -> Spread:
@@ -180,8 +194,6 @@ def _told(pod: PodView, joined: Join, member: tuple[Pair, ...], *, leads: bool) 
         args = _words(joined.worker_only)
     else:
         args = (*server.args, *_words(joined.worker_args))
-    reach = "the address that the other pods reach this one at"
-    own = () if joined.own_address is None else (joined.own_address,)
     reach = "the address that the other pods reach this one at"
     own = () if joined.own_address is None else (joined.own_address,)
     env = (

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from selfhost import __version__
 from selfhost.engines import Argument
-from selfhost.errors import UnsupportedError
+from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests.dashboard import dashboard
 from selfhost.manifests.document import Document
 from selfhost.manifests.download import ARCHIVE_PATH, carrier
 from selfhost.manifests.engine_metrics import engine_metrics
 from selfhost.manifests.grafana import to_text
 from selfhost.manifests.options import RenderOptions
-from selfhost.manifests.options.given import refuse_groups
+from selfhost.manifests.options.given import given, refuse_groups
 from selfhost.manifests.pod import Noted, Pair
 from selfhost.manifests.rules import JOB, Group, rule_groups
 from selfhost.manifests.server import USER_ID
@@ -28,6 +28,14 @@ PLAN_PATH = "/etc/selfhost/plan.json"
 KUBELET_DIR = "/var/lib/kubelet/pod-resources"
 # Set by NVIDIA's GPU feature discovery on every node with a GPU of theirs.
 PRESENT_LABEL = "nvidia.com/gpu.present"
+# What the engine's own objects are told, and what the monitor is told instead.
+_ENGINE_ALONE = dict.fromkeys(
+    (
+        "--pull-image", "--storage-class", "--access-mode", "--token-secret", "--hub-endpoint", "--gateway-namespace",
+        "--surge", "--writable-root", "--pod-security",
+    ),
+    "Leave it out.",
+) | {"--namespace": "Leave it out; --monitor-namespace names the monitor's own."}  # fmt: skip
 _GPU_TAINT = "nvidia.com/gpu"
 
 
@@ -103,6 +111,9 @@ def view(plan: Plan, options: RenderOptions) -> View:
         )
     groups = (options.weights, options.gpus, options.nodes, options.access, options.network, options.scaling)
     refuse_groups("monitor", (*groups, options.proxy))
+    for flag in given(options):
+        if flag in _ENGINE_ALONE:
+            raise UsageError(f"{flag} has no effect with --target monitor.", hint=_ENGINE_ALONE[flag])
     name = f"{plan.name[:55].rstrip('-')}-monitor"
     namespace = options.monitor_namespace or options.monitoring_namespace
     bundled = archives(MONITOR) if options.monitor_image is None else {}

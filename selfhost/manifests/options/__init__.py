@@ -26,6 +26,7 @@ from selfhost.manifests.options.weights import WeightOptions
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany"]
 PodSecurity = Literal["restricted", "baseline", "privileged"]
+_MONITOR = ("monitor",)
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _URL = re.compile(r"https?://[-A-Za-z0-9._~:/\[\]]{1,300}")
@@ -121,6 +122,7 @@ class RenderOptions:
             "Image with selfhost[cluster], for the monitor; else the engine's, and selfhost.pyz beside it.",
             "str",
             metavar="IMAGE",
+            only=_MONITOR,
         ),
     )
     monitor_namespace: str | None = field(
@@ -129,18 +131,25 @@ class RenderOptions:
             "--monitor-namespace",
             "Namespace of the monitor; that of Prometheus if absent, as both look at the host.",
             "str",
+            only=_MONITOR,
         ),
     )
     runtime_class: str | None = field(
         default=None,
         metadata=_option(
-            "--runtime-class", "RuntimeClass of the monitor, where NVIDIA's is not the node's default.", "str"
+            "--runtime-class",
+            "RuntimeClass of the monitor, where NVIDIA's is not the node's default.",
+            "str",
+            only=_MONITOR,
         ),
     )
     all_gpu_nodes: bool = field(
         default=False,
         metadata=_option(
-            "--all-gpu-nodes", "Monitor every node with NVIDIA GPUs, not the plan's alone.", "flag"
+            "--all-gpu-nodes",
+            "Monitor every node with NVIDIA GPUs, not the plan's alone.",
+            "flag",
+            only=_MONITOR,
         ),
     )
     host_pid: bool = field(
@@ -149,6 +158,7 @@ class RenderOptions:
             "--no-host-pid",
             "The monitor sees no processes: no names of them, no engines by itself.",
             "off_flag",
+            only=_MONITOR,
         ),
     )
     monitor_root: bool = field(
@@ -157,17 +167,23 @@ class RenderOptions:
             "--monitor-non-root",
             "The monitor is not root: no pod names from the kubelet's socket.",
             "off_flag",
+            only=_MONITOR,
         ),
     )
     kernel_log: bool = field(
         default=False,
         metadata=_option(
-            "--kernel-log", "The monitor reads /dev/kmsg, for which it has to be privileged.", "flag"
+            "--kernel-log",
+            "The monitor reads /dev/kmsg, for which it has to be privileged.",
+            "flag",
+            only=_MONITOR,
         ),
     )
     dcgm_names: bool = field(
         default=False,
-        metadata=_option("--dcgm-names", "The monitor adds dcgm-exporter's names of metrics.", "flag"),
+        metadata=_option(
+            "--dcgm-names", "The monitor adds dcgm-exporter's names of metrics.", "flag", only=_MONITOR
+        ),
     )
     api_server: str | None = field(
         default=None,
@@ -176,6 +192,7 @@ class RenderOptions:
             "Addresses that `monitor --cluster` comes from: the API server's, which relays it.",
             "str",
             metavar="CIDR",
+            only=_MONITOR,
         ),
     )
 

@@ -6,7 +6,9 @@ from ipaddress import ip_network
 from typing import Any
 
 
-def option(flag: str, help_text: str, kind: str, *, metavar: str = "NAME") -> dict[str, Any]:
+def option(
+    flag: str, help_text: str, kind: str, *, metavar: str = "NAME", only: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Metadata of a field.
 
     Args:
@@ -15,8 +17,9 @@ def option(flag: str, help_text: str, kind: str, *, metavar: str = "NAME") -> di
         kind: `str`, `many` (a tuple of text, the option may be repeated), `int`, `size`, `flag`, `off_flag` or a choice
             that cli/_options.py knows.
         metavar: what stands for the value in the help.
+        only: targets that it has an effect on, where it is not for all of them; with others it is refused.
     """
-    return {"flag": flag, "help": help_text, "kind": kind, "metavar": metavar}
+    return {"flag": flag, "help": help_text, "kind": kind, "metavar": metavar, "only": only}
 
 
 def is_network(text: str) -> bool:

@@ -33,5 +33,26 @@ def refuse_groups(target: str, groups: Iterable[Any]) -> None:
         raise UsageError(f"{flags[0]} has no effect with --target {target}.", hint="Leave it out.")
 
 
+def refuse_elsewhere(target: str, options: Any) -> None:
+    """Refuse an option that is for other targets.
+
+    Args:
+        target: name of the one that is rendered for.
+        options: all options, groups among them.
+
+    Raises:
+        UsageError: one of them was asked for.
+    """
+    for group in (options, *(getattr(options, item.name) for item in fields(options) if not item.metadata)):
+        asked = given(group)
+        for item in fields(group):
+            only = item.metadata.get("only", ())
+            if only and target not in only and item.metadata["flag"] in asked:
+                raise UsageError(
+                    f"{item.metadata['flag']} has no effect with --target {target}.",
+                    hint=f"Leave it out, or render with --target {' or '.join(only)}.",
+                )
+
+
 def _default(item: Field[Any]) -> Any:
     return item.default_factory() if item.default_factory is not MISSING else item.default

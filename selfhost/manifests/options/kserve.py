@@ -23,6 +23,7 @@ class KserveOptions:
             "InferenceService, or LLMInferenceService as one replica on several nodes needs; by the plan if absent.",
             "str",
             metavar="KIND",
+            only=("kserve",),
         ),
     )
     router: str | None = field(
@@ -32,6 +33,7 @@ class KserveOptions:
             "What an LLMInferenceService has in front: none, route (if absent), or scheduler, the endpoint picker too.",
             "str",
             metavar="WHAT",
+            only=("kserve",),
         ),
     )
 

@@ -46,7 +46,9 @@ class NodeOptions:
     )
     ray: bool = field(
         default=False,
-        metadata=option("--ray", "Several nodes through Ray instead of the engine's own processes.", "flag"),
+        metadata=option(
+            "--ray", "Several nodes through Ray instead of the engine's own processes.", "flag", only=("lws",)
+        ),
     )
     prefill_replicas: int | None = field(
         default=None,
@@ -55,18 +57,27 @@ class NodeOptions:
             "Pods that only read prompts, beside the plan's replicas, which then only write.",
             "int",
             metavar="N",
+            only=("gateway", "llm-d"),
         ),
     )
     picker_image: str | None = field(
         default=None,
         metadata=option(
-            "--picker-image", "Image of the endpoint picker of target gateway.", "str", metavar="IMAGE"
+            "--picker-image",
+            "Image of the endpoint picker of target gateway.",
+            "str",
+            metavar="IMAGE",
+            only=("gateway", "llm-d"),
         ),
     )
     sidecar_image: str | None = field(
         default=None,
         metadata=option(
-            "--sidecar-image", "Image of the sidecar that --prefill-replicas needs.", "str", metavar="IMAGE"
+            "--sidecar-image",
+            "Image of the sidecar that --prefill-replicas needs.",
+            "str",
+            metavar="IMAGE",
+            only=("gateway", "llm-d"),
         ),
     )
     lora: tuple[str, ...] = field(
@@ -86,6 +97,8 @@ class NodeOptions:
         ):
             if value is not None and not 1 <= value <= MOST_PODS:
                 raise UsageError(f"{flag} must be between 1 and {MOST_PODS:,}, not {value}.")
+        if self.sidecar_image is not None and self.prefill_replicas is None:
+            raise UsageError("--sidecar-image has no effect without --prefill-replicas.", hint="Leave it out.")
         for image in (self.picker_image, self.sidecar_image):
             if image is not None:
                 parse_image(image)
