@@ -262,7 +262,7 @@ def test_only_prometheus_reads_the_port() -> None:
 
 def test_a_namespace_of_its_own_is_let_in_by_the_engine() -> None:
     """The engine's policy knows Prometheus' namespace; policies add up."""
-    engine = render(CASES["own-namespace"][0], options=CASES["own-namespace"][1])
+    engine = render(CASES["own-namespace"][0], options=RenderOptions(namespace="models"))
     deployment = next(
         parsed(document.text) for document in engine.documents if document.name == "50-deployment.yaml"
     )

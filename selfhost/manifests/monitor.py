@@ -28,14 +28,11 @@ PLAN_PATH = "/etc/selfhost/plan.json"
 KUBELET_DIR = "/var/lib/kubelet/pod-resources"
 # Set by NVIDIA's GPU feature discovery on every node with a GPU of theirs.
 PRESENT_LABEL = "nvidia.com/gpu.present"
-# What the engine's own objects are told, and what the monitor is told instead.
-_ENGINE_ALONE = dict.fromkeys(
-    (
-        "--pull-image", "--storage-class", "--access-mode", "--token-secret", "--hub-endpoint", "--gateway-namespace",
-        "--surge", "--writable-root", "--pod-security",
-    ),
-    "Leave it out.",
-) | {"--namespace": "Leave it out; --monitor-namespace names the monitor's own."}  # fmt: skip
+# What the engine's own objects are told. Its namespace and image are not among them: they decide here too.
+_ENGINE_ALONE = frozenset((
+    "--pull-image", "--storage-class", "--access-mode", "--token-secret", "--hub-endpoint", "--gateway-namespace",
+    "--surge", "--writable-root", "--pod-security",
+))  # fmt: skip
 _GPU_TAINT = "nvidia.com/gpu"
 
 
@@ -113,7 +110,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
     refuse_groups("monitor", (*groups, options.proxy))
     for flag in given(options):
         if flag in _ENGINE_ALONE:
-            raise UsageError(f"{flag} has no effect with --target monitor.", hint=_ENGINE_ALONE[flag])
+            raise UsageError(f"{flag} has no effect with --target monitor.", hint="Leave it out.")
     name = f"{plan.name[:55].rstrip('-')}-monitor"
     namespace = options.monitor_namespace or options.monitoring_namespace
     bundled = archives(MONITOR) if options.monitor_image is None else {}
