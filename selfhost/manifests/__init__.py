@@ -54,10 +54,14 @@ def render(plan: Plan, *, target: str = "kubernetes", options: RenderOptions | N
     shown = cast(Callable[..., Any], module.view)(plan, asked)
     names = _templates(target, getattr(module, "BASE", None), getattr(module, "OMIT", frozenset()))
     objects = [name for name in names if name[:1].isdigit()]
-    documents = [document for name in objects if (document := _fill(names[name], name, shown)) is not None]
+    documents = [
+        document for name in objects if (document := _fill(names[name], name, shown, plan.name)) is not None
+    ]
     shown = replace(shown, resources=tuple(document.name for document in documents))
     others = [name for name in names if name not in objects]
-    documents += [document for name in others if (document := _fill(names[name], name, shown)) is not None]
+    documents += [
+        document for name in others if (document := _fill(names[name], name, shown, plan.name)) is not None
+    ]
     documents.append(Document(name=PLAN_FILE, text=to_json(plan)))
     return Manifests(documents=(*documents, *shown.files))
 
@@ -77,10 +81,10 @@ def _templates(target: str, base: str | None, omit: frozenset[str]) -> dict[str,
     return dict(sorted(found.items()))
 
 
-def _fill(folder: str, name: str, shown: Any) -> Document | None:
-    """One template filled in; None when it printed nothing, because the plan does not need that object."""
+def _fill(folder: str, name: str, shown: object, called: str) -> Document | None:
+    """One template filled in for the plan called so; None when it printed nothing, as nothing of it is needed."""
     text = environment().get_template(f"{folder}/{name}").render(plan=shown)
-    written = name.removesuffix(_SUFFIX).replace(_NAME, shown.name)
+    written = name.removesuffix(_SUFFIX).replace(_NAME, called)
     return Document(name=written, text=text) if text.strip() else None
 
 
