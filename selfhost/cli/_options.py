@@ -99,6 +99,7 @@ TYPES: dict[str, click.ParamType[Any] | None] = {
     "autoscale": click.Choice(["keda", "hpa"]),
     "expose": click.Choice(["none", "ingress", "gateway"]),
     "spread": click.Choice(["node", "zone"]),
+    "route_by": click.Choice(["own", "simple", "header"]),
     "mig_strategy": click.Choice(["single", "mixed"]),
     "pod_security": click.Choice(["restricted", "baseline", "privileged"]),
 }

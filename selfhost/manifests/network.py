@@ -67,7 +67,7 @@ class Policy:
 
 
 # A cloud's metadata service gives out the node's credentials; the addresses are those of AWS, Azure and Google.
-_INTERNET = (
+INTERNET = (
     Peer(
         because="the Hub, its mirrors and their storage have no fixed addresses; no cloud's metadata service",
         cidr="0.0.0.0/0",
@@ -141,7 +141,7 @@ def download_policy(options: RenderOptions, ports: tuple[int, ...]) -> Policy:
         direct = tuple(sorted({_port(address) for address in asked if not proxied(options, address)}))
     if direct:
         opened = tuple(PolicyPort(number=port) for port in direct)
-        egress.append(Rule(because="the weights", ports=opened, peers=_INTERNET))
+        egress.append(Rule(because="the weights", ports=opened, peers=INTERNET))
     egress += [rule for address in addresses for rule in _in_cluster(address)]
     return Policy(ingress=(), egress=tuple(egress))
 
@@ -165,7 +165,7 @@ def _proxies(options: RenderOptions) -> list[Rule]:
     asked = options.network
     if asked.proxy_secret is not None:
         ports = tuple(PolicyPort(number=int(port)) for port in asked.proxy_ports)
-        return [Rule(because="the proxy, whose address is in a Secret", ports=ports, peers=_INTERNET)]
+        return [Rule(because="the proxy, whose address is in a Secret", ports=ports, peers=INTERNET)]
     rules = []
     for address in dict.fromkeys(url for url in (asked.https_proxy, asked.http_proxy) if url is not None):
         rules += _in_cluster(address) or [
@@ -179,7 +179,7 @@ def _peers(address: str) -> tuple[Peer, ...]:
     try:
         number = ip_address(host)
     except ValueError:
-        return _INTERNET
+        return INTERNET
     return (Peer(because="the proxy's address", cidr=f"{number}/{number.max_prefixlen}"),)
 
 
