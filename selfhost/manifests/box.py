@@ -32,7 +32,7 @@ read -r -t "$2" _ status _ <&3
 [ "$status" = 200 ]
 ' ask "$1" "$2"
 """
-_MEANT = frozenset(("--image", "--pull-image", "--token-secret", "--hub-endpoint", "--writable-root"))
+_MEANT = frozenset(("--image", "--pull-image", "--hub-endpoint"))
 _WAYS_TO_ASK = frozenset(("--http-proxy", "--https-proxy", "--no-proxy"))
 
 

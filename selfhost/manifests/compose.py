@@ -26,7 +26,16 @@ from selfhost.plan import Derived, Plan
 from selfhost.units import GIB, MIB
 
 _MEANT = frozenset(
-    ("--weights", "--s3-secret", "--s3-endpoint", "--s3-image", "--bind", "--gpu-device", "--cdi")
+    (
+        "--weights",
+        "--s3-secret",
+        "--s3-endpoint",
+        "--s3-image",
+        "--bind",
+        "--gpu-device",
+        "--cdi",
+        "--writable-root",
+    )
 )
 _KEY = "/run/secrets"
 # The shell's own `read`, as an image may have no cat; the last line of a file may have no end.

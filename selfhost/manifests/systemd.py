@@ -26,7 +26,7 @@ from selfhost.manifests.weights import marker_of, placed
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 from selfhost.plan import Plan
 
-_MEANT = frozenset(("--weights", "--bind", "--gpu-device", "--engine-bin"))
+_MEANT = frozenset(("--weights", "--bind", "--gpu-device", "--engine-bin", "--token-secret"))
 # Programs by which the engines are started, and where they are if nobody says. The others run from their images alone.
 _PROGRAMS = {
     "vllm": "/opt/selfhost/venv/bin/vllm",
