@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from selfhost.cli import app
 from selfhost.cli._errors import run
 from tests.fakes import nvml
+
+if TYPE_CHECKING:
+    from tests.apiservers import Cluster
 
 GENTLE = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
 
@@ -111,3 +114,11 @@ def fake_gpus(nvml_builds: Path, tmp_path: Path) -> Callable[[str], dict[str, st
         return {**os.environ, **nvml.environment_for(library, file, tmp_path / "nvml.trace")}
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server with the definitions of tests/schemas/, for tests with the mark `tests.apiservers.NEEDED`."""
+    from tests.apiservers import serve
+
+    yield from serve(tmp_path_factory.mktemp("server"))

@@ -1,245 +1,180 @@
-"""A real API server with Pod Security `restricted` takes every rendered object, where one is given.
+"""A real API server takes every rendered object, and Pod Security at the level that a README says every pod.
 
-The definitions of tests/schemas/ are installed first, so that custom resources are judged too, rules in CEL included.
-Objects of the matrix that are the same but for their plan are asked about once.
-
-KUBEBUILDER_ASSETS: a folder with etcd, kube-apiserver and kubectl, as controller projects have; a server is started on
-loopback. KUBECONFIG: a cluster on which namespaces may be made; everything but the namespace and
-definitions it lacks is a dry run.
+tests/apiservers.py says which server. On one of the tests' own, objects are applied for good, and a second time, which
+has to change nothing. Objects of the matrix that are the same but for their plan are asked about once.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from selfhost.manifests import render, write_manifests
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
-from tests import crds
-from tests.matrix import CASES as MATRIX
-from tests.matrix import objects
+from tests.apiservers import NEEDED, Answer, Cluster, Level
+from tests.matrix import CASES, objects, rendered
 from tests.podsecurity import pods
 
+pytestmark = [NEEDED, pytest.mark.timeout(300)]
 GOLDEN = Path(__file__).parent / "golden"
-CASES = sorted(path for path in (GOLDEN / "kubernetes").iterdir() if path.is_dir())
-CASES.append(GOLDEN / "monitor" / "restricted")  # the monitor's others need a namespace that is not
-ASSETS, CONFIG = os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("KUBECONFIG")
-pytestmark = [
-    pytest.mark.skipif(
-        not ASSETS and not CONFIG, reason="no API server: set KUBEBUILDER_ASSETS or KUBECONFIG"
-    ),
-    pytest.mark.timeout(300),
-]
-START_SECONDS = 90
+FOLDERS = sorted(path for path in (GOLDEN / "kubernetes").iterdir() if path.is_dir())
+# No objects: one machine without a cluster, and a chart whose objects equal those of target kubernetes.
+APART = ("compose", "systemd", "helm")
 # What a pod names and the server would look for.
 ELSEWHERE = {"serviceAccountName", "priorityClassName", "runtimeClassName"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """An API server as kubectl reaches it."""
-
-    command: tuple[str, ...]
-
-    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.command, *words], input=stdin, capture_output=True, text=True, check=False, timeout=60
-        )
-
-    def objection(self, document: Any, namespace: str) -> str:
-        """What the server, or Pod Security's warnings, say against an object; empty when it is taken."""
-        text = json.dumps(document | {"metadata": document["metadata"] | {"namespace": namespace}})
-        done = self.run("create", "--dry-run=server", "-f", "-", stdin=text)
-        taken = done.returncode == 0 and "would violate PodSecurity" not in done.stderr
-        return "" if taken else done.stderr or f"kubectl ended with {done.returncode}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def start(folder: Path, assets: Path, processes: list[subprocess.Popen[bytes]]) -> Cluster:
-    """etcd and kube-apiserver on loopback, with one token that may do everything."""
-    store, peer, port = free_port(), free_port(), free_port()
-    key, tokens = folder / "sa.key", folder / "tokens.csv"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is needed to make the server's signing key")
-    subprocess.run([openssl, "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-    token = uuid4().hex
-    tokens.write_text(f"{token},admin,1,system:masters\n", encoding="utf-8")
-    urls, peers = f"http://127.0.0.1:{store}", f"http://127.0.0.1:{peer}"
-    commands = (
-        (
-            str(assets / "etcd"), f"--data-dir={folder / 'etcd'}", f"--listen-client-urls={urls}",
-            f"--advertise-client-urls={urls}", f"--listen-peer-urls={peers}", "--unsafe-no-fsync",
-        ),
-        (
-            str(assets / "kube-apiserver"), f"--etcd-servers={urls}", f"--cert-dir={folder / 'certs'}",
-            f"--secure-port={port}", "--bind-address=127.0.0.1", "--service-cluster-ip-range=10.0.0.0/24",
-            "--service-account-issuer=https://localhost", f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}", f"--token-auth-file={tokens}",
-            "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
-            # so that Pod Security is what refuses a privileged pod, and the server needs no route out
-            "--allow-privileged", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
-        ),
-    )  # fmt: skip
-    for number, command in enumerate(commands):
-        with (folder / f"{number}.log").open("wb") as log:
-            processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder))
-    kubectl = assets / "kubectl"
-    program = str(kubectl) if kubectl.exists() else (shutil.which("kubectl") or "kubectl")
-    server = f"--server=https://127.0.0.1:{port}"
-    nothing_else = ("--kubeconfig=/dev/null", f"--cache-dir={folder / 'cache'}")  # of whoever runs the tests
-    cluster = Cluster(
-        command=(program, server, f"--token={token}", "--insecure-skip-tls-verify", *nothing_else)
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while cluster.run("get", "--raw", "/readyz").returncode != 0:
-        log_text = (folder / "1.log").read_text(encoding="utf-8", errors="replace")
-        assert processes[-1].poll() is None, log_text[-3000:]
-        assert time.monotonic() < deadline, log_text[-3000:]
-        time.sleep(0.5)
-    return cluster
+_LEVEL = re.compile(r"pod-security\.kubernetes\.io/enforce=([a-z]+)")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        if ASSETS:
-            yield start(tmp_path_factory.mktemp("server"), Path(ASSETS).absolute(), processes)
-        else:
-            kubectl = shutil.which("kubectl")
-            if kubectl is None:
-                pytest.skip("kubectl is not installed")
-            yield Cluster(command=(kubectl,))
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(timeout=30)
+def namespaces(cluster: Cluster) -> Iterator[dict[Level, str]]:
+    """A namespace of each level."""
+    made = {level: cluster.namespace(level) for level in get_args(Level)}
+    yield made
+    for name in made.values():
+        cluster.ask("DELETE", f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture(scope="module")
-def defined(cluster: Cluster) -> None:
-    """Every definition of tests/schemas/ is served; a cluster's own is left as it is."""
-    names = []
-    for definition in crds.definitions():
-        name = definition["metadata"]["name"]
-        made = cluster.run("create", "-f", "-", stdin=json.dumps(definition))
-        assert made.returncode == 0 or "AlreadyExists" in made.stderr, made.stderr
-        names.append(f"crd/{name}")
-    ready = cluster.run("wait", "--for=condition=Established", "--timeout=50s", *names)
-    assert ready.returncode == 0, ready.stderr
+def level(name: str) -> Level:
+    """What the README of a case has the namespace labelled with."""
+    (readme,) = (document.text for document in rendered(name).documents if document.name == "README.md")
+    found: set[Level] = set(_LEVEL.findall(readme))
+    (said,) = found
+    return said
 
 
-@pytest.fixture(scope="module")
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that admits restricted pods only."""
-    name = f"selfhost-test-{uuid4().hex[:8]}"
-    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    made = cluster.run("create", "-f", "-", stdin=json.dumps(document))
-    assert made.returncode == 0, made.stderr
-    try:
-        yield name
-    finally:
-        cluster.run("delete", "namespace", name, "--wait=false")
+def bare(document: Any) -> Any:
+    """The object without its plan, which makes equal objects different."""
+    metadata = {key: value for key, value in document["metadata"].items() if key != "annotations"}
+    return document | {"metadata": metadata}
 
 
-def documents(case: Path) -> list[Any]:
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(case.glob("[0-9]*.yaml"))]
+def pods_of(document: Any) -> Iterator[dict[str, Any]]:
+    """The pods that an object makes: Pod Security refuses these, and of what makes them warns alone.
+
+    KServe writes fields of its own beside those of a pod, and fills containers in that have no image.
+    """
+    for pod in pods(document):
+        if all("image" in container for container in pod["containers"]):
+            spec = {key: value for key, value in pod.items() if key not in ELSEWHERE}
+            yield {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
-@pytest.mark.usefixtures("defined")
-def test_every_object_is_taken(case: Path, cluster: Cluster, namespace: str) -> None:
-    for document in documents(case):
-        assert cluster.objection(document, namespace) == ""
+def twice(cluster: Cluster, document: Any, namespace: str) -> str:
+    """What the server has against an object that is applied, and applied again."""
+    first = cluster.apply(document, namespace)
+    if first.objection:
+        return first.objection
+    again = cluster.apply(document, namespace)
+    # What its number says is left out: the server writes a claim down again though nothing in it is new.
+    stated = [
+        {**one.body, "metadata": one.body["metadata"] | {"resourceVersion": ""}} for one in (first, again)
+    ]
+    return again.objection or ("" if stated[0] == stated[1] else "is changed when it is applied again")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
-def test_their_pods_are_admitted(case: Path, cluster: Cluster, namespace: str) -> None:
-    """Pod Security judges pods when they are made, not the Deployments and Jobs that make them."""
-    for document in documents(case):
-        if document["kind"] in ("Deployment", "Job", "DaemonSet"):
-            template = document["spec"]["template"]
-            spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}
-            metadata = template["metadata"] | {"name": "pod"}
-            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
-            assert cluster.objection(pod, namespace) == ""
-
-
-def release(cluster: Cluster) -> int:
-    """Minor number of the server's release."""
-    version = json.loads(cluster.run("version", "-o", "json").stdout)["serverVersion"]
-    return int(version["minor"].rstrip("+"))
-
-
-@pytest.mark.timeout(1200)
-@pytest.mark.usefixtures("defined")
-def test_the_matrix_is_taken(cluster: Cluster, namespace: str) -> None:
-    """Every object of every case for this release, and the pods of those that are restricted."""
-    seen: set[str] = set()
-    objections = {}
-    here = release(cluster)
-    for name, case in MATRIX.items():
-        if int(case.since.removeprefix("1.")) > here:
+@pytest.mark.timeout(600)
+def test_the_matrix_is_taken(cluster: Cluster, namespaces: dict[Level, str]) -> None:
+    """Every object of every case for this release of Kubernetes, and every pod."""
+    seen: set[tuple[str, Level]] = set()
+    objections: dict[str, str] = {}
+    here = cluster.release()
+    for number, (name, case) in enumerate(CASES.items()):
+        if case.target in APART or int(case.since.removeprefix("1.")) > here:
             continue
-        for document in objects(name):
-            metadata = {key: value for key, value in document["metadata"].items() if key != "annotations"}
-            bare = document | {"metadata": metadata}
-            asked = [bare] if document["kind"] != "PersistentVolume" else []
-            if not case.unrestricted:
-                asked += [
-                    {
-                        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"},
-                        "spec": {key: value for key, value in pod.items() if key not in ELSEWHERE},
-                    }
-                    for pod in pods(document)
-                    if all("image" in container for container in pod["containers"])
-                ]  # fmt: skip
-            elif any(pods(document)):
-                continue  # its pods are not for this namespace, which warns of the objects that make them
-            for one in asked:
-                text = json.dumps(one, sort_keys=True)
-                if text not in seen:
-                    seen.add(text)
-                    objection = cluster.objection(one, namespace)
-                    if objection:
-                        objections[f"{name}: {one['kind']}"] = objection
+        said, own = level(name), ""
+        for document in map(bare, objects(name)):
+            key = json.dumps(document, sort_keys=True), said
+            if key in seen:
+                continue
+            seen.add(key)
+            if not cluster.own:
+                objection = cluster.create(document, namespaces[said]).objection
+            else:
+                own = own or cluster.namespace(said)
+                if document["kind"] == "PersistentVolume":  # of the whole cluster, and other cases have one
+                    title = f"{document['metadata']['name']}-{number}"
+                    document = document | {"metadata": document["metadata"] | {"name": title}}
+                objection = twice(cluster, document, own)
+            pod = next(
+                (
+                    no
+                    for pod in pods_of(document)
+                    if (no := cluster.create(pod, namespaces[said], "Ignore").objection)
+                ),
+                "",
+            )
+            for problem in filter(None, (objection, pod)):
+                objections[f"{name}: {document['kind']}"] = problem
+    assert len(seen) > 1000
     assert objections == {}
 
 
-def test_the_archive_is_taken_with_its_copy_in_an_annotation(cluster: Cluster, namespace: str) -> None:
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_golden_objects_are_taken_with_their_plan(
+    folder: Path, cluster: Cluster, namespaces: dict[Level, str]
+) -> None:
+    for path in sorted(folder.glob("[0-9]*.yaml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert cluster.create(document, namespaces["restricted"]).objection == "", path.name
+
+
+@pytest.mark.parametrize("words", [(), ("--server-side",)], ids=["client", "server"])
+@pytest.mark.parametrize("name", ["crossed/kubernetes-vllm-two", "crossed/lws-vllm-nodes"])
+def test_kubectl_applies_the_folder(
+    name: str, words: tuple[str, ...], cluster: Cluster, tmp_path: Path
+) -> None:
+    """As the README says, with the archive; and again, which changes nothing."""
+    if not cluster.own:
+        pytest.skip("objects would stay behind")
+    case, space = CASES[name], cluster.namespace("restricted")
+    made = render(case.plan, target=case.target, options=replace(case.options, namespace=space))
+    write_manifests(made, tmp_path)
+    for _ in range(2):
+        done = cluster.run("apply", *words, "-k", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        # kubectl says that it asked for an order itself.
+        assert [line for line in done.stderr.splitlines() if "Sorting order is set both" not in line] == []
+        compared = cluster.run("diff", *words, "-k", str(tmp_path))
+        assert compared.stdout == ""
+
+
+def test_the_archive_is_taken_with_its_copy_in_an_annotation(
+    cluster: Cluster, namespaces: dict[Level, str]
+) -> None:
     """The ConfigMap as `kubectl apply` sends it."""
+    space = namespaces["restricted"]
     config: dict[str, Any] = {
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "archive", "namespace": namespace},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "archive", "namespace": space},
         "binaryData": {ARCHIVE_FILE: base64.b64encode(pull_archive()).decode()},
     }  # fmt: skip
     copy = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(config)}
     config["metadata"]["annotations"] = copy
-    assert cluster.objection(config, namespace) == ""
+    assert cluster.create(config, space).objection == ""
 
 
-def test_the_server_does_refuse_a_privileged_pod(cluster: Cluster, namespace: str) -> None:
+def test_the_server_does_refuse(cluster: Cluster, namespaces: dict[Level, str]) -> None:
+    """A privileged pod, a template of one, a field that nobody defined, and what a definition's rule in CEL forbids."""
     container = {"name": "x", "image": "x", "securityContext": {"privileged": True}}
-    pod = {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": {"containers": [container]},
-    }  # fmt: skip
-    assert "violates PodSecurity" in cluster.objection(pod, namespace)
+    space = namespaces["restricted"]
+
+    def of(kind: str, version: str, spec: Any) -> Answer:
+        document = {"apiVersion": version, "kind": kind, "metadata": {"name": "bad"}, "spec": spec}
+        return cluster.create(document, space)
+
+    assert "violates PodSecurity" in of("Pod", "v1", {"containers": [container]}).objection
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    deployment = of("Deployment", "apps/v1", {"selector": {"matchLabels": labels}, "template": template})
+    assert "would violate PodSecurity" in deployment.objection
+    assert deployment.status == 201
+    assert "unknown field" in of("Service", "v1", {"ports": [{"port": 80}], "prots": []}).objection
+    pool = {"selector": {"matchLabels": labels}, "targetPorts": [{"number": 1}, {"number": 1}]}
+    assert "port" in of("InferencePool", "inference.networking.k8s.io/v1", pool).objection

@@ -68,7 +68,6 @@ def _kserve() -> dict[str, Case]:
     wide = plan(split=Split(tensor=8, pipeline=2))
     for name, options in {
         "nodes": RenderOptions(),
-        "nodes-ray": RenderOptions(nodes=NodeOptions(ray=True)),
         "nodes-keda": RenderOptions(scaling=ScalingOptions(autoscale="keda", max_replicas=3)),
         "nodes-gateway": RenderOptions(access=GATEWAY),
     }.items():
