@@ -130,6 +130,15 @@ def test_what_is_no_object_is_named() -> None:
         "not rendered"
         in why("t.yaml", 'a: {{ .Values.a }}\n{{- if .Values.b }}\nb: {{ include "x" . }}\n{{- end }}\n')[0]
     )
+    # A template that is YAML as it stands, and rendered texts that something else fills in.
+    assert "not rendered" in why("t.yaml", "kind: Pod\napiVersion: v1\ngpus: {{ .Values.gpus }}\n")[0]
+    assert (
+        why(
+            "r.yaml",
+            "kind: X\napiVersion: v1\n# {{ .Values.gpus }}\na: '--name={{.Name}} {{ $labels.pod }}'\n",
+        )
+        == []
+    )
     assert why("empty.yaml", "# nothing\n---\n---\n") == []
     assert why("list.yaml", "- 1\n") != []
     assert why("text.yaml", "just text\n") != []

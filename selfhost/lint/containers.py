@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 from selfhost.lint.command import Environment, command_line, expand
-from selfhost.lint.engines import engine_of, image_of
+from selfhost.lint.engines import engine_of
+from selfhost.lint.images import image_of
 from selfhost.lint.model import (
     Accelerator,
     Container,
@@ -55,7 +56,13 @@ def container_of(body: Map, where: Where, settings: Settings, *, init: bool) -> 
     resources = body.map("resources")
     requests, limits = resources.map("requests"), resources.map("limits")
     sidecar = init and body.text("restartPolicy") == "Always"
-    engine = engine_of(line, image, values, where, settings, init=init and not sidecar)
+    by_runtime = (
+        "modelFormat" in body or "runtime" in body
+    )  # of KServe: its image stands in the ServingRuntime
+    engine = engine_of(
+        line, image, values, where, settings,
+        init=init and not sidecar, patch=image is None and not by_runtime,
+    )  # fmt: skip
     return Container(
         name=body.text("name") or "",
         image=image,

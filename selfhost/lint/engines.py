@@ -11,31 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from selfhost.catalog.flags import table
-from selfhost.lint.command import Command, CommandLine
+from selfhost.lint.command import Command, CommandLine, shell_commands
+from selfhost.lint.images import image_engine, image_version, no_engine, own, scripted
 from selfhost.lint.model import Engine, Flag, Image, Word
-from selfhost.lint.nodes import number_of
+from selfhost.lint.nodes import Map, number_of
 from selfhost.lint.types import Settings, Where
 
-# Part of an image's repository -> engine; the first that matches. From the projects' own pages, 2026-11-21.
-_IMAGES = (
-    (re.compile(r"(^|/)vllm/vllm-(openai|tpu|neuron|omni)"), "vllm"),
-    (re.compile(r"(^|/)llm-d/llm-d(-(cuda|rocm|xpu|cpu|hpu|aws|gke|tpu|dev)[a-z0-9-]*)?$"), "vllm"),
-    (
-        re.compile(r"(^|/)(lmcache/vllm-openai|rocm/vllm(-dev)?|vllm-cpu-release-repo|rhaiis/vllm-.*)$"),
-        "vllm",
-    ),
-    (re.compile(r"(^|/)(vllm-openai|vllm-server|vllm-cuda|vllm-cpu-env|vllm)$"), "vllm"),
-    (re.compile(r"(^|/)lmsysorg/sglang"), "sglang"),
-    (re.compile(r"(^|/)(text-generation-inference|tgi-gaudi)$"), "tgi"),
-    (re.compile(r"(^|/)tritonserver$"), "triton"),
-    (re.compile(r"(^|/)(ggml-org|ggerganov)/llama\.cpp$"), "llamacpp"),
-    (re.compile(r"(^|/)ollama(/ollama)?$"), "ollama"),
-)
-_NO_ENGINE_IMAGES = re.compile(
-    r"llm-d-(inference-scheduler|routing-sidecar|benchmark|inference-sim|kv-cache|model-service)"
-    r"|(^|-)sim($|-)|(^|-)(router|production-stack)"
-)
-_VERSION = re.compile(r"(?:^|[^0-9a-z.])v?(\d+\.\d+(?:\.\d+)?(?:\.post\d+|rc\d+)?)(?![0-9.])")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?$")
 _MODULES = (
     (re.compile(r"vllm\.entrypoints\.(openai\.)?api_server$|vllm\.entrypoints\.cli\.main$"), "vllm"),
@@ -53,6 +34,17 @@ _NO_ENGINES = frozenset(
         "mkdir", "true",         "ray", "lmcache_server", "test", "[", "nvidia-smi", "aws", "gsutil", "s5cmd",
     )
 )  # fmt: skip
+
+# Two of these in arguments without a command are vLLM's: other engines' images start what they are given, or read
+# variables (TGI, NIM), or spell them otherwise (KServe's own server: --model_name).
+_TELLING = frozenset(
+    (
+        "--model", "--served-model-name", "--tensor-parallel-size", "--max-model-len", "--max-num-seqs",
+        "--gpu-memory-utilization", "--download-dir",
+    )
+)  # fmt: skip
+# Options of `sglang serve` for diffusion models: SGLang 0.5.23, multimodal_gen/runtime/server_args.py.
+_DIFFUSION = frozenset(("--num-gpus", "--ulysses-degree", "--vae-cpu-offload", "--dit-cpu-offload"))
 
 _LONG = {
     "vllm": {
@@ -94,33 +86,6 @@ class _Start:
     loose: frozenset[int] = frozenset()
 
 
-def image_of(text: str | None) -> Image | None:
-    """An image reference taken apart; None where there is none."""
-    if not text:
-        return None
-    name, _, digest = text.partition("@")
-    head, colon, tag = name.rpartition(":")
-    if not colon or "/" in tag:
-        head, tag = name, ""
-    return Image(text=text, repository=head, tag=tag or None, digest=digest or None)
-
-
-def image_engine(image: Image | None) -> str | None:
-    """The engine that an image is named for, None where it is none of the known ones."""
-    if image is None or _NO_ENGINE_IMAGES.search(image.repository.rpartition("/")[2]):
-        return None
-    repository = image.repository.lower()
-    return next((engine for pattern, engine in _IMAGES if pattern.search(repository)), None)
-
-
-def image_version(image: Image | None) -> str | None:
-    """Release in an image's tag, such as `0.11.2` of `v0.11.2-cu129`; None where the tag names none."""
-    if image is None or image.tag is None:
-        return None
-    found = _VERSION.search("-" + image.tag)
-    return found[1] if found else None
-
-
 def engine_of(
     line: CommandLine,
     image: Image | None,
@@ -129,13 +94,26 @@ def engine_of(
     settings: Settings,
     *,
     init: bool,
+    patch: bool = False,
 ) -> Engine | None:
-    """The engine a container runs, None where it runs none."""
+    """The engine a container runs, None where it runs none.
+
+    Args:
+        line: what it runs.
+        image: it runs that in.
+        variables: its environment.
+        where: its place.
+        settings: what the user said.
+        init: it ends before the others start.
+        patch: it has no image and nothing that gives it one: the rest stands elsewhere.
+    """
     named = image_engine(image)
     start, complete = _start(line, named or (settings.engine if image is not None else None))
-    if start is None or init:
+    if start is None and not line.given and not patch and not no_engine(image):
+        start, complete = _by_options(line), False
+    if start is None or init or _other_work(start):
         return None
-    version = image_version(image) if named == start.engine and _own(image) else None
+    version = image_version(image) if named == start.engine and own(image) else None
     if version is None and settings.engine == start.engine:
         version = settings.version
     flags, positional, all_read = _flags(start, where)
@@ -144,15 +122,14 @@ def engine_of(
         version=version,
         flags=flags,
         positional=positional,
-        complete=complete and all_read and not any(flag.key == "config" for flag in flags),
+        complete=complete and all_read and not scripted(image) and not _more(flags),
     )
     return _read_split(_read_model(engine, variables), variables)
 
 
-def _own(image: Image | None) -> bool:
-    """The tag of the engine's own project; a distribution's tags count its own releases."""
-    own = r"(^|/)(vllm/vllm-|lmsysorg/sglang|huggingface/text-generation-inference|ollama/ollama)"
-    return image is not None and re.search(own, image.repository) is not None
+def _more(flags: tuple[Flag, ...]) -> bool:
+    """More options stand in a file: of `--config`, or of the stages of vLLM-Omni, each with sizes of its own."""
+    return any(flag.key in ("config", "omni", "stage-configs-path") for flag in flags)
 
 
 def _start(line: CommandLine, named: str | None) -> tuple[_Start | None, bool]:
@@ -173,6 +150,26 @@ def _start(line: CommandLine, named: str | None) -> tuple[_Start | None, bool]:
     if any(_script_file(command) for command in line.commands):
         return _Start(engine=named, words=()), False
     return None, False
+
+
+def _by_options(line: CommandLine) -> _Start | None:
+    """vLLM in an image that is not known by its name, or in none: arguments alone, with options that only it has."""
+    words = line.commands[0].words if line.commands else ()
+    names = {word.text.partition("=")[0].replace("_", "-") for word in words if word.text.startswith("--")}
+    if (
+        line.shell
+        or not words
+        or len(names & _TELLING) < 2
+        or not (names & {"--model", "--served-model-name"})
+    ):
+        return None
+    return _Start(engine="vllm", words=words, loose=line.commands[0].loose)
+
+
+def _other_work(start: _Start) -> bool:
+    """The launcher of an engine for models that are no language models: image generation of SGLang."""
+    names = {word.text.partition("=")[0] for word in start.words}
+    return start.engine == "sglang" and bool(names & _DIFFUSION)
 
 
 def _program(word: Word) -> str:
@@ -215,6 +212,30 @@ def _launcher(words: tuple[Word, ...], index: int, program: str) -> tuple[str, i
             if pattern.match(module):
                 return engine, index + 3
     return None
+
+
+def in_kserve(engine: Engine, variables: Mapping[str, str | None], parallelism: Map, where: Where) -> Engine:
+    """An engine whose command line is KServe's: more options than the text shows, and some in a variable.
+
+    Its configuration passes `spec.parallelism` and what stands in VLLM_ADDITIONAL_ARGS
+    (KServe 0.17, config/llmisvcconfig/config-llm-template.yaml, read 2026-11-26).
+    """
+    more = variables.get("VLLM_ADDITIONAL_ARGS")
+    words: tuple[Word, ...] = ()
+    if more:
+        commands = shell_commands(Word(text=f": {more}", known=True, line=where.line), variables)
+        words = tuple(word for command in commands for word in command.words[1:])
+    flags, _, _ = _flags(_Start(engine=engine.name, words=words), where)
+    given = replace(engine, flags=(*engine.flags, *flags), complete=False)
+    split = _read_split(given, variables)
+    tensor = split.tensor or parallelism.number("tensor")
+    if tensor is None:
+        return split
+    local = parallelism.number("dataLocal") or parallelism.number("data")
+    return replace(
+        split, tensor=tensor, pipeline=split.pipeline or parallelism.number("pipeline") or 1,
+        data=split.data or local or 1, nodes=split.nodes or 1,
+    )  # fmt: skip
 
 
 def _flags(start: _Start, where: Where) -> tuple[tuple[Flag, ...], tuple[Word, ...], bool]:
@@ -287,6 +308,10 @@ def _read_model(engine: Engine, variables: Mapping[str, str | None]) -> Engine:
 
 def _read_split(engine: Engine, variables: Mapping[str, str | None]) -> Engine:
     sizes: list[int | None] = []
+    # Who says how many GPUs a layer is cut over says it of the nodes and copies too, wherever more options come from.
+    told = engine.complete or (
+        engine.name == "vllm" and engine.flag("tensor-parallel-size") is not None and not _more(engine.flags)
+    )
     for key in _SPLIT.get(engine.name, ()):
         flag = engine.flag(key) if key else None
         if flag is not None:
@@ -294,7 +319,7 @@ def _read_split(engine: Engine, variables: Mapping[str, str | None]) -> Engine:
         elif key == "num-shard" and "NUM_SHARD" in variables:
             sizes.append(number_of(variables["NUM_SHARD"] or ""))
         else:
-            sizes.append(1 if engine.complete or not key else None)
+            sizes.append(1 if told or not key else None)
     if len(sizes) != 4:
         return engine
     tensor, pipeline, data, nodes = sizes

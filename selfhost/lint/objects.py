@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ _COMPOSE = "a Compose file: the rules are for Kubernetes"
 _CHART = "a chart's own file: lint what `helm template` prints"
 _VALUES = "no Kubernetes object (Helm values?): lint what `helm template` prints"
 _TEMPLATE = "a Helm template that is not rendered: lint what `helm template` prints"
+# Not in a comment, and nothing that is filled in later (`{{ $labels.pod }}`, KServe's `{{.Name}}`).
+_CHART_VALUE = re.compile(
+    r"^(?![ \t]*#).*\{\{-?[^}]*(\.Values\.|\.Release\.|\.Chart\.|include \")", re.MULTILINE
+)
 _MOST_NESTED = 5  # lists of lists
 
 
@@ -34,6 +39,11 @@ def is_template(text: str) -> bool:
     return "{{" in text and any(
         mark in text for mark in (".Values", ".Release", "include ", "{{-", "template ")
     )
+
+
+def is_chart_template(text: str) -> bool:
+    """A template of a chart, be it YAML as it stands: `gpu: {{ .Values.gpus }}` reads as a mapping."""
+    return "{{" in text and _CHART_VALUE.search(text) is not None
 
 
 def template_skipped(file: str) -> Skipped:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from selfhost.lint.containers import container_of
+from selfhost.lint.engines import in_kserve
 from selfhost.lint.model import Container, Object, Pod, Volume
 from selfhost.lint.nodes import Map, Seq, Value
 from selfhost.lint.types import Settings, Where
@@ -27,6 +29,7 @@ _OPERATORS = {
     "jobset.x-k8s.io": "jobset", "kubeflow.org": "kubeflow", "batch.volcano.sh": "volcano",
 }  # fmt: skip
 _DEEPEST = 40
+_GROUPED = re.compile(r"(^|\.)(leader|worker)$")  # of OME: one of several pods of an engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class _Template:
     replicas: int | None = 1
     group_size: int | None = 1
     keys: tuple[str, ...] = ("initContainers", "containers")
+    whole: bool = True
 
 
 def pods_of(item: Object, settings: Settings) -> tuple[Pod, ...]:
@@ -47,7 +51,24 @@ def pods_of(item: Object, settings: Settings) -> tuple[Pod, ...]:
     if item.kind in _NO_PODS:
         return ()
     managed = _operator(item)
-    return tuple(_pod(item, template, managed, settings) for template in _templates(item))
+    pods = tuple(_pod(item, template, managed, settings) for template in _templates(item))
+    if item.kind.startswith("LLMInferenceService"):
+        return tuple(_in_kserve(pod, item) for pod in pods)
+    return pods
+
+
+def _in_kserve(pod: Pod, item: Object) -> Pod:
+    """A pod of an LLMInferenceService: where no command is given, KServe's own starts the engine."""
+    above = item.body.at(*pod.where.path.split(".")[:-1]) if pod.where.path else Map()
+    parallelism = above.map("parallelism")
+    return replace(pod, containers=tuple(_by_kserve(container, parallelism) for container in pod.containers))
+
+
+def _by_kserve(container: Container, parallelism: Map) -> Container:
+    if container.engine is None or container.body.seq("command"):
+        return container
+    variables = {each.name: each.value for each in container.variables}
+    return replace(container, engine=in_kserve(container.engine, variables, parallelism, container.where))
 
 
 def _operator(item: Object) -> str | None:
@@ -130,11 +151,22 @@ def _has_workers(spec: Map) -> bool:
 
 
 def _single(value: Map, path: str) -> Iterator[_Template]:
-    """A container that stands alone: KServe's `predictor.model`, Dynamo's `extraPodSpec.mainContainer`."""
-    for key in ("mainContainer", "model"):
-        found = value.map(key)
-        if found.seq("args") or found.seq("command") or found.seq("env") or found.text("image"):
-            yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=None, keys=(key,))
+    """A container that stands alone: KServe's `predictor.model`, Dynamo's `mainContainer`, OME's `runner`."""
+    for key, found in value.items():
+        if not isinstance(found, Map):
+            continue
+        runs = bool(found.seq("args") or found.seq("command"))
+        if key in ("mainContainer", "model", "runner") and (runs or found.seq("env") or found.text("image")):
+            whole = True
+        elif runs and found.text("image"):
+            whole = False  # an operator's own form of a container
+        else:
+            continue
+        grouped = _GROUPED.search(path)
+        yield _Template(
+            spec=value, labels=Map(), path=path, replicas=None, keys=(key,), whole=whole,
+            group_size=1 if key == "runner" and not grouped else None, role=grouped[2] if grouped else "server",
+        )  # fmt: skip
 
 
 def _pod(item: Object, template: _Template, managed: str | None, settings: Settings) -> Pod:
@@ -155,12 +187,19 @@ def _pod(item: Object, template: _Template, managed: str | None, settings: Setti
     )
 
 
+def _partly(container: Container) -> Container:
+    """What the text says of it is not all there is."""
+    engine = container.engine
+    return container if engine is None else replace(container, engine=replace(engine, complete=False))
+
+
 def _containers(template: _Template, where: Where, settings: Settings) -> Iterator[Container]:
     for key in template.keys:
         alone = template.spec.get(key)
         if isinstance(alone, Map):
             place = replace(where, line=template.spec.line(key), path=f"{where.path}.{key}")
-            yield container_of(alone, place, settings, init=False)
+            container = container_of(alone, place, settings, init=False)
+            yield container if template.whole else _partly(container)
             continue
         for index, body in template.spec.seq(key).maps():
             place = replace(where, line=body.line(), path=f"{where.path}.{key}[{index}]")

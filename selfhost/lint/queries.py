@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from selfhost.lint.model import Object, Query
@@ -11,6 +12,9 @@ from selfhost.lint.read import read
 
 _RULES = frozenset(("PrometheusRule", "VMRule", RULE_FILE))
 _HPA_SOURCES = ("pods", "object", "external")
+_NO_QUERIES = frozenset(("CustomResourceDefinition", "HTTPRoute", "Ingress", "NetworkPolicy"))
+_QUERY = re.compile(r"(query|expr|promql)$", re.IGNORECASE)
+_OURS = re.compile(r"\b(vllm|sglang|llamacpp)[:_]|\b(tgi|nv)_")
 _LONGEST = 5_000_000  # characters of a ConfigMap's entry that are looked into
 _DEEPEST = 60
 
@@ -33,7 +37,25 @@ def queries_of(item: Object) -> tuple[Query, ...]:
         return tuple(_adapter(item, item.body, "", 0))
     if item.kind == "GrafanaDashboard":
         return tuple(_embedded(item, spec, "json", "spec.json"))
+    if "." in item.api_version.partition("/")[0] and item.kind not in _NO_QUERIES:
+        kind = "dashboard" if "Dashboard" in item.kind else "keda"
+        return tuple(_anywhere(item, spec, "spec", kind, 0))
     return ()
+
+
+def _anywhere(item: Object, value: Value, path: str, kind: str, depth: int) -> Iterator[Query]:
+    """Queries in objects of operators: autoscaling of KServe and OME, dashboards of Perses."""
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, Seq):
+        for index, below in enumerate(value):
+            yield from _anywhere(item, below, f"{path}[{index}]", kind, depth + 1)
+    elif isinstance(value, Map):
+        for key, below in value.items():
+            if isinstance(below, Map | Seq):
+                yield from _anywhere(item, below, f"{path}.{key}", kind, depth + 1)
+            elif isinstance(below, str) and _QUERY.search(key) and _OURS.search(below):
+                yield from _one(item, value, key, kind=kind, path=path)
 
 
 def _target(reference: Map, default: str) -> str | None:

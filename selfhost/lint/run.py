@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from selfhost.lint.files import Text
 from selfhost.lint.model import Lot, Object, Pod, Query, Skipped, Unread
-from selfhost.lint.objects import is_template, objects_of, template_skipped
+from selfhost.lint.objects import is_chart_template, is_template, objects_of, template_skipped
 from selfhost.lint.pods import pods_of
 from selfhost.lint.queries import queries_of
 from selfhost.lint.read import read
@@ -66,6 +66,9 @@ def read_lot(
     skipped: list[Skipped] = []
     unread: list[Unread] = []
     for text in texts:
+        if is_chart_template(text.content):
+            skipped.append(template_skipped(text.name))
+            continue
         documents, broken = read(text.name, text.content)
         if broken and is_template(text.content):
             skipped.append(template_skipped(text.name))

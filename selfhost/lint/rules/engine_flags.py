@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from selfhost.catalog.flags import KnownFlag, Release, known_flags, release, table
 from selfhost.lint.edits import replace_value
+from selfhost.lint.images import own
 from selfhost.lint.metric_names import shown
 from selfhost.lint.model import Container, Engine, Flag, Lot
 from selfhost.lint.types import Edit, Found, Rule
@@ -100,6 +101,7 @@ def _unknown(lot: Lot) -> Iterator[Found]:
             message=f"no release of {TITLES[each.engine.name]} has the option {each.flag.written}",
             fix=f"write {close}" if close else "take it out, or spell it as the engine's --help does",
             edits=_renamed_edit(each.flag, close),
+            severity=None if close or own(each.container.image) else "warning",  # a build may add its own
         )
 
 

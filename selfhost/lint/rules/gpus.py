@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from selfhost.lint.edits import replace_value
-from selfhost.lint.engines import image_engine
+from selfhost.lint.images import image_engine
 from selfhost.lint.model import Container, Engine, Lot, Pod
 from selfhost.lint.nodes import Span, Value, number_of
 from selfhost.lint.types import Edit, Found, Rule

@@ -13,13 +13,14 @@ _MOVING = re.compile(
 )
 # A release in full; Triton counts months, llama.cpp builds; some tag days or commits.
 _RELEASE = re.compile(r"\d+\.\d+\.\d+|\d\d\.\d\d-|\d{4}-\d\d-\d\d|b\d{4,}|[0-9a-f]{7,40}$")
+_PLACEHOLDER = re.compile(r"[$<>{}]|^[A-Z0-9_]+$")  # something else fills it in
 _LOCAL = ("/", "./", "~", "s3://", "gs://", "pvc://", "oci://", "file:")
 
 
 def _image(lot: Lot) -> Iterator[Found]:
     for _, container, _ in lot.engines():
         image = container.image
-        if image is None or image.digest or "$" in image.text:
+        if image is None or image.digest or _PLACEHOLDER.search(image.text):
             continue
         where = container.at(container.body.line("image"), "image")
         if image.tag is None:
@@ -31,7 +32,7 @@ def _image(lot: Lot) -> Iterator[Found]:
 def _digest(lot: Lot) -> Iterator[Found]:
     for _, container, _ in lot.engines():
         image = container.image
-        if image is None or image.digest or "$" in image.text or image.tag is None:
+        if image is None or image.digest or _PLACEHOLDER.search(image.text) or image.tag is None:
             continue
         if _MOVING.search(image.tag.lower()) or _RELEASE.search(image.tag):
             continue

@@ -45,8 +45,8 @@ def _surge(lot: Lot) -> Iterator[Found]:
             where=pod.owner.at(
                 strategy.line("rollingUpdate") if strategy else spec.line("strategy"), "spec.strategy"
             ),
-            message=f"{said} starts {extra} more pod{'s' if extra > 1 else ''} at an update, which need "
-            f"{needed} free GPUs{known}",
+            message=f"{said} starts {extra} more pod{'s' if extra > 1 else ''} at an update, which "
+            f"{'needs' if extra == 1 else 'need'} {needed} free GPU{'s' if needed != 1 else ''}{known}",
             fix="set maxSurge: 0 with maxUnavailable: 1 (or Recreate), or keep the GPUs spare and say --spare-gpus",
         )
 

@@ -10,10 +10,11 @@ from selfhost.lint.model import Lot
 from selfhost.lint.nodes import Map, text_of
 from selfhost.lint.types import Found, Rule, Severity
 
-# Tokens by their own form: Hugging Face, OpenAI and those who copied its form, GitHub, AWS, Google, Slack.
+# Tokens by their own form: Hugging Face, OpenAI and those who copied its form, GitHub, AWS, Google, Slack,
+# NVIDIA.
 _TOKEN = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}"
-    r"|xox[bp]-[A-Za-z0-9-]{20,})"
+    r"|xox[bp]-[A-Za-z0-9-]{20,}|nvapi-[A-Za-z0-9_-]{40,})"
 )
 _NAME = re.compile(
     r"(^|_)(HF_TOKEN|HUGGING_?FACE(_?HUB)?(_API)?_TOKEN|[A-Z0-9_]*API_?KEY|ACCESS_KEY|SECRET_ACCESS_KEY|[A-Z0-9_]*PASSWORD"

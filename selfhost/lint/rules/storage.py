@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from selfhost.lint.model import Container, Engine, Lot, Pod, Volume
@@ -9,6 +10,8 @@ from selfhost.lint.sizes import quantity, shown, weight_bytes
 from selfhost.lint.types import Found, Rule
 
 _CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE")
+# Devices, drivers and sockets: nothing that a volume could hold instead.
+_OF_THE_SYSTEM = re.compile(r"/(dev|sys|proc|run|var/run|etc|lib|usr|opt/rocm)(/|$)")
 _FOLDERS = {"tgi": "/data", "ollama": "/root/.ollama"}
 
 
@@ -20,9 +23,12 @@ def _host_path(lot: Lot) -> Iterator[Found]:
                 path = volume.body.text("path") or ""
                 if path == "/dev/shm":
                     continue
+                driver = _OF_THE_SYSTEM.match(path) is not None
                 yield Found(
                     where=pod.at(volume.where.line, f"volumes[{volume.name}]"),
                     message=f"volume {volume.name} is {path or 'a path'} of the node",
+                    fix="leave devices and drivers to a device plugin or DRA driver" if driver else None,
+                    severity="note" if driver else None,
                 )
 
 
