@@ -419,6 +419,49 @@ def lint_rules() -> str:
     return "\n".join(parts)
 
 
+def migration(part: str) -> str:
+    """A part of the table from TGI to vLLM and SGLang."""
+    from selfhost.migrate import ENGINES
+    from selfhost.migrate import table as every
+
+    rows = []
+    for row in getattr(every(), part).values():
+        cells = [f"`{row.name}`" + (f", `{row.flag}`" if row.flag not in (None, row.name) else "")]
+        cells += [_becomes(row.outcomes[engine]) for engine in ENGINES]
+        rows.append(tuple(cells))
+    return table(("TGI", "vLLM", "SGLang"), rows)
+
+
+def _becomes(outcome: Any) -> str:
+    """What something of TGI becomes, and why; or that there is nothing, and what to do."""
+    if outcome.values:
+        values = (
+            f"`{value}`: " + (f"`{' '.join(one.words)}`; " if one.words else "")
+            + (one.because if not one.instead or one.before else f"no equivalent: {one.instead}")
+            + (f" (before {one.before}; later none: {one.instead})" if one.before else "")
+            for value, one in sorted(outcome.values.items())
+        )  # fmt: skip
+        return ". ".join(values)
+    if outcome.to is None:
+        return f"no equivalent: {outcome.instead}" if outcome.instead else outcome.because
+    return f"`{outcome.to}`: {outcome.near or outcome.because}"
+
+
+def migrated_settings() -> str:
+    """Flags and variables of TGI in vLLM and SGLang."""
+    return migration("settings")
+
+
+def migrated_metrics() -> str:
+    """Metrics of TGI in vLLM and SGLang."""
+    return migration("metrics")
+
+
+def migrated_endpoints() -> str:
+    """What clients of TGI call in vLLM and SGLang."""
+    return migration("endpoints")
+
+
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__.strip("_").replace("_", "-"): part
     for part in (
@@ -437,6 +480,9 @@ PARTS: dict[str, Callable[[], str]] = {
         metrics,
         checks,
         lint_rules,
+        migrated_settings,
+        migrated_metrics,
+        migrated_endpoints,
         exit_codes,
         errors,
         pull_example,

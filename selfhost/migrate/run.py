@@ -266,7 +266,7 @@ def _edited(text: Text, work: _Work) -> Text:
             because="edited line by line it would not say what was meant",
             where=text.name,
             instead="write it by hand from what is printed",
-        )  # fmt: skip
+        )
     )
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from selfhost.engines.vllm import FLAGS
 from selfhost.plan import read_plan
 from tests.conftest import Cli
 from tests.e2e.conftest import Vllm, serving
+from tests.matrix import CASES, objects
 
 # Given in full, as vLLM's defaults on a CPU differ from those on a GPU.
 LOAD = (
@@ -102,8 +103,60 @@ VARIATIONS: list[tuple[str, ...]] = [
 ]
 
 
+def rendered_vectors() -> list[list[str]]:
+    """Arguments of vLLM's newest release in every case of the matrix, as Kubernetes hands them over."""
+    found: dict[tuple[str, ...], None] = {}
+    for name, case in CASES.items():
+        if (case.plan.engine.name, case.plan.engine.version) == ("vllm", "0.32.0"):
+            for container in (one for document in objects(name) for one in containers(document)):
+                if container.get("command") == ["vllm", "serve"]:
+                    words = (word.replace("$(LWS_WORKER_INDEX)", "1") for word in container["args"])
+                    found[tuple(word.replace("$$", "$") for word in words)] = None
+    return [list(vector) for vector in found]
+
+
+def containers(value: Any) -> Iterator[Any]:
+    """Every container of an object, however deep."""
+    if isinstance(value, dict):
+        yield from (one for one in value.get("containers") or () if isinstance(one, dict))
+        for inner in value.values():
+            yield from containers(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from containers(inner)
+
+
 def test_vllm_parses_everything_selfhost_emits(cli: Cli, vllm: Vllm, tmp_path: Path) -> None:
-    vectors = [plans(cli, tmp_path, extra) for extra in VARIATIONS]
+    vectors = [plans(cli, tmp_path, extra) for extra in VARIATIONS] + rendered_vectors()
+    assert any("--headless" in vector for vector in vectors)  # of a group of pods
+    assert any(word.startswith("--kv-transfer-config") for vector in vectors for word in vector)
     flags = [flag.name for flag in FLAGS if flag.until is None]
     answer = vllm.run("parse_arguments.py", stdin=json.dumps({"flags": flags, "vectors": vectors}))
+    assert json.loads(answer.splitlines()[-1]) == {"unknown": [], "refused": []}
+
+
+MIGRATED = (
+    "--num-shard 2 --max-total-tokens 8192 --max-batch-prefill-tokens 4096 --max-batch-size 64 --quantize fp8",
+    "--dtype float16 --kv-cache-dtype fp8_e4m3fn --cuda-memory-fraction 0.9 --cuda-graphs 0 --trust-remote-code",
+    "--speculate 3 --cuda-graphs 1,2,4 --cors-allow-origin https://a.example --otlp-endpoint http://otel:4317",
+    "--lora-adapters a/b,c=d/e --max-concurrent-requests 64 --max-top-n-tokens 5 --validation-workers 4",
+    "--revision main --hostname 0.0.0.0 --port 8080 --graceful-termination-timeout 60 --sharded false",
+)
+
+
+def test_vllm_parses_what_is_migrated_from_tgi(cli: Cli, vllm: Vllm) -> None:
+    vectors = []
+    for words in MIGRATED:
+        done = cli(
+            "migrate",
+            "--json",
+            "--",
+            "text-generation-launcher",
+            "--model-id",
+            "Qwen/Qwen3-8B",
+            *words.split(),
+        )
+        assert done.code == 0, done.err
+        vectors.append(done.json()["servers"][0]["args"])
+    answer = vllm.run("parse_arguments.py", stdin=json.dumps({"flags": [], "vectors": vectors}))
     assert json.loads(answer.splitlines()[-1]) == {"unknown": [], "refused": []}
