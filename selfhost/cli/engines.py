@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._options import json_option
+from selfhost.cli._options import DEFAULT_ENGINE, json_option
 from selfhost.cli._output import emit_json, headline, next_step, table
 
 if TYPE_CHECKING:
@@ -56,13 +57,22 @@ def command(as_json: bool) -> None:
     )
     click.echo()
     table(
-        (("engine", "left"), ("default", "left"), ("knows", "left"), ("image", "left")),
+        (("engine", "left"), ("default", "left"), ("knows", "left"), ("on", "left"), ("image", "left")),
         [
-            (str(row["name"]), str(row["default_version"]), f"{row['oldest']} to {row['newest']}", image)
+            (
+                str(row["name"]) if first else "",
+                str(row["default_version"]) if first else "",
+                f"{row['oldest']} to {row['newest']}" if first else "",
+                platform,
+                image,
+            )
             for row in found
-            for image in row["images"].values()  # type: ignore[attr-defined]
+            for first, (platform, image) in zip(
+                itertools.chain((True,), itertools.repeat(False)),
+                row["images"].items(),  # type: ignore[attr-defined]
+                strict=False,
+            )
         ],
     )
-    next_step(
-        f"selfhost size Qwen/Qwen3-32B --engine {found[0]['name']}@{found[0]['newest']}", "size for a release"
-    )
+    newest = next(row["newest"] for row in found if row["name"] == DEFAULT_ENGINE)
+    next_step(f"selfhost size Qwen/Qwen3-32B --engine {DEFAULT_ENGINE}@{newest}", "size for a release")
