@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # What the first line of every file that a template makes and of selfhost.pyz holds, and the first lines of a plan.
 MARK = "Written by selfhost"
 _STAGE = ".selfhost-"  # where files are written before they take their places
+_PLAN = "plan.json"
+ENGINE_FOLDER = "engine"  # of files that the engine reads, where no ConfigMap brings them
 _PLAN_MARK = '"schema": "selfhost/plan/'
 
 
@@ -71,7 +74,8 @@ def _earlier(directory: Path) -> tuple[Path, ...]:
             shutil.rmtree(path, ignore_errors=True)  # of a rendering that was killed
     found = [path for path in found if path.is_symlink() or path.exists()]
     found = [one for path in found for one in _files(path)]
-    foreign = [path.relative_to(directory).as_posix() for path in found if not _is_ours(path)]
+    kept = _engine_files(directory)
+    foreign = [path.relative_to(directory).as_posix() for path in found if not _is_ours(path, kept)]
     if foreign:
         raise OutputError(
             f"{directory} holds {foreign[0]!r}, which selfhost did not write.",
@@ -97,9 +101,20 @@ def _remove_empty(folder: Path, root: Path) -> None:
         folder = folder.parent
 
 
-def _is_ours(path: Path) -> bool:
+def _engine_files(directory: Path) -> frozenset[str]:
+    """Texts of the engine's own files, which have no line to spare for a mark: the plan beside them holds them too."""
+    try:
+        plan = json.loads((directory / _PLAN).read_text(encoding="utf-8"))
+        return frozenset(one["text"] for one in plan["engine"]["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return frozenset()
+
+
+def _is_ours(path: Path, kept: frozenset[str]) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
+    if path.parent.name == ENGINE_FOLDER and path.read_bytes().decode("utf-8", "replace") in kept:
+        return True
     with path.open("rb") as file:
         head = file.read(400).decode("utf-8", "replace")
     return MARK in head.partition("\n")[0] or (path.suffix == ".json" and _PLAN_MARK in head)

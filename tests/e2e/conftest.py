@@ -31,11 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = pytest.mark.skip(
         reason="vLLM is not installed: `make e2e` sets it up, or set SELFHOST_VLLM_PYTHON"
     )
+    litellm = os.environ.get("SELFHOST_LITELLM_PYTHON")
+    lacking = pytest.mark.skip(
+        reason="LiteLLM is not installed: `make e2e` sets it up, or set SELFHOST_LITELLM_PYTHON"
+    )
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("e2e")
             item.add_marker(pytest.mark.timeout(900))
-            if vllm_python() is None:
+            if item.path.name == "test_hybrid.py":
+                if not litellm or not Path(litellm).exists():
+                    item.add_marker(lacking)
+            elif vllm_python() is None:
                 item.add_marker(missing)
 
 
