@@ -369,6 +369,106 @@ def test_a_compose_service(version: EngineVersion) -> None:
     assert service["environment"] == {"HF_TOKEN": "${HF_TOKEN}", "HF_HOME": "/data"}
 
 
+def test_a_shell_script_is_printed_and_left_with_its_service() -> None:
+    text = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  labels: {app: p}
+spec:
+  containers:
+    - name: c
+      image: ghcr.io/huggingface/text-generation-inference:3.3.7
+      command: ["/bin/sh", "-c"]
+      args: ["text-generation-launcher --model-id m/x --num-shard 2 && echo done"]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec:
+  selector: {app: p}
+  ports: [{port: 80}]
+"""
+    done = run(text)
+    assert done.texts[0].content == text
+    assert [lost.what for lost in done.left] == ["Pod/p c"]
+    assert done.migration.unmatched == ()
+    assert "--tensor-parallel-size" in done.migration.servers[0].args
+
+
+def test_a_serving_runtime_and_a_scrape_annotation() -> None:
+    text = """\
+apiVersion: serving.kserve.io/v1alpha1
+kind: ServingRuntime
+metadata: {name: r}
+spec:
+  containers:
+    - name: kserve-container
+      image: ghcr.io/huggingface/text-generation-inference:2.0.4
+      command: [text-generation-launcher]
+      args:
+        - --port=8080
+        - --model-id=/mnt/models
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+spec:
+  template:
+    metadata:
+      annotations:
+        prometheus.io/port: "80"
+    spec:
+      containers:
+        - name: c
+          image: ghcr.io/huggingface/text-generation-inference:3.3.7
+          args: [--model-id, m/x]
+"""
+    done = run(text)
+    assert done.left == ()
+    runtime, deployment = yaml.safe_load_all(done.texts[0].content)
+    (container,) = runtime["spec"]["containers"]
+    assert container["command"] == ["vllm", "serve"]
+    assert container["args"][0] == "/mnt/models"
+    assert container["env"] == [{"name": "HF_HUB_CACHE", "value": "/data"}]
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["annotations"] == {"prometheus.io/port": "8000"}
+
+
+def test_variables_of_a_config_map_go_on_under_their_new_names() -> None:
+    text = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: conf}
+data: {MODEL_ID: m/x, HUGGINGFACE_HUB_CACHE: /models}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+    - name: c
+      image: ghcr.io/huggingface/text-generation-inference:3.3.7
+      envFrom:
+        - configMapRef: {name: conf}
+"""
+    done = run(text)
+    assert done.left == ()
+    pod = list(yaml.safe_load_all(done.texts[0].content))[1]
+    assert pod["spec"]["containers"][0]["env"] == [
+        {"name": "HF_HUB_CACHE", "value": "$(HUGGINGFACE_HUB_CACHE)"}
+    ]
+
+
+def test_a_template_that_is_not_rendered_is_told(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "deployment.yaml"
+    path.write_text("{{- if .Values.tgi }}\nkind: Deployment\nimage: {{ .Values.image }}\n{{- end }}\n")
+    ran = cli("migrate", path)
+    assert ran.code == 1
+    assert "helm template" in ran.err
+
+
 def test_alerts_are_rewritten_where_they_say_the_same() -> None:
     done = run(ALERTS)
     rules = yaml.safe_load(done.texts[0].content)["spec"]["groups"][0]["rules"]

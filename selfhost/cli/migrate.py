@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._options import DEFAULT_ENGINE, json_option
-from selfhost.cli._output import emit_json, folded, headline, width
+from selfhost.cli._output import emit_json, folded, headline, next_step, width
 from selfhost.errors import SelfhostError, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def command(files: tuple[str, ...], engine: str, output: Path | None, strict: bo
         _show(done.migration)
     for lost in done.left if output is not None else ():
         click.echo(f"Left as it was: {lost.where} {lost.what}: {lost.because}; {lost.instead}.", err=True)
+    if output is not None and not as_json and str(output) != "-":
+        next_step(f"selfhost lint {output}", "judge what was written")
     return _UNMATCHED if strict and (done.migration.unmatched or (output and done.left)) else 0
 
 
@@ -108,8 +110,9 @@ def _changes(title: str, changes: tuple[Change, ...]) -> None:
     if changes:
         click.echo(f"\n{title}")
     for change in changes:
-        sign = "+" if change.old is None else "-" if change.new is None else "~"
-        whole = " -> ".join(part for part in (change.old, change.new) if part is not None)
+        same = change.old == change.new
+        sign = "=" if same else "+" if change.old is None else "-" if change.new is None else "~"
+        whole = change.old or "" if same else " -> ".join(part for part in (change.old, change.new) if part)
         for index, line in enumerate(folded(_printable(whole), width() - 4)):
             click.echo(f"  {sign if index == 0 else ' '} {line}")
         for line in folded(change.because, width() - 6):

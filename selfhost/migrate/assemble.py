@@ -74,13 +74,15 @@ def assemble(given: Given, version: EngineVersion) -> Assembled:
         made.unmatched.append(
             Unmatched(what=what, because="TGI 3.3.7 has no such option", instead="leave it out", where=where)
         )
+    cache = _cache(given) if given.elsewhere else None
     for source in given.elsewhere:
         made.unmatched.append(
             Unmatched(
                 what=source,
                 because="its variables are not in what was given",
                 where=given.at,
-                instead="give its YAML too, or migrate its variables by the table of docs/migrate.md",
+                instead="give its YAML too, or migrate its variables by the table of docs/migrate.md"
+                + (f"; set {cache}=/data unless it names another folder" if cache else ""),
             )
         )
     _ports(made, version)
@@ -257,14 +259,21 @@ def _defaults(made: Assembled, version: EngineVersion) -> None:
                     instead=f"add {_TENSOR[engine]} with the number of GPUs where there are several",
                 )
             )
-    caches = {"HF_HOME", "HF_HUB_CACHE"} & {name for name, _ in given.env}
-    if given.image is not None and not caches and given.effective("HUGGINGFACE_HUB_CACHE") is None:
-        tag = release(image_version(given.image) or "")
-        name = "HF_HUB_CACHE" if tag is not None and tag < _HF_HOME_SINCE else "HF_HOME"
+    cache = _cache(given)
+    if cache is not None and not given.elsewhere:
         because = (
             "where TGI's image keeps the Hub's files; else they would be downloaded again to another place"
         )
-        _add(made, Piece(setting=None, env=((name, "/data"),), because=because))
+        _add(made, Piece(setting=None, env=((cache, "/data"),), because=because))
+
+
+def _cache(given: Given) -> str | None:
+    """The variable that the image of TGI sets to /data; None where something else says where the Hub's files are."""
+    told = {"HF_HOME", "HF_HUB_CACHE"} & {name for name, _ in given.env}
+    if given.image is None or told or given.effective("HUGGINGFACE_HUB_CACHE") is not None:
+        return None
+    tag = release(image_version(given.image) or "")
+    return "HF_HUB_CACHE" if tag is not None and tag < _HF_HOME_SINCE else "HF_HOME"
 
 
 def _ports(made: Assembled, version: EngineVersion) -> None:

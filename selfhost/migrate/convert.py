@@ -84,7 +84,8 @@ def _by_value(outcome: Outcome, value: str, version: EngineVersion) -> Converted
         return Converted(because=outcome.because, instead=f"{_shown(value)!r} is no value that TGI knows")
     gone = release(found.before) if found.before is not None else None
     if found.instead is not None and (gone is None or version.number >= gone):
-        return Converted(because=found.because or outcome.because, instead=found.instead)
+        because = f"{NAMES[version.engine]} {version.text} neither reads nor makes {_shown(value)}"
+        return Converted(because=because, instead=found.instead)
     missing = _missing(found.words, (), version)
     if missing is not None:
         return Converted(because=outcome.because, instead=f"this release has no {missing}")

@@ -236,8 +236,14 @@ def _environment(made: Assembled, body: Map, lines: list[str]) -> list[Edit] | N
         if piece.setting is not None and not piece.setting.flag and not piece.keep
     }
     stay = {piece.setting.name for piece in made.pieces if piece.keep and piece.setting is not None}
-    added = [(piece, name, value) for piece in made.pieces if piece.setting is None or piece.setting.flag
-             for name, value in piece.env]  # fmt: skip
+    present = {name for name, *_ in _entries(found)} if isinstance(found, Map | Seq) else set()
+    added = [
+        (piece, name, value if piece.setting is None or piece.setting.flag else f"$({piece.setting.name})")
+        for piece in made.pieces
+        if piece.setting is None or piece.setting.flag or piece.setting.name not in present  # of a ConfigMap
+        for name, value in piece.env
+        if piece.setting is None or name != piece.setting.name
+    ]
     if found is None:
         at = body.keys_at.get("image") or min(body.keys_at.values())
         if not added:
@@ -366,6 +372,9 @@ def _around(made: Assembled, version: EngineVersion, body: Map) -> list[Edit]:
         if path in ("/", "/health", "/ping", "/info") and path != wanted:
             edits += replace_value(http.values_at["path"], wanted)
     pod, wanted_seconds = made.given.pod, made.grace_seconds
+    notes = pod.owner.body.at("spec", "template", "metadata", "annotations") if pod is not None else Map()
+    if notes.text("prometheus.io/port") == str(old) and new is not None and old != new:
+        edits += replace_value(notes.values_at["prometheus.io/port"], json.dumps(str(new)))
     if pod is not None and wanted_seconds is not None and (pod.grace_seconds or 30) < wanted_seconds:
         edits += (
             () if pod.spec.flow else set_key(pod.spec, "terminationGracePeriodSeconds", str(wanted_seconds))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfhost.catalog.flags import table as known
+from selfhost.lint.command import command_line
 from selfhost.lint.images import image_engine, image_of
 from selfhost.lint.model import Container, Image, Lot, Pod, Word
 from selfhost.lint.nodes import Map, Seq, text_of
@@ -252,12 +253,7 @@ def of_lot(lot: Lot) -> Iterator[Given]:
         if engine.name != "tgi":
             continue
         file = container.where.file
-        words = container.words
-        launched = [at for at, word in enumerate(words) if word.text.rpartition("/")[2] == LAUNCHER]
-        start = launched[0] + 1 if launched else 0
-        if not launched and words and words[0].text.endswith("entrypoint.sh"):
-            start = 1
-        words = words[start:]
+        words = _launched(container)
         flags, unknown = flag_settings(words, file)
         variables, elsewhere = _from_maps(container, maps)
         variables += [
@@ -270,6 +266,19 @@ def of_lot(lot: Lot) -> Iterator[Given]:
             image=container.image, gpus=container.gpus, elsewhere=elsewhere, words=words, env=tuple(others), pod=pod,
             container=container,
         )  # fmt: skip
+
+
+def _launched(container: Container) -> tuple[Word, ...]:
+    """The launcher's arguments: of its own command alone where a shell runs several."""
+    values = {each.name: each.value for each in container.variables}
+    for command in command_line(container.body, values).commands:
+        names = [word.text.rpartition("/")[2] for word in command.words]
+        starts = [
+            at for at, name in enumerate(names) if name in (LAUNCHER, "tgi-entrypoint.sh", "entrypoint.sh")
+        ]
+        if starts:
+            return command.words[starts[-1] + 1 :]
+    return container.words
 
 
 def _from_maps(

@@ -10,7 +10,7 @@ from selfhost.engines import EngineVersion, parse_engine
 from selfhost.errors import SelfhostError, UsageError
 from selfhost.lint.edits import apply_edits
 from selfhost.lint.files import Text
-from selfhost.lint.model import Container, Query
+from selfhost.lint.model import Container, Query, Skipped
 from selfhost.lint.nodes import Map, text_of
 from selfhost.lint.read import Document, read
 from selfhost.lint.run import read_lot
@@ -85,9 +85,10 @@ def migrate(texts: Iterable[Text], version: EngineVersion, words: Sequence[str] 
             raise UsageError("The words start no text-generation-launcher.", hint=NOTHING)
         work.made.append(assemble(found, version))
     yaml = [text for text in texts if not _other(text, work)]
-    _yaml(yaml, work)
+    skipped = _yaml(yaml, work)
     if not (work.made or work.queries or work.plans):
-        raise SelfhostError("There is nothing of TGI in it.", hint=NOTHING)
+        hint = f"{skipped[0].file} is {skipped[0].why}." if skipped else NOTHING
+        raise SelfhostError("There is nothing of TGI in it.", hint=hint)
     return Migrated(
         migration=_migration(work),
         texts=tuple(_edited(text, work) for text in texts),
@@ -159,8 +160,8 @@ def _script(text: Text) -> Iterable[Given]:
     return of_script(text.content, text.name)
 
 
-def _yaml(texts: list[Text], work: _Work) -> None:
-    lot, _, unread = read_lot(texts)
+def _yaml(texts: list[Text], work: _Work) -> tuple[Skipped, ...]:
+    lot, skipped, unread = read_lot(texts)
     if unread:
         first = unread[0]
         raise SelfhostError(f"{first.file}:{first.line}: {first.message}.", hint=NOTHING)
@@ -169,8 +170,8 @@ def _yaml(texts: list[Text], work: _Work) -> None:
         made = assemble(given, work.version)
         work.made.append(made)
         file = given.container.where.file if given.container is not None else ""
-        _write(made, file, lines, work)
-        for service in lot.of_kind("Service"):
+        edited = _write(made, file, lines, work)
+        for service in lot.of_kind("Service") if edited else ():
             work.edits.setdefault(service.where.file, []).extend(service_edits(service, made))
     for text in texts:
         for document in _compose(text):
@@ -180,6 +181,7 @@ def _yaml(texts: list[Text], work: _Work) -> None:
                 _write(made, text.name, lines, work)
     for query in lot.queries:
         _query(query, lines, work)
+    return skipped
 
 
 def _compose(text: Text) -> list[Map]:
@@ -188,7 +190,7 @@ def _compose(text: Text) -> list[Map]:
     return [body for body in bodies if isinstance(body, Map) and body.map("services") and "kind" not in body]
 
 
-def _write(made: Assembled, file: str, lines: dict[str, list[str]], work: _Work) -> None:
+def _write(made: Assembled, file: str, lines: dict[str, list[str]], work: _Work) -> bool:
     edits = container_edits(made, work.version, lines[file])
     if edits is None:
         work.left.append(
@@ -201,6 +203,7 @@ def _write(made: Assembled, file: str, lines: dict[str, list[str]], work: _Work)
         )
     else:
         work.edits.setdefault(file, []).extend(edits)
+    return edits is not None
 
 
 def _query(query: Query, lines: dict[str, list[str]], work: _Work) -> None:
