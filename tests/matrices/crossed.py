@@ -45,8 +45,8 @@ WEIGHTS = {
 }
 SINCE = {"image": "1.31"}  # image volumes are alpha from 1.31 on and GA in 1.36 (KEP-4639)
 UNRESTRICTED = {"host": "a directory of a node is a volume that *restricted* does not permit"}
-# The engine's pods are made by these targets' own charts, and are no objects of the rendering.
-CHARTS = ("helm", "llm-d", "production-stack")
+# The engine's pods are made by these targets' own charts, or there are none.
+CHARTS = ("helm", "llm-d", "production-stack", "compose", "systemd")
 # What a target asks for whatever else is asked.
 OPTIONS = {
     "gateway": RenderOptions(
@@ -58,11 +58,14 @@ ONLY = {
     "production-stack": ("vllm",),  # its chart starts `vllm serve`
     "llm-d": ("vllm", "sglang"),  # whose metrics the endpoint picker reads
     "gateway": ("vllm", "sglang"),
+    "systemd": ("vllm", "sglang", "llamacpp"),  # the others run from their images alone
 }
 # Images whose processes are root's.
 ROOT = {"tgi": "TGI's image is root's"}
 # These name the model's directory in a file or a variable, which another place of weights does not reach.
 FIXED = {"ollama", "triton"}
+# One machine, which has its weights in a directory: what these take is in families of their own.
+MACHINES = ("compose", "systemd", "hybrid")
 SEVERAL = ("kserve", "lws")
 
 
@@ -89,8 +92,8 @@ def why_not(target: str, engine: str, size: str) -> str:
 
 def _sizes() -> Iterator[tuple[str, Case, bool]]:
     for target in targets():
-        if target == "monitor":
-            continue  # tests/matrices/watching.py
+        if target in ("monitor", "hybrid"):
+            continue  # have families of their own
         for engine in engine_names():
             for size in SIZES:
                 decided = _plan(engine, size)
@@ -105,6 +108,8 @@ def _sizes() -> Iterator[tuple[str, Case, bool]]:
 def _weights() -> Iterator[tuple[str, Case, bool]]:
     for target in targets():
         if target == "monitor":
+            continue
+        if target in MACHINES:
             continue
         for engine in engine_names():
             if target != "kubernetes" and engine != "vllm":
