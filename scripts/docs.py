@@ -412,6 +412,8 @@ def lint_rules() -> str:
     parts = [table(("code", "severity", "fault", "`--fix`"), rows)]
     for rule in rules():
         mends = " `--fix` writes it where the text is plain enough." if rule.fixable else ""
+        if rule.compose:
+            mends += f" In a Compose file: {rule.compose_fix}" if rule.compose_fix else " Compose files too."
         parts.append(
             f'### <a id="{rule.code}"></a>{rule.code}: {rule.title}\n\n{rule.severity}. {rule.reason}\n\n'
             f"Fix: {rule.fix}{mends}\n\nSource: {'; '.join(rule.sources)}.\n"

@@ -208,3 +208,18 @@ def test_documents_hold_mappings_that_know_their_lines() -> None:
     assert isinstance(body.at("spec", "template"), Map)
     assert body.at("spec", "template", "spec").seq("nothing") == []
     assert body.line("spec") == 4
+
+
+def test_a_compose_file_has_the_faults_of_its_engines_alone() -> None:
+    content = (
+        "services:\n"
+        "  db:\n    image: postgres:latest\n    environment: {POSTGRES_PASSWORD: correct-horse}\n"
+        "  llm:\n    image: vllm/vllm-openai:v0.32.0\n"
+        "    command: --model Qwen/Qwen3-8B --tensor-parallel-size 2 --host 127.0.0.1\n"
+        "    shm_size: 16gb\n    gpus: all\n"
+    )
+    given = Text(name="compose.yaml", content=content)
+    assert {each.code for each in lint((given,)).findings} == {"SH030", "SH039"}
+    assert [each.where.line for each in lint((given,), select=("SH030",)).findings] == [7]
+    report = mend((given,))
+    assert report.texts[0].content == content

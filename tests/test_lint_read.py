@@ -120,7 +120,6 @@ def why(name: str, text: str) -> list[str]:
 
 
 def test_what_is_no_object_is_named() -> None:
-    assert "Compose" in why("compose.yaml", "services:\n  vllm:\n    image: vllm/vllm-openai:v0.32.0\n")[0]
     assert "values" in why("values.yaml", "replicaCount: 1\nimage: {repository: vllm/vllm-openai}\n")[0]
     assert "chart" in why("Chart.yaml", "apiVersion: v2\nname: x\nversion: 0.1.0\n")[0]
     kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"

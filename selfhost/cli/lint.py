@@ -57,6 +57,8 @@ def command(
 ) -> int:
     """Read Kubernetes YAML (files, folders, or - for what `helm template` prints) and say what is wrong in it.
 
+    Compose files are read for what is wrong with their engines.
+
     All files are judged together. Exit code 0: no error (notes and warnings may be there); 5: errors, or with --strict
     warnings; 1: a file could not be read. A comment `# selfhost: ignore SH014 reason` keeps a finding quiet: behind a
     line or above it for what is indented below, at the top for the document. docs/lint.md explains each code.

@@ -359,6 +359,7 @@ class Lot:
         objects: in the order of the files.
         pods: of all objects.
         queries: of all objects.
+        services: of Compose files, as pods.
         duplicates: keys that stand twice in one mapping of an object: place of the later one, key, line of the first.
     """
 
@@ -367,6 +368,7 @@ class Lot:
     queries: tuple[Query, ...] = ()
     duplicates: tuple[tuple[Where, str, int], ...] = ()
     settings: Settings = field(default_factory=Settings)
+    services: tuple[Pod, ...] = ()
     _kinds: dict[str, list[Object]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

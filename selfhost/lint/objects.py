@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from selfhost.lint.compose import compose_object
 from selfhost.lint.model import Object, Skipped
 from selfhost.lint.nodes import Map, Seq
 from selfhost.lint.read import Document
@@ -15,7 +16,6 @@ from selfhost.lint.types import Where
 RULE_FILE, DASHBOARD_FILE, ADAPTER_FILE = "rule file", "dashboard", "adapter rules"
 
 _KUSTOMIZE = "a kustomization: lint what `kubectl kustomize` prints"
-_COMPOSE = "a Compose file: the rules are for Kubernetes"
 _CHART = "a chart's own file: lint what `helm template` prints"
 _VALUES = "no Kubernetes object (Helm values?): lint what `helm template` prints"
 _TEMPLATE = "a Helm template that is not rendered: lint what `helm template` prints"
@@ -112,7 +112,7 @@ def _other(file: str, document: Document, body: Map) -> Read:
     if services and any(
         "image" in each or "build" in each for each in services.values() if isinstance(each, Map)
     ):
-        return _skip(file, document, _COMPOSE)
+        return Read(objects=(compose_object(file, body, document.line),))
     if name in ("Chart.yaml", "Chart.lock") or {"apiVersion", "name", "version"} <= set(body):
         return _skip(file, document, _CHART)
     return _skip(file, document, _VALUES)

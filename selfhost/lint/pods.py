@@ -71,6 +71,14 @@ def _by_kserve(container: Container, parallelism: Map) -> Container:
     return replace(container, engine=in_kserve(container.engine, variables, parallelism, container.where))
 
 
+def pod_of(item: Object, spec: Map, path: str, line: int, settings: Settings) -> Pod:
+    """A pod made of a spec that an object of another kind was turned into."""
+    pod = _pod(item, _Template(spec=spec, labels=Map(), path=path), None, settings)
+    where = replace(pod.where, line=line)
+    containers = tuple(replace(each, where=replace(where, line=each.where.line)) for each in pod.containers)
+    return replace(pod, where=where, containers=containers)
+
+
 def _operator(item: Object) -> str | None:
     group = item.api_version.partition("/")[0] if "/" in item.api_version else ""
     if group in ("", "apps", "batch", "leaderworkerset.x-k8s.io"):

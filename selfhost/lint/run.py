@@ -6,8 +6,9 @@ import gc
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from selfhost.lint.compose import COMPOSE_FILE, services_of
 from selfhost.lint.files import Text
 from selfhost.lint.model import Lot, Object, Pod, Query, Skipped, Unread
 from selfhost.lint.objects import is_chart_template, is_template, objects_of, template_skipped
@@ -61,6 +62,7 @@ def read_lot(
     settings = settings or Settings()
     objects: list[Object] = []
     pods: list[Pod] = []
+    services: list[Pod] = []
     queries: list[Query] = []
     duplicates: list[tuple[Where, str, int]] = []
     skipped: list[Skipped] = []
@@ -78,6 +80,9 @@ def read_lot(
             result = objects_of(text.name, document)
             objects.extend(result.objects)
             for item in result.objects:
+                if item.kind == COMPOSE_FILE:
+                    services.extend(services_of(item, settings))
+                    continue
                 pods.extend(pods_of(item, settings))
                 queries.extend(queries_of(item))
             if result.skipped is not None:
@@ -89,7 +94,7 @@ def read_lot(
                 )
     lot = Lot(
         objects=tuple(objects), pods=tuple(pods), queries=tuple(queries), duplicates=tuple(duplicates),
-        settings=settings,
+        settings=settings, services=tuple(services),
     )  # fmt: skip
     return lot, tuple(skipped), tuple(unread)
 
@@ -132,7 +137,7 @@ def _judged(
     for rule in rules():
         if rule.code in ignore or (select and rule.code not in select):
             continue
-        for found in _once(rule.check(lot)):
+        for found in _once(_checked(rule, lot)):
             if _silenced(quiet, rule, found):
                 hushed += 1
             else:
@@ -152,7 +157,7 @@ def _judged(
         unread=unread,
         files=len(texts),
         objects=len(lot.objects),
-        engines=sum(1 for _ in lot.engines()),
+        engines=sum(1 for _ in lot.engines()) + sum(1 for _ in Lot(pods=lot.services).engines()),
     )
 
 
@@ -176,6 +181,15 @@ def _joined(reports: list[Report]) -> Report:
         objects=sum(report.objects for report in reports),
         engines=sum(report.engines for report in reports),
     )
+
+
+def _checked(rule: Rule, lot: Lot) -> Iterable[Found]:
+    """What a rule finds in Kubernetes objects, and in Compose files where it is about the engine alone."""
+    yield from rule.check(lot)
+    if rule.compose and lot.services:
+        engines = tuple(pod for pod in lot.services if any(each.engine for each in pod.containers))
+        for each in rule.check(Lot(pods=engines, settings=lot.settings)):
+            yield replace(each, edits=(), fix=rule.compose_fix or each.fix)
 
 
 def _once(found: Iterable[Found]) -> Iterable[Found]:

@@ -119,6 +119,7 @@ class Rule:
         sources: where the fact is from, with version or date.
         check: what finds it.
         fixable: --fix can write it, at least sometimes.
+        compose: it looks at the services of Compose files too; `compose_fix` is what to do there where that differs.
     """
 
     code: str
@@ -129,6 +130,8 @@ class Rule:
     sources: tuple[str, ...]
     check: Callable[[Lot], Iterable[Found]]
     fixable: bool = False
+    compose: bool = False
+    compose_fix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

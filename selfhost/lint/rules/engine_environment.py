@@ -86,6 +86,7 @@ RULES = (
         reason="The engine ignores it, so what it was meant to set keeps its default; vLLM warns in its log.",
         fix="Spell the variable as the engine does.",
         sources=(_READ,),
+        compose=True,
         check=_misspelt,
     ),
     Rule(
@@ -95,6 +96,7 @@ RULES = (
         reason="The release ignores the variable, so what it was meant to set keeps its default.",
         fix="Take the variable out, or take a release that reads it.",
         sources=(_READ,),
+        compose=True,
         check=_other_release,
     ),
 )

@@ -250,6 +250,7 @@ RULES = (
         reason="The engine refuses an option it does not know and exits at once.",
         fix="Spell the option as the engine does.",
         sources=(_READ,),
+        compose=True,
         check=_unknown,
         fixable=True,
     ),
@@ -260,6 +261,7 @@ RULES = (
         reason="Options come and go with releases; one that the pinned release does not know stops it at once.",
         fix="Take the option out, or take a release that has it.",
         sources=(_READ,),
+        compose=True,
         check=_other_release,
     ),
     Rule(
@@ -269,6 +271,7 @@ RULES = (
         reason="The tag follows the newest release, which no longer has the option and will refuse to start.",
         fix="Take the option out, or pin the image to a release that has it.",
         sources=(_READ,),
+        compose=True,
         check=_unpinned_gone,
     ),
     Rule(
@@ -278,6 +281,7 @@ RULES = (
         reason="The parser knows the words it takes and refuses every other.",
         fix="Take one of the values that the release knows.",
         sources=(_READ,),
+        compose=True,
         check=_values,
     ),
     Rule(
@@ -290,6 +294,7 @@ RULES = (
             _READ,
             "https://docs.python.org/3/library/argparse.html, store_true and BooleanOptionalAction",
         ),
+        compose=True,
         check=_switches,
     ),
 )

@@ -260,6 +260,7 @@ RULES = (
             "vLLM 0.32.0 config/cache.py, gpu_memory_utilization",
             "SGLang 0.5.23 --mem-fraction-static",
         ),
+        compose=True,
         check=_fraction,
     ),
     Rule(
@@ -269,6 +270,7 @@ RULES = (
         reason="Without chunked prefill a step has to hold the longest prompt whole; vLLM checks it and exits.",
         fix="Raise --max-num-batched-tokens to --max-model-len, or let prefill be chunked.",
         sources=("vLLM 0.32.0 config/scheduler.py, verify_max_model_len",),
+        compose=True,
         check=_batched,
     ),
     Rule(
@@ -278,6 +280,7 @@ RULES = (
         reason="Tensor parallelism gives each GPU the same number of attention heads; the engine refuses a remainder.",
         fix="Take a tensor-parallel size that divides the number of heads.",
         sources=("vLLM 0.32.0 config/model.py, verify_with_parallel_config", "the bundled catalogue"),
+        compose=True,
         check=_heads,
     ),
     Rule(
@@ -287,6 +290,7 @@ RULES = (
         reason="By selfhost's sizing the model or its KV cache does not fit the GPU that the pod asks for.",
         fix="Take a shorter context, more or larger GPUs, or a quantized model.",
         sources=("selfhost size (docs/sizing.md), rules of vLLM 0.32.0",),
+        compose=True,
         check=_memory,
     ),
 )

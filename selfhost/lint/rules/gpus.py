@@ -174,6 +174,8 @@ RULES = (
             "SGLang 0.5.23 srt/server_args.py, read 2026-11-21",
             "TGI 3.3.7 launcher/src/main.rs, --num-shard, read 2026-11-21",
         ),
+        compose=True,
+        compose_fix="Set `count` of the reserved devices to the product of the parallel sizes.",
         check=_split,
     ),
     Rule(

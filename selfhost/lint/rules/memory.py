@@ -140,6 +140,8 @@ RULES = (
         "error or the engine hangs at its start.",
         fix="Mount an emptyDir with `medium: Memory` and a sizeLimit at /dev/shm, and add it to the memory limit.",
         sources=(_NCCL, "vLLM 0.32 docs/deployment/docker.md (--ipc=host or --shm-size), read 2026-11-21"),
+        compose=True,
+        compose_fix="Set `shm_size: 16gb`, or `ipc: host`.",
         check=_missing,
         fixable=True,
     ),

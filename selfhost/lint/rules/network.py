@@ -211,6 +211,7 @@ RULES = (
         "it: no probe, no Service.",
         fix="Add --host=0.0.0.0 to the arguments.",
         sources=("SGLang 0.5.23, srt/server_args.py, read 2026-11-21",),
+        compose=True,
         check=_loopback,
         fixable=True,
     ),

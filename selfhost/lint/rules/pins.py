@@ -77,6 +77,7 @@ RULES = (
         "replicas may differ.",
         fix="Name a release, best with its digest.",
         sources=("https://kubernetes.io/docs/concepts/containers/images/#image-names, 2026-11-21",),
+        compose=True,
         check=_image,
     ),
     Rule(
@@ -86,6 +87,7 @@ RULES = (
         reason="A tag such as v0.11 moves with each patch release; a digest is the bytes.",
         fix="Name all of the release, or write repository:tag@sha256:….",
         sources=("https://kubernetes.io/docs/concepts/containers/images/#image-names, 2026-11-21",),
+        compose=True,
         check=_digest,
     ),
     Rule(
@@ -95,6 +97,7 @@ RULES = (
         reason="Replicas that start on different days may serve different weights, templates or code under one name.",
         fix="Add --revision with the commit of the model's repository.",
         sources=("vLLM 0.32 --revision, SGLang 0.5.23 --revision, TGI 3.3.7 --revision, read 2026-11-21",),
+        compose=True,
         check=_revision,
     ),
 )

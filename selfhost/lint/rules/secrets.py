@@ -163,6 +163,8 @@ RULES = (
         "every process list.",
         fix="Put it in a Secret and pass it by secretKeyRef or a file.",
         sources=("https://kubernetes.io/docs/concepts/configuration/secret/, 2026-11-21",),
+        compose=True,
+        compose_fix="Take it from an env_file that is not in the repository, or from `secrets:`.",
         check=lambda lot: (*_environment(lot), *_arguments(lot)),
     ),
     Rule(

@@ -188,6 +188,7 @@ RULES = (
         reason="With --trust-remote-code whoever can change the model's repository runs code in the cluster.",
         fix="Leave it out where the engine knows the architecture; else pin --revision to a commit that was read.",
         sources=("transformers' docs, trust_remote_code, 2026-11-21",),
+        compose=True,
         check=_remote_code,
     ),
     Rule(
