@@ -13,10 +13,9 @@ REFERENCE = re.compile(r"\$\([A-Za-z_]\w*\)|\$\{?[A-Za-z_]\w*\}?")
 
 
 def joined(words: tuple[str, ...]) -> str:
-    """Words for a shell; references to variables stay what they are."""
+    """Words for a shell; references to variables stay references, Kubernetes' `$(NAME)` in the shell's own form."""
     return " ".join(
-        f'"{word}"' if word.startswith("${") else word if REFERENCE.fullmatch(word) else shlex.quote(word)
-        for word in words
+        f'"{re.sub(r"[()]", "", word)}"' if REFERENCE.fullmatch(word) else shlex.quote(word) for word in words
     )
 
 
