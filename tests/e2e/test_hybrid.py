@@ -113,8 +113,9 @@ def test_the_closed_model_takes_what_is_too_long(running: Proxy) -> None:
     assert running.chat(MODEL).said == "from closed"
 
 
-@pytest.mark.parametrize("mark", MARKS)
-@pytest.mark.parametrize("escape", ESCAPES)
+@pytest.mark.parametrize(
+    ("mark", "escape"), [*((mark, "fallbacks") for mark in MARKS), *(("header", escape) for escape in ESCAPES)]
+)
 def test_what_is_private_stays_home(running: Proxy, mark: str, escape: str) -> None:
     """Answered at home; and refused rather than sent away, while the own model is down or finds it too long."""
     more = {"model": MODEL, **MARKS[mark]}

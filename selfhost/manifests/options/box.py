@@ -26,7 +26,7 @@ class BoxOptions:
             "Address of the machine that the server is reached at.",
             "str",
             metavar="ADDRESS",
-            only=("compose", "systemd", "hybrid"),
+            only=("compose", "systemd"),
         ),
     )
     gpu_devices: tuple[str, ...] = field(
@@ -36,7 +36,7 @@ class BoxOptions:
             "Which GPU of the machine, by index or UUID, where the first ones are not meant; repeat for several.",
             "many",
             metavar="N",
-            only=("compose", "systemd", "hybrid"),
+            only=("compose", "systemd"),
         ),
     )
     cdi: bool = field(
@@ -45,7 +45,7 @@ class BoxOptions:
             "--cdi",
             "GPUs by their CDI names, as Podman wants them.",
             "flag",
-            only=("compose", "systemd", "hybrid"),
+            only=("compose", "systemd"),
         ),
     )
     engine_bin: str | None = field(
@@ -55,7 +55,7 @@ class BoxOptions:
             "Program that starts the engine, for target systemd; else one below /opt/selfhost.",
             "str",
             metavar="PATH",
-            only=("systemd", "hybrid"),
+            only=("systemd",),
         ),
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 from urllib.parse import urlsplit
 
 from selfhost.engines import parse_image
 from selfhost.errors import UsageError
-from selfhost.manifests.options.fields import option
+from selfhost.manifests.options.fields import option as _any_option
 
+option = partial(_any_option, only=("hybrid",))
 RouteBy = Literal["own", "simple", "header"]
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 # LiteLLM's own form: provider/model, as the provider writes it.
