@@ -1,26 +1,29 @@
-"""What templates/hybrid/ sees as `plan`: target kubernetes, and a LiteLLM proxy before it that may ask a closed model.
-
-Read in BerriAI/litellm 1.106.12 (router.py, router_strategy/budget_limiter.py, proxy/auth/user_api_key_auth.py,
-proxy/litellm_pre_call_utils.py) on 2026-11-26. Without a database it keeps a proxy-wide `max_budget` to nothing but a
-warning; budgets of a deployment are kept, in the memory of each process.
-"""
+"""What templates/hybrid/ sees as `plan`: target kubernetes, and a LiteLLM proxy before it that may ask another model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
 from urllib.parse import urlsplit
 
-from selfhost.assets import asset_dir
 from selfhost.engines import parse_image
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.manifests import kubernetes
 from selfhost.manifests.access import SECRET_KEY
-from selfhost.manifests.box import Setting
 from selfhost.manifests.exposure import Backend, exposure, gateway_namespace, request_timeout
-from selfhost.manifests.network import INTERNET, Peer, Policy, PolicyPort, Rule, dns_rule
+from selfhost.manifests.litellm import (
+    AWAY,
+    HEADER,
+    PERIOD,
+    PRIVATE,
+    ROUTE_HEADER,
+    Model,
+    models_of,
+    rules_of,
+    source,
+)
+from selfhost.manifests.network import Peer, Policy, PolicyPort, Rule, dns_rule, internet
 from selfhost.manifests.options import RenderOptions
 from selfhost.manifests.pod import (
     Container,
@@ -47,39 +50,9 @@ OMIT = frozenset(("66-ingress.yaml",))
 # Published with every release, and signed (BerriAI/litellm's releases); runs as `nobody`.
 PROXY_IMAGE = "ghcr.io/berriai/litellm-non_root:v1.106.12"
 PORT = 4000
-PRIVATE, AWAY = "private", "closed"
-HEADER, ROUTE_HEADER = "x-selfhost-private", "x-selfhost-route"
 _USER = 65534  # `nobody`, whose the image is
 _FOLDER = "/etc/litellm"
-_TRIES, _COOLDOWN, _REPLICAS, _SIMPLE, _PERIOD = 1, 30, 2, 1000, "30d"
-_CHARACTERS = 4  # of English for a token; other languages have fewer, and are then sooner held for long
-_MILLION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A group of one deployment.
-
-    Args:
-        name: what clients ask for.
-        because: what it is.
-        model: as LiteLLM writes it.
-        base: address, None for the provider's own.
-        key: how LiteLLM is told the key.
-        place: `own` or `away`, which the rules look at.
-        costs: dollars for a token, in and out.
-        budget: most dollars in a period, None for none.
-    """
-
-    name: str
-    because: str
-    model: str
-    base: str | None
-    key: str
-    place: str
-    costs: tuple[Setting, ...] = ()
-    budget: Noted | None = None
-    period: str = ""
+_TRIES, _COOLDOWN, _REPLICAS = 1, 30, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +70,7 @@ class Proxy:
     own: str
     private: str
     away: str
+    leaves: bool
     timeout: Number
     retries: Number
     cooldown: Number
@@ -124,11 +98,6 @@ def view(plan: Plan, options: RenderOptions) -> View:
         UsageError: no closed model, or options that contradict the plan.
     """
     asked = options.proxy
-    if asked.fallback_model is None:
-        raise UsageError(
-            "--target hybrid needs --fallback-model: where requests go that may leave.",
-            hint="Add --fallback-model PROVIDER/MODEL, or take --target kubernetes.",
-        )
     if not request_of(plan).path.startswith("/v1/"):
         raise UnsupportedError(
             f"{plan.engine.name} {plan.engine.version} does not speak OpenAI's protocol, which the proxy asks in.",
@@ -148,7 +117,8 @@ def view(plan: Plan, options: RenderOptions) -> View:
         "exposure": exposure(plan, options, backend=Backend(name=proxy.name, port=PORT)),
         "headline": (
             *base.headline,
-            f"a proxy sends {proxy.routed}; closed model: {asked.fallback_model}",
+            f"a proxy sends {proxy.routed}",
+            f"closed model: {asked.fallback_model or 'NONE, --fallback-model names one'}",
             f"marked private (model `{PRIVATE}`, header `{HEADER}`), a request never leaves: it fails instead",
         ),
     }
@@ -181,9 +151,9 @@ def _proxy(plan: Plan, options: RenderOptions) -> Proxy:
         Pair(key="app.kubernetes.io/managed-by", value="selfhost"),
     )
     replicas = asked.proxy_replicas or _REPLICAS
-    models = _models(plan, options, replicas)
-    rules = json.dumps(_rules(plan, options), indent=2, sort_keys=True)
-    decides = (models, rules, asked, _source())
+    models = models_of(plan, options, replicas)
+    rules = json.dumps(rules_of(plan, options), indent=2, sort_keys=True)
+    decides = (models, rules, asked, source())
     content = hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
     timeout = request_timeout(plan, options)
     if asked.proxy_timeout is not None:
@@ -203,6 +173,7 @@ def _proxy(plan: Plan, options: RenderOptions) -> Proxy:
         own=served_name(plan),
         private=PRIVATE,
         away=AWAY,
+        leaves=asked.fallback_model is not None,
         timeout=timeout,
         retries=Number(
             value=_TRIES if asked.proxy_retries is None else asked.proxy_retries,
@@ -217,13 +188,13 @@ def _proxy(plan: Plan, options: RenderOptions) -> Proxy:
         secret_key=SECRET_KEY,
         header=HEADER,
         routed=_routed(options),
-        budget=None
-        if asked.budget is None
-        else f"{asked.budget} dollars in {asked.budget_period or _PERIOD}",
+        budget=None if asked.budget is None else f"{asked.budget} dollars in {asked.budget_period or PERIOD}",
     )
 
 
 def _routed(options: RenderOptions) -> str:
+    if options.proxy.fallback_model is None:
+        return "requests to the own model, as nothing else is there"
     if options.proxy.route_by == "simple":
         return "what is simple to the own model, the rest to the closed one"
     if options.proxy.route_by == "header":
@@ -231,78 +202,6 @@ def _routed(options: RenderOptions) -> str:
     return (
         "requests to the own model, and to the closed one while it is down or where they are too long for it"
     )
-
-
-def _models(plan: Plan, options: RenderOptions, replicas: int) -> tuple[Model, ...]:
-    asked, served = options.proxy, served_name(plan)
-    if served in (PRIVATE, AWAY):
-        raise UsageError(
-            f"The model is called {served!r}, which the proxy gives another meaning.",
-            hint="Plan with another --served-model-name.",
-        )
-    base = f"http://{plan.name}.{options.namespace}.svc:{plan.engine.port}/v1"
-    key = "none" if options.access.api_key_secret is None else "os.environ/OWN_API_KEY"
-    budget = None
-    if asked.budget is not None:
-        share = Decimal(asked.budget) / replicas
-        because = (
-            f"{asked.budget} dollars / {replicas} pods, each of which counts for itself from its start on"
-        )
-        budget = Noted(value=f"{share:f}", because=because)
-
-    def own(name: str, because: str) -> Model:
-        return Model(
-            name=name, because=because, model=f"openai/{served}", base=base, key=key, place="own",
-            costs=_costs(("0", "0"), "the GPUs are paid for"),
-        )  # fmt: skip
-
-    return (
-        own(served, "the own model; the rules may send a request on, and the closed one stands in"),
-        own(PRIVATE, "the own model, for what never leaves: nothing stands in for it"),
-        Model(
-            name=AWAY,
-            because="the closed model",
-            model=asked.fallback_model or "",
-            base=asked.fallback_base,
-            key="os.environ/FALLBACK_API_KEY",  # no provider's own variable: other paths of LiteLLM would read that
-            place="away",
-            costs=_costs(asked.prices, "as asked") if asked.prices is not None else (),
-            budget=budget,
-            period=asked.budget_period or _PERIOD,
-        ),
-    )
-
-
-def _costs(prices: tuple[str, str], because: str) -> tuple[Setting, ...]:
-    """Dollars for a million tokens as LiteLLM wants them, for one."""
-    return tuple(
-        Setting(
-            name=f"{way}_cost_per_token",
-            value=f"{Decimal(price) / _MILLION:f}",
-            because=f"{because}: {price} a million",
-        )
-        for way, price in zip(("input", "output"), prices, strict=True)
-    )
-
-
-def _rules(plan: Plan, options: RenderOptions) -> dict[str, object]:
-    """What rules.py reads."""
-    asked = options.proxy
-    return {
-        "own": served_name(plan),
-        "private": PRIVATE,
-        "away": AWAY,
-        "header": HEADER,
-        "route_header": ROUTE_HEADER,
-        "route_by": asked.route_by,
-        "simple_tokens": asked.simple_tokens or _SIMPLE,
-        "characters_per_token": _CHARACTERS,
-        "complex_words": [word.lower() for word in asked.complex_words],
-    }
-
-
-def _source() -> str:
-    return (asset_dir("templates") / "hybrid" / "rules.py").read_text(encoding="utf-8")
 
 
 def _pod(
@@ -404,10 +303,9 @@ def _env(options: RenderOptions) -> tuple[Variable, ...]:
         ("DO_NOT_TRACK", "1", "no usage reports"),
         ("PYTHONDONTWRITEBYTECODE", "1", "beside the rules nothing is writable"),
     )
-    secrets = [
-        ("LITELLM_MASTER_KEY", asked.proxy_key_secret, "clients have to send it"),
-        ("FALLBACK_API_KEY", asked.fallback_key_secret, "of the closed model's provider"),
-    ]
+    secrets = [("LITELLM_MASTER_KEY", asked.proxy_key_secret, "clients have to send it")]
+    if asked.fallback_model is not None:
+        secrets.append(("FALLBACK_API_KEY", asked.fallback_key_secret, "of the closed model's provider"))
     if options.access.api_key_secret is not None:
         secrets.append(("OWN_API_KEY", options.access.api_key_secret, "what the own model asks for"))
     return (
@@ -430,6 +328,17 @@ def _policy(plan: Plan, options: RenderOptions) -> Policy:
         for cidr in options.access.client_cidrs
     ]
     parts = urlsplit(options.proxy.fallback_base or "https://")
+    outside = (
+        ()
+        if options.proxy.fallback_model is None
+        else (
+            Rule(
+                because="the closed model",
+                ports=(PolicyPort(number=parts.port or 443),),
+                peers=internet("its provider has no fixed addresses"),
+            ),
+        )
+    )
     model = tuple(
         Pair(key=f"app.kubernetes.io/{key}", value=value)
         for key, value in (("name", plan.engine.name), ("instance", plan.name), ("component", "server"))
@@ -443,6 +352,6 @@ def _policy(plan: Plan, options: RenderOptions) -> Policy:
                 ports=(PolicyPort(number=plan.engine.port),),
                 peers=(Peer(because="its pods", pods=model),),
             ),
-            Rule(because="the closed model", ports=(PolicyPort(number=parts.port or 443),), peers=INTERNET),
+            *outside,
         ),
     )

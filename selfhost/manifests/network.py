@@ -66,17 +66,24 @@ class Policy:
     egress: tuple[Rule, ...]
 
 
-# A cloud's metadata service gives out the node's credentials; the addresses are those of AWS, Azure and Google.
-INTERNET = (
-    Peer(
-        because="the Hub, its mirrors and their storage have no fixed addresses; no cloud's metadata service",
-        cidr="0.0.0.0/0",
-        but=("169.254.0.0/16",),
-    ),
-    Peer(
-        because="the same over IPv6", cidr="::/0", but=("fd00:ec2::254/128", "fd20:ce::254/128", "fe80::/10")
-    ),
-)
+_HUB = "the Hub, its mirrors and their storage have no fixed addresses"
+
+
+def internet(because: str) -> tuple[Peer, ...]:
+    """Every address but those of a cloud's metadata service, which gives out the node's credentials.
+
+    Args:
+        because: why no address can be named, for the comment; those left out are of AWS, Azure and Google.
+    """
+    inside = ("fd00:ec2::254/128", "fd20:ce::254/128", "fe80::/10")
+    return (
+        Peer(
+            because=f"{because}; no cloud's metadata service",
+            cidr="0.0.0.0/0",
+            but=("169.254.0.0/16",),
+        ),
+        Peer(because="the same over IPv6", cidr="::/0", but=inside),
+    )
 
 
 def server_policy(
@@ -141,7 +148,7 @@ def download_policy(options: RenderOptions, ports: tuple[int, ...]) -> Policy:
         direct = tuple(sorted({_port(address) for address in asked if not proxied(options, address)}))
     if direct:
         opened = tuple(PolicyPort(number=port) for port in direct)
-        egress.append(Rule(because="the weights", ports=opened, peers=INTERNET))
+        egress.append(Rule(because="the weights", ports=opened, peers=internet(_HUB)))
     egress += [rule for address in addresses for rule in _in_cluster(address)]
     return Policy(ingress=(), egress=tuple(egress))
 
@@ -165,7 +172,8 @@ def _proxies(options: RenderOptions) -> list[Rule]:
     asked = options.network
     if asked.proxy_secret is not None:
         ports = tuple(PolicyPort(number=int(port)) for port in asked.proxy_ports)
-        return [Rule(because="the proxy, whose address is in a Secret", ports=ports, peers=INTERNET)]
+        anywhere = internet("its address is not known here")
+        return [Rule(because="the proxy, whose address is in a Secret", ports=ports, peers=anywhere)]
     rules = []
     for address in dict.fromkeys(url for url in (asked.https_proxy, asked.http_proxy) if url is not None):
         rules += _in_cluster(address) or [
@@ -179,7 +187,7 @@ def _peers(address: str) -> tuple[Peer, ...]:
     try:
         number = ip_address(host)
     except ValueError:
-        return INTERNET
+        return internet("a name has no fixed addresses")
     return (Peer(because="the proxy's address", cidr=f"{number}/{number.max_prefixlen}"),)
 
 

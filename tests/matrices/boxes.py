@@ -80,6 +80,7 @@ def _hybrid() -> dict[str, Case]:
     )
     found = {
         "plain": hybrid(),
+        "home-alone": hybrid(fallback_model=None),
         "simple": hybrid(route_by="simple", simple_tokens=500, complex_words=("prove", "step by step")),
         "header": hybrid(route_by="header"),
         "budget": hybrid(budget="100", budget_period="7d", fallback_price="1.25,10"),
@@ -123,7 +124,6 @@ def refused() -> dict[str, Case]:
         if name != "directory":
             options = RenderOptions(weights=WeightOptions(uri=uri))
             found[f"systemd-weights-{name}"] = Case(plan=plan(), target="systemd", options=options)
-    found["hybrid-nowhere"] = Case(plan=plan(), target="hybrid")
     ingress = AccessOptions(expose="ingress", host="llm.example.org")
     found["hybrid-ingress"] = Case(plan=plan(), target="hybrid", options=hybrid(access=ingress))
     for target in ("kubernetes", "lws", "compose"):

@@ -154,6 +154,7 @@ class ProxyOptions:
             )
         if self.proxy_image is not None:
             parse_image(self.proxy_image)
+        self._check_fallback()
         self._check_money()
         self._check_numbers()
         self._check_route()
@@ -165,6 +166,20 @@ class ProxyOptions:
             return None
         first, _, second = self.fallback_price.partition(",")
         return first, second
+
+    def _check_fallback(self) -> None:
+        """What is about the closed model needs one."""
+        for flag, given in (
+            ("--fallback-base", self.fallback_base is not None),
+            ("--fallback-price", self.fallback_price is not None),
+            ("--budget", self.budget is not None),
+            ("--route-by", self.route_by != "own"),
+        ):
+            if given and self.fallback_model is None:
+                raise UsageError(
+                    f"{flag} has no effect without a closed model.",
+                    hint="Add --fallback-model PROVIDER/MODEL.",
+                )
 
     def _check_money(self) -> None:
         prices = self.prices
