@@ -21,7 +21,7 @@ _VALUES = "no Kubernetes object (Helm values?): lint what `helm template` prints
 _TEMPLATE = "a Helm template that is not rendered: lint what `helm template` prints"
 # Not in a comment, and nothing that is filled in later (`{{ $labels.pod }}`, KServe's `{{.Name}}`).
 _CHART_VALUE = re.compile(
-    r"^(?![ \t]*#).*\{\{-?[^}]*(\.Values\.|\.Release\.|\.Chart\.|include \")", re.MULTILINE
+    r"^(?![ \t]*#).*\{\{-?[^}\n]*(\.Values\.|\.Release\.|\.Chart\.|include \")", re.MULTILINE
 )
 _MOST_NESTED = 5  # lists of lists
 

@@ -148,9 +148,29 @@ def _anywhere(value: Value, path: str, depth: int, group: int | None) -> Iterato
             yield _Template(spec=value, labels=Map(), path=path, replicas=None, group_size=group)
             return
         yield from _single(value, path)
+        if "entryTemplate" in value:
+            yield from _of_role(value, path)
+            return
         for key, below in value.items():
             if isinstance(below, Map | Seq):
                 yield from _anywhere(below, f"{path}.{key}" if path else key, depth + 1, group)
+
+
+def _of_role(role: Map, path: str) -> Iterator[_Template]:
+    """A role of Kthena's ModelServing: an entry pod and its workers are one engine (v1alpha1, 2026-11-26)."""
+    workers = role.number("workerReplicas") if "workerReplicas" in role else 0
+    size = None if workers is None else 1 + workers
+    for key, kind in (("entryTemplate", "leader" if workers else "server"), ("workerTemplate", "worker")):
+        template = role.map(key)
+        if template.map("spec"):
+            yield _Template(
+                spec=template.map("spec"),
+                labels=template.at("metadata", "labels"),
+                path=f"{path}.{key}.spec",
+                role=kind,
+                replicas=None,
+                group_size=size,
+            )
 
 
 def _has_workers(spec: Map) -> bool:
