@@ -1,4 +1,4 @@
-"""What templates/hybrid/ sees as `plan`: target kubernetes, and a LiteLLM proxy before it that may ask another model."""
+"""What templates/hybrid/ sees as `plan`: target kubernetes, and a LiteLLM proxy that may ask another model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Written by selfhost render. Which requests may leave: decided before LiteLLM routes a request, and again when it does.
+"""Written by selfhost render. Which requests may leave: decided before LiteLLM routes one, and again when it does.
 
 LiteLLM loads this file from beside its config.yaml; the settings are in rules.json. Three locks hold one after another:
 `authenticate` lets in the key and the paths that are decided about here, and no other path; `Rules.async_pre_call_hook`
