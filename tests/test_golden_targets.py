@@ -18,6 +18,9 @@ READABLE: tuple[str, ...] = (
     "nodes/lws-stages",
     "nodes/lws-ray",
     "nodes/prefill-1",
+    "boxes/compose-key",
+    "boxes/systemd-key",
+    "boxes/hybrid-budget",
 )
 # Made of the plan, the archives and the words of metrics, and checked elsewhere.
 NOT_GOLDEN = {"plan.json", "dashboard.json", "82-configmap-dashboard.yaml", "prometheus-rules.yaml"}

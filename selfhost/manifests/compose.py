@@ -222,11 +222,8 @@ def _address(bind: str) -> str:
 def _size(derived: Derived) -> Noted:
     """Bytes as Compose writes them: its `g` and `m` are powers of 1,024."""
     size = derived.value
-    if size % GIB == 0:
-        text = f"{size // GIB}g"
-    else:
-        text = f"{size // MIB}m" if size % MIB == 0 else f"{size}b"
-    return Noted(value=text, because=derived.because)
+    unit, suffix = (GIB, "g") if size % GIB == 0 else (MIB, "m") if size % MIB == 0 else (1, "b")
+    return Noted(value=f"{size // unit}{suffix}", because=derived.because)
 
 
 def _user(plan: Plan) -> Noted:

@@ -64,9 +64,9 @@ def finalize(value: object) -> object:
 
 
 def unit(value: object) -> Printable:
-    """A double-quoted word of a systemd unit in ASCII, which systemd turns back into the same text.
+    r"""A double-quoted word of a systemd unit in ASCII, which systemd turns back into the same text.
 
-    Its escapes are C's, where `\\x` is a byte: what is beyond ASCII is written by its number in Unicode. A `%` would
+    Its escapes are C's, where `\x` is a byte: what is beyond ASCII is written by its number in Unicode. A `%` would
     begin a specifier (systemd.syntax(7), systemd.unit(5)). What ExecStart= makes of `$` is the view's affair.
     """
     if not isinstance(value, str):

@@ -351,9 +351,11 @@ def _fetch(plan: Plan, options: RenderOptions, program: str, state: str, cache: 
     ]
     if options.hub_endpoint is not None:
         env.append(Setting(name="HF_ENDPOINT", value=options.hub_endpoint, because="the mirror, as asked"))
-    for item in download_additions(options).env:
-        if item.value is not None:
-            env.append(Setting(name=item.name, value=item.value, because=item.because))
+    env += [
+        Setting(name=item.name, value=item.value, because=item.because)
+        for item in download_additions(options).env
+        if item.value is not None
+    ]
     clocks = plan.clocks
     return Fetch(
         command=tuple(

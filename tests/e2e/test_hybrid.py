@@ -114,7 +114,8 @@ def test_the_closed_model_takes_what_is_too_long(running: Proxy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mark", "escape"), [*((mark, "fallbacks") for mark in MARKS), *(("header", escape) for escape in ESCAPES)]
+    ("mark", "escape"),
+    [*((mark, "fallbacks") for mark in MARKS), *(("header", escape) for escape in ESCAPES)],
 )
 def test_what_is_private_stays_home(running: Proxy, mark: str, escape: str) -> None:
     """Answered at home; and refused rather than sent away, while the own model is down or finds it too long."""
@@ -149,8 +150,8 @@ def test_other_models_are_not_there(running: Proxy, model: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/openai/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/files", "/v1/batches",
-     "/anthropic/v1/messages", "/key/generate", "/model/new", "/config/update", "/v1/rerank", "/engines/closed/chat/completions",
-     "/openai/deployments/closed/chat/completions", "/vertex_ai/v1/projects/x"],
+     "/anthropic/v1/messages", "/key/generate", "/model/new", "/config/update", "/v1/rerank",
+     "/engines/closed/chat/completions", "/openai/deployments/closed/chat/completions", "/vertex_ai/v1/projects/x"],
 )  # fmt: skip
 def test_other_paths_are_not_there(running: Proxy, path: str) -> None:
     body = {"model": "closed", "messages": [{"role": "user", "content": SECRET}], "input": SECRET}

@@ -40,6 +40,13 @@ def engine_container(folder: Path) -> Any:
     return container
 
 
+def compose_server(cli: Cli, plan: Path, folder: Path) -> Any:
+    """The service that one machine would start: it has to have the same words."""
+    rendered = cli("render", plan, "--target", "compose", "-o", folder)
+    assert rendered.code == 0, rendered.err
+    return yaml.safe_load((folder / "compose.yaml").read_text(encoding="utf-8"))["services"]["server"]
+
+
 def on_this_machine(text: str, places: dict[str, Path]) -> str:
     """A path in the pod as a path here."""
     for inside, outside in places.items():
@@ -63,6 +70,11 @@ def test_rendered_arguments_start_vllm_and_it_counts_the_same_tokens(
     places = {plan.weights.mount_path: tiny_models, plan.engine.home_path: home}
     assert (*container.get("command", ()), *container["args"])[:2] == ("vllm", "serve")
     words = [*container.get("command", ()), *container["args"]][2:]
+    boxed = compose_server(cli, plan_file, tmp_path / "composed")
+    assert [*boxed["entrypoint"], *boxed["command"]] == [*container.get("command", ()), *container["args"]]
+    assert (
+        boxed["environment"].items() <= {item["name"]: item.get("value") for item in container["env"]}.items()
+    )
     arguments = [on_this_machine(word, places) for word in words]
     environment = {
         variable["name"]: on_this_machine(variable["value"], places)
