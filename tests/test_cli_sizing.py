@@ -329,4 +329,30 @@ def test_what_stops_every_gpu_is_said_once(cli: Cli) -> None:
     assert shown.err.count("is beyond the model's 40,960") == 1
     nodes = cli("plan", MODEL, "--gpu", "l4-24gb", "--tp", "8", "--pp", "2", "--context", "4k")
     assert "16 GPUs are more than one node has (8)" in " ".join(nodes.out.split())
+    assert "cannot be rendered" not in " ".join(nodes.out.split())
     assert "Hint: Take --context 40960." in shown.err
+
+
+def test_a_plan_over_nodes_leads_on_to_a_target_that_takes_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (MODEL, "--gpu", "l4-24gb", "--tp", "8", "--pp", "2", "--context", "4k", "-o", "plan.json")
+    assert "Next: selfhost render plan.json --target lws -o out" in cli("plan", *words).out
+    assert cli("render", "plan.json", "--target", "lws", "-o", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "following"),
+    [("compose", "docker compose -f out/compose.yaml up"), ("systemd", "less out/README.md")],
+)
+def test_every_file_for_one_machine_is_explained(
+    target: str, following: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli("plan", MODEL, "--gpu", "l4-24gb", "--context", "4k", "-o", "plan.json")
+    shown = cli("render", "plan.json", "--target", target, "-o", "out").out
+    table = shown.partition("what it is\n")[2].partition("\n\n")[0].splitlines()
+    assert all(len(row.split()) > 1 for row in table)
+    assert "Job" not in shown
+    assert f"Next: {following}" in shown

@@ -92,6 +92,21 @@ class TestInferenceService:
         assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 2)
         assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
+    def test_is_not_ready_before_its_only_pod(self) -> None:
+        """A Deployment that may miss its only pod is available at once, and KServe repeats that as Ready."""
+        (alone,) = [
+            found["spec"]["predictor"]["deploymentStrategy"]
+            for found in objects(render(plan(), target="kserve"))
+            if found["kind"] == "InferenceService"
+        ]
+        assert alone == {"type": "Recreate"}
+
+    def test_readme_waits_for_the_pods_themselves(self) -> None:
+        """The Deployment's own progress deadline is KServe's 600 s, at which `rollout status` ends with an error."""
+        (readme,) = (one.text for one in rendered("single").documents if one.name == "README.md")
+        assert "rollout status" not in readme
+        assert "--for=jsonpath='{.status.readyReplicas}'=2 deployment/" in readme
+
     def test_waits_longer_for_an_answer_than_kserve(self) -> None:
         assert kind(rendered("single"), "InferenceService")["spec"]["predictor"]["timeout"] > 60
 

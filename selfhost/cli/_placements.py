@@ -171,18 +171,26 @@ def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
         )
     if plan.gpu.count > NODE_GPUS:
         notes.append(
-            f"{plan.gpu.count} GPUs are more than one node has ({NODE_GPUS}); a plan over nodes cannot be rendered."
+            f"{plan.gpu.count} GPUs are more than one node has ({NODE_GPUS}): each replica is a group of nodes."
         )
     return tuple(notes)
 
 
-def show_next(words: str, pick: int, output: Path | None) -> None:
-    """The command that comes next."""
+def show_next(words: str, pick: int, output: Path | None, *, several: bool) -> None:
+    """The command that comes next.
+
+    Args:
+        words: what was asked, as arguments of `selfhost plan`.
+        pick: which row was written.
+        output: the file that it was written to.
+        several: whether one replica needs more than one node.
+    """
     if output is None:
         next_step(f"selfhost plan {words} -o plan.json", "write the choice down")
     else:
         click.echo(f"Written to {output}: #{pick}.")
-        next_step(f"selfhost render {shlex.quote(str(output))} -o out", "its manifests")
+        target = "--target lws " if several else ""
+        next_step(f"selfhost render {shlex.quote(str(output))} {target}-o out", "its manifests")
 
 
 def _shown(fitting: tuple[Placement, ...], pick: int) -> list[tuple[int, Placement]]:

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 )
 @click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies to deploy.  [default: 1]")
 @click.option(
-    "--image", metavar="IMAGE", help="Image instead of the published one: own, from a mirror, or with its digest."
+    "--image",
+    metavar="IMAGE",
+    help="Image instead of the published one: own, from a mirror, or with its digest.",
 )
 @click.option("--name", metavar="NAME", help="Name of the deployment, made from the model's if absent.")
 @click.option(
@@ -124,7 +126,8 @@ def command(
     else:
         show(asked, placements, plan, pick)
         words = again(model, workload, split if fixed else None, more=_typed(context))
-        show_next(words + (" --ep" if split.expert and not fixed else ""), pick, output)
+        words += " --ep" if split.expert and not fixed else ""
+        show_next(words, pick, output, several=placements.fitting[pick - 1].multi_node)
     return 0 if plan is not None else 4
 
 

@@ -27,9 +27,10 @@ _FILES = {
     "values.yaml": "the plan as values of the chart, each with its reason",
     "inferencepool-values.yaml": "values of the pool's chart",
     "patch-deployment.yaml": "what the chart has no key for",
+    "compose.yaml": "the services: server, download, and what prepares volumes",
 }
 _FOLDERS = {"chart": "the Helm chart, the same for every plan"}
-_CHART = "chart/Chart.yaml"
+_CHART, _COMPOSE = "chart/Chart.yaml", "compose.yaml"
 
 
 def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -82,6 +83,10 @@ def command(plan: Path, target: str, output: Path, options: RenderOptions, as_js
         name = shlex.quote(decided.name)
         space = shlex.quote(options.namespace)
         next_step(f"helm upgrade --install {name} {chart} -f {values} -n {space}", afterwards)
+    elif _COMPOSE in names:
+        next_step(f"docker compose -f {shlex.quote(str(output / _COMPOSE))} up --detach", afterwards)
+    else:
+        next_step(f"less {shlex.quote(str(output / 'README.md'))}", "how it is installed")
 
 
 def _rows(documents: Sequence[Document], target: str) -> list[tuple[str, str]]:
@@ -99,10 +104,10 @@ def _what(document: Document, target: str) -> str:
 
     if document.name.endswith(".pyz"):
         return (
-            "selfhost monitor, or a part of it"
-            if target == "monitor"
-            else "selfhost pull, which the Job runs"
+            "selfhost monitor, or a part of it" if target == "monitor" else "selfhost pull, for the download"
         )
+    if document.name.endswith(".service"):
+        return "unit of the download" if document.name.endswith("-download.service") else "unit of the server"
     if kind := re.search(r"^kind: (\w+)", document.text, re.MULTILINE):
         return kind[1]
     return _FILES.get(document.name, "")

@@ -61,6 +61,7 @@ class Single:
     autoscaler: Noted
     least: int
     most: int
+    recreate: bool
     timeout: Number
 
 
@@ -93,6 +94,7 @@ class View(kubernetes.View):
     kind: str
     version: str
     workload: str
+    ready: int
     service: str
     service_port: int
     served_name: str
@@ -147,6 +149,7 @@ def _single(plan: Plan, options: RenderOptions) -> View:
         kind=SINGLE,
         version=VERSION,
         workload=f"deployment/{name}",
+        ready=max(1, replicas.least),
         service=name,
         service_port=_HTTP_PORT,
         served_name=served_name(plan),
@@ -155,6 +158,8 @@ def _single(plan: Plan, options: RenderOptions) -> View:
             autoscaler=_autoscaler(replicas),
             least=replicas.least,
             most=replicas.most,
+            # KServe says Ready when the Deployment is available, which one that may miss its only pod is at once.
+            recreate=replicas.most == base.max_unavailable,
             timeout=request_timeout(plan, options),
         ),
         llm=None,
@@ -200,6 +205,7 @@ def _llm(plan: Plan, options: RenderOptions) -> View:
         kind=LLM,
         version=VERSION,
         workload=f"{made.kind.lower()}/{made.name}",
+        ready=max(1, replicas.least),
         service=service,
         service_port=_LLM_PORT,
         served_name=served_name(plan),
@@ -322,7 +328,7 @@ def _gaps(plan: Plan, kind: str) -> tuple[Gap, ...]:
         Gap(
             what="progressDeadlineSeconds",
             so=f"after 600 s the Deployment says that it does not progress, while loading may take {load} s; the "
-            "rollout goes on, and the service is ready when the pod is",
+            "rollout goes on",
         ),
         Gap(what="revisionHistoryLimit", so="ten old ReplicaSets stay instead of three"),
     ]

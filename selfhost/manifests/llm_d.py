@@ -78,6 +78,7 @@ class View(kubernetes.View):
     pool_chart: str
     pool_version: str
     workload: str
+    ready: int
     engine: str
     served_name: str
     uri: Noted
@@ -127,6 +128,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         pool_chart=POOL_CHART,
         pool_version=POOL_VERSION,
         workload=f"{plan.name}-decode",
+        ready=max(1, decode.count.value),
         engine=plan.engine.name,
         served_name=served_name(plan),
         uri=Noted(value=f"hf://{plan.model.id}", because="names the model; nothing is fetched from it"),

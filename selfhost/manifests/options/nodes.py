@@ -98,7 +98,9 @@ class NodeOptions:
             if value is not None and not 1 <= value <= MOST_PODS:
                 raise UsageError(f"{flag} must be between 1 and {MOST_PODS:,}, not {value}.")
         if self.sidecar_image is not None and self.prefill_replicas is None:
-            raise UsageError("--sidecar-image has no effect without --prefill-replicas.", hint="Leave it out.")
+            raise UsageError(
+                "--sidecar-image has no effect without --prefill-replicas.", hint="Leave it out."
+            )
         for image in (self.picker_image, self.sidecar_image):
             if image is not None:
                 parse_image(image)
