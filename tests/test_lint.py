@@ -223,3 +223,13 @@ def test_a_compose_file_has_the_faults_of_its_engines_alone() -> None:
     assert [each.where.line for each in lint((given,), select=("SH030",)).findings] == [7]
     report = mend((given,))
     assert report.texts[0].content == content
+
+
+def test_a_key_in_the_arguments_is_told_of_once_and_a_placeholder_is_no_key() -> None:
+    words = (
+        "      args:\n        - Qwen/Qwen3-8B\n        - --api-key\n        - sk-Zk3mN8qR5tW2xY7vB4cD9fG6hJ\n"
+    )
+    content = POD + "    - name: e\n      image: vllm/vllm-openai:v0.32.0\n" + words
+    assert [each.severity for each in found(content, "SH008")] == ["error"]
+    waiting = content.replace("sk-Zk3mN8qR5tW2xY7vB4cD9fG6hJ", "nvapi-NVKEY")
+    assert [each.severity for each in found(waiting, "SH008")] == ["warning"]

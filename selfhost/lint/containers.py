@@ -25,7 +25,7 @@ from selfhost.lint.types import Settings, Where
 _ACCELERATOR = re.compile(
     r"nvidia\.com/(gpu(\.shared)?|mig-[0-9a-z.+-]+|[A-Z0-9_]*GPU[A-Z0-9_-]*)$|amd\.com/gpu|"
     r"gpu\.intel\.com/(i915|xe)$|habana\.ai/gaudi|google\.com/tpu|aws\.amazon\.com/neuron(core|device)?$|"
-    r"huawei\.com/Ascend|cambricon\.com/|metax-tech\.com/gpu|furiosa\.ai/|rebellions\.ai/|tenstorrent\.com/|qualcomm\.com/"
+    r"huawei\.com/[Aa]scend|cambricon\.com/|metax-tech\.com/gpu|furiosa\.ai/|rebellions\.ai/|tenstorrent\.com/|qualcomm\.com/"
 )
 _SOURCES = (
     ("secretKeyRef", "secret"), ("configMapKeyRef", "configmap"), ("fieldRef", "field"),

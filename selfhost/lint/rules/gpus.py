@@ -24,7 +24,7 @@ def _split(lot: Lot) -> Iterator[Found]:
         if needed is None or needed[0] == gpus or (gpus == 0 and needed[0] <= 1):
             continue
         count, why = needed
-        if gpus == 0 and not engine.complete:
+        if gpus == 0 and (not engine.complete or _other_device(container)):
             continue
         asked = f"{gpus} GPU{'s' if gpus != 1 else ''} requested"
         line = container.accelerators[0].where.line if container.accelerators else container.where.line
@@ -36,6 +36,11 @@ def _split(lot: Lot) -> Iterator[Found]:
             fix=f"set {resource}: {count}, or change the parallel sizes",
             severity="error" if few else "warning",
         )
+
+
+def _other_device(container: Container) -> bool:
+    """A resource of somebody's device plugin that is not known here."""
+    return any("/" in name for name in (*container.limits, *container.requests))
 
 
 def _needed(pod: Pod, container: Container, engine: Engine) -> tuple[int, str] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from selfhost.lint.model import Lot
-from selfhost.lint.nodes import Map, text_of
+from selfhost.lint.nodes import Map, Span, text_of
 from selfhost.lint.types import Found, Rule, Severity
 
 # Tokens by their own form: Hugging Face, OpenAI and those who copied its form, GitHub, AWS, Google, Slack,
@@ -41,10 +41,12 @@ _DUMMY = frozenset(
     )
 )
 _PLACEHOLDER = re.compile(
-    r"your|insert|replace|change|example|placeholder|xxx|<|>|\.\.\.|\*\*\*|todo|token-here", re.IGNORECASE
+    r"^((?-i:nvapi-|hf_|sk-)?(?-i:[A-Z_]+))$|your|insert|replace|change|example|placeholder|xxx|<|>|\.\.\.|\*\*\*|todo|token-here",
+    re.IGNORECASE,
 )
 _UNSET = re.compile(r"\$\{?[A-Za-z_]|\$\(")
 
+_NO_SPAN = Span(0, 0, 0, 0)
 _Kind = Literal["secret", "placeholder", "shell", "no"]
 
 
@@ -105,7 +107,7 @@ def _arguments(lot: Lot) -> Iterator[Found]:
                 if flag.key in _FLAGS and flag.known and not _from_variable(container.body, flag.written):
                     kind = _kind(flag.value, named=True)
                     if kind != "no":
-                        seen.add(flag.where.line)
+                        seen |= {flag.where.line, (flag.value_span or flag.span or _NO_SPAN).line}
                         yield Found(
                             where=container.at(flag.where.line, "args"),
                             message=f"the value of {flag.written} {_SAID[kind][0]}",
