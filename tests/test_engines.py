@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from selfhost.catalog.accelerators import PLATFORMS
+from selfhost.catalog.gpus import find_gpu
 from selfhost.engines import (
     Argument,
     Image,
@@ -22,7 +23,9 @@ from selfhost.engines import (
 from selfhost.engines.vllm.tables import FORMATS
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.quantization import SCHEMES
+from selfhost.serving import serving_for
 from selfhost.workload import Split, Workload
+from tests.plans import spec
 
 
 def serving(engine: str = "vllm", **changes: Any) -> Serving:
@@ -315,3 +318,32 @@ def test_builds_between_releases_are_sized_but_have_no_image() -> None:
     with pytest.raises(UnsupportedError, match="no image"):
         get_engine("vllm").image(version, "NVIDIA")
     assert parse_engine("vllm@0.26.1").published
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "split", "load", "because"),
+    [
+        ("vllm@0.6.3", "Qwen/Qwen3-0.6B", Split(), Workload(), "has no class for Qwen3ForCausalLM"),
+        (
+            "vllm@0.10.2",
+            "deepseek-ai/DeepSeek-V3.2",
+            Split(),
+            Workload(),
+            "has no class for DeepseekV32ForCausalLM",
+        ),
+        ("triton@25.12", "google/gemma-4-E2B-it", Split(), Workload(), "has no class for Gemma4"),
+        ("vllm", "Qwen/Qwen3-0.6B", Split(tensor=2, expert=True), Workload(), "no experts to spread"),
+        ("vllm", "BAAI/bge-reranker-v2-m3", Split(pipeline=2), Workload(), "pipeline stages"),
+        ("vllm", "moonshotai/Kimi-K2.6", Split(tensor=8), Workload(max_loras=1), "loads no adapters"),
+    ],
+)
+def test_what_the_engine_would_refuse_at_its_start_is_refused_before(
+    engine: str, model: str, split: Split, load: Workload, because: str
+) -> None:
+    release = parse_engine(engine)
+    objection = get_engine(release.engine).object_to(
+        serving_for(spec(model), release, find_gpu("h200-sxm-141gb"), split, load)
+    )
+    assert objection is not None
+    assert because in objection.because
+    assert objection.hint

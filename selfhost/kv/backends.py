@@ -88,10 +88,18 @@ def select_backend(layer: Attention, kv_dtype: str, settings: KvSettings) -> Bac
             hint="Leave --block-size to the engine.",
         )
     raise UnsupportedError(
-        f"vLLM has no attention kernel for {layer.kind} layers with a {kv_dtype} KV cache on this GPU"
-        f" ({settings.vendor} {'.'.join(map(str, settings.compute_capability))}).",
-        hint="Try --kv-dtype auto, or a GPU of another generation.",
+        f"vLLM has no attention kernel for {layer.kind} layers with --kv-dtype {kv_dtype} on this GPU"
+        f" ({_shown(settings)}).",
+        hint="Take a GPU of another generation."
+        if kv_dtype == "auto"
+        else "Try --kv-dtype auto, or a GPU of another generation.",
     )
+
+
+def _shown(settings: KvSettings) -> str:
+    if settings.vendor == "amd":
+        return "AMD"
+    return f"compute capability {'.'.join(map(str, settings.compute_capability))}"
 
 
 def _candidates(layer: Attention, kv_dtype: str, settings: KvSettings) -> Iterator[Backend] | None:

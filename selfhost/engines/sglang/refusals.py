@@ -53,7 +53,9 @@ def gpu_objection(serving: Serving) -> Objection | None:
     scheme = serving.workload.quantization or serving.scheme
     known = FORMATS.get(scheme or "")
     if serving.platform not in ("cuda", "rocm"):
-        return Objection(because="selfhost knows SGLang's images for NVIDIA and AMD GPUs alone")
+        return Objection(
+            because="selfhost knows SGLang's images for NVIDIA and AMD GPUs alone", hint="Take --engine vllm."
+        )
     if serving.platform == "rocm":
         if serving.version.number < ROCM_TAGS[-1][0]:
             return Objection(

@@ -25,6 +25,7 @@ from selfhost.engines import (
     Sizing,
     SizingFor,
 )
+from selfhost.engines.vllm.architectures import model_objection
 from selfhost.engines.vllm.nodes import join
 from selfhost.engines.vllm.platforms import IMAGES, platform_env, platform_objection
 from selfhost.engines.vllm.refusals import (
@@ -326,6 +327,7 @@ class Vllm:
         """What the release, its image or the GPU cannot do."""
         return (
             platform_objection(serving)
+            or model_objection(serving)
             or weights_objection(serving)
             or gpu_objection(serving)
             or feature_objection(serving)

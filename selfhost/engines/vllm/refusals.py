@@ -96,6 +96,8 @@ def gpu_objection(serving: Serving) -> Objection | None:
 def feature_objection(serving: Serving) -> Objection | None:
     """Options that the release or the model contradicts."""
     load = serving.workload
+    if serving.split.expert and not serving.experts:  # config/model.py _verify_with_expert_parallelism
+        return Objection(because="the model has no experts to spread", hint="Leave --ep out.")
     if load.speculative_tokens > 0 and not serving.drafts:
         return Objection(
             because="no MTP layers are known that could draft tokens",
