@@ -155,8 +155,10 @@ def test_an_engine_or_a_release_that_cannot_is_refused() -> None:
         rendered(Split(tensor=8, data=2), engine="vllm@0.20")
 
 
-@pytest.mark.parametrize("ray", [False, True])
-@pytest.mark.parametrize("split", [TWO_NODES, Split(tensor=8), Split(tensor=4, pipeline=4)])
+@pytest.mark.parametrize(
+    ("split", "ray"),
+    [(TWO_NODES, False), (TWO_NODES, True), (Split(tensor=8), False), (Split(tensor=4, pipeline=4), True)],
+)
 def test_every_object_is_valid(split: Split, ray: bool) -> None:
     manifests = rendered(split, ray=ray, replicas=2)
     assert "Deployment" not in kinds(manifests)

@@ -72,7 +72,8 @@ def join(
         wanted = ".".join(map(str, since))
         what = "data-parallel ranks on several nodes" if split.data > 1 else "several nodes"
         raise UnsupportedError(
-            f"{version} has no {what} without Ray.", hint=f"Take vllm@{wanted} or newer, or --ray."
+            f"{version} does not know {what} without Ray.",
+            hint=f"Take vllm@{wanted} or newer, or render with --target lws --ray.",
         )
     words = (
         Argument(flag="--nnodes", value=str(nodes), because="pods of one replica"),
