@@ -367,3 +367,10 @@ class TestCli:
         done = cli("render", file, "-o", tmp_path / "out", "--dra", "--or-gpu", "h200-sxm-141gb")
         assert done.code == 0, done.err
         assert (tmp_path / "out" / "25-resourceclaimtemplate.yaml").is_file()
+
+
+def test_what_vllm_does_on_a_platform_is_said_of_vllm_alone() -> None:
+    made = render(plan(gpu="mi300x-192gb", engine="sglang"))
+    text = next(str(document.text) for document in made.documents if document.name == "README.md")
+    assert "AMD: not tried under Pod Security restricted" in text
+    assert "vLLM's own" not in text

@@ -155,6 +155,8 @@ def _node_rule(plan: Plan, options: RenderOptions) -> NodeRule:
 
 def _said(plan: Plan, options: RenderOptions, found: Accelerator) -> list[str]:
     gpu, lines = plan.gpu, list(found.exceptions)
+    if plan.engine.name != "vllm":  # what vLLM's own examples do says nothing of another engine
+        lines = [line for text in lines if "vLLM" not in (line := text.partition("; vLLM")[0])]
     if "/mig-" in gpu.resource and options.gpus.mig_strategy is None and not options.gpus.dra:
         lines.append("MIG: for nodes with the strategy mixed; --mig-strategy single renders for the other")
     if found.label_note is not None and not options.gpus.dra:
