@@ -316,7 +316,7 @@ def test_builds_between_releases_are_sized_but_have_no_image() -> None:
     assert version.number == (0, 26, 1)
     assert not version.published
     with pytest.raises(UnsupportedError, match="no image"):
-        get_engine("vllm").image(version, "NVIDIA")
+        get_engine("vllm").image(version, "cuda")
     assert parse_engine("vllm@0.26.1").published
 
 

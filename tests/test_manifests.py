@@ -285,7 +285,8 @@ class TestEveryCase:
             open_ports = {port.get("port") for rule in policy["spec"]["egress"] for port in rule["ports"]}
             component = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
             # A mirror in the cluster is reached at any port of its namespace, as policies see pods and no Services.
-            outside = {"mirror": {443, 8765, None}, "behind-a-proxy": {3128}}.get(case, {443})
+            ports: dict[str, set[int | None]] = {"mirror": {443, 8765, None}, "behind-a-proxy": {3128}}
+            outside = ports.get(case, {443})
             assert open_ports == ({53} if component == "server" else {53} | outside)
 
     def test_selectors_find_the_pods(self, case: str) -> None:

@@ -233,7 +233,7 @@ def test_operations_alone_start_no_download_again() -> None:
     """A Job is named after what it does: an alert or another number of replicas is nothing to it."""
 
     def job(**more: Any) -> str:
-        return next(d["metadata"]["name"] for d in objects(made(**more)) if d["kind"] == "Job")
+        return str(next(d["metadata"]["name"] for d in objects(made(**more)) if d["kind"] == "Job"))
 
     assert job() == job(monitoring_namespace="other", gateway_namespace="x")
     assert job() != job(network=PROXY)
