@@ -374,3 +374,22 @@ def test_what_vllm_does_on_a_platform_is_said_of_vllm_alone() -> None:
     text = next(str(document.text) for document in made.documents if document.name == "README.md")
     assert "AMD: not tried under Pod Security restricted" in text
     assert "vLLM's own" not in text
+
+
+def _planned(gpu: str) -> Plan:
+    if gpu == "cpu":
+        return on_cpu()
+    return fitting(gpu, image=GAUDI) if gpu.startswith("gaudi") else fitting(gpu)
+
+
+class TestWhatIsSaidOfADevice:
+    @pytest.mark.parametrize("gpu", ["gaudi3-128gb", "arc-pro-b60-24gb", "cpu"])
+    def test_an_estimate_is_said_once(self, gpu: str) -> None:
+        readme = next(one.text for one in render(_planned(gpu)).documents if one.name == "README.md")
+        assert readme.count("by the rules of CUDA: an estimate, compared with no start-up") == 1
+        assert "memory memory" not in readme
+
+    @pytest.mark.parametrize(("gpu", "named"), [("h100-sxm-80gb", True), ("mi300x-192gb", False)])
+    def test_hooks_of_nvidia_are_no_matter_of_others(self, gpu: str, named: bool) -> None:
+        text = next(one.text for one in render(_planned(gpu)).documents if one.name == "50-deployment.yaml")
+        assert ("CDI" in text) is named

@@ -186,3 +186,12 @@ def test_a_model_that_is_no_repository_is_not_on_the_hub() -> None:
         render(made, options=options("hf"))
     moved = render(made, options=options("pvc:models#somewhere/tiny"))
     assert server(moved)["args"][0] == "/weights/somewhere/tiny"
+
+
+@pytest.mark.parametrize(
+    ("weights", "deletes"), [("oci://models/qwen:v1", False), ("pvc:mine", False), (None, True)]
+)
+def test_only_a_claim_of_its_own_is_told_how_to_be_deleted(weights: str | None, deletes: bool) -> None:
+    given = RenderOptions() if weights is None else options(weights)
+    readme = next(one.text for one in render(plan(), options=given).documents if one.name == "README.md")
+    assert ("delete deployment,job,pvc" in readme) is deletes

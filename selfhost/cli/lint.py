@@ -104,7 +104,7 @@ def _codes(option: str, given: Collection[str]) -> frozenset[str]:
     codes = {code.strip().upper() for word in given for code in word.split(",") if code.strip()}
     unknown = sorted(codes - {rule.code for rule in rules()})
     if unknown:
-        raise UsageError(f"{option} {unknown[0]}: no such code.", hint="docs/lint.md lists them.")
+        raise UsageError(f"{option} {unknown[0]}: no such code.", hint="The codes stand in docs/lint.md.")
     return frozenset(codes)
 
 

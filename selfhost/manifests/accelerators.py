@@ -165,10 +165,6 @@ def _said(plan: Plan, options: RenderOptions, found: Accelerator) -> list[str]:
         lines.append(f"DRA: needs Kubernetes 1.34 and the driver of {found.name} ({_claims(found).driver})")
     if _time_sliced(options):
         lines.append(_sharing(plan))
-    if found.estimated:
-        lines.append(
-            f"ESTIMATE: memory on {found.name} is sized by the rules of CUDA; no start-up was compared"
-        )
     return lines
 
 
@@ -200,13 +196,13 @@ def _template(plan: Plan, options: RenderOptions, found: Accelerator, count: int
     choices += [
         _request(other, plan.gpu, found, count, f"choice-{number}") for number, other in enumerate(others, 2)
     ]
-    names = " else ".join((plan.gpu.name, *(other.name for other in others)))
+    names = ", else ".join((f"{plan.gpu.name} where it is free", *(other.name for other in others)))
     return ClaimTemplate(
         name=name,
         request=CLAIM,
         exactly=None,
         first_available=tuple(choices),
-        because=f"{names}, whichever is free first",
+        because=names,
     )
 
 

@@ -142,6 +142,16 @@ def file_key(path: str) -> str:
     return path.strip("/").replace("/", "_")
 
 
+def _root(plan: Plan, options: RenderOptions) -> str:
+    """Why the root is read-only or not."""
+    hooks = plan.gpu.on == "cuda"
+    if not options.read_only_root:
+        return "as asked, for NVIDIA CDI hooks that write to the root" if hooks else "as asked"
+    if hooks:
+        return "some NVIDIA CDI hooks write to the root; then render with --writable-root"
+    return "the server writes to its volumes alone; for a runtime that does not, --writable-root"
+
+
 def _files(plan: Plan) -> tuple[Volume, ...]:
     if not plan.engine.files:
         return ()
@@ -190,11 +200,7 @@ def _server(
         user_id=0 if engine.needs_root else USER_ID,
         as_root=engine.needs_root,
         read_only_root=options.read_only_root,
-        root_because=(
-            "some NVIDIA CDI hooks write to the root; then render with --writable-root"
-            if options.read_only_root
-            else "as asked, for NVIDIA CDI hooks that write to the root"
-        ),
+        root_because=_root(plan, options),
         mounts=(
             Mount(name=stored.volume.name, path=stored.path, read_only=True),
             Mount(name="shm", path="/dev/shm"),

@@ -231,7 +231,7 @@ def _sizing(gpu: Gpu, because: str | None) -> str | None:
     platform = accelerator(gpu.platform)
     if not platform.estimated:
         return because
-    own = f"memory on {platform.name} is an estimate by the rules of CUDA; no start-up was compared"
+    own = f"sized on {platform.name} by the rules of CUDA: an estimate, compared with no start-up"
     return own if because is None else f"{because}; {own}"
 
 
