@@ -60,13 +60,14 @@ class Cluster:
         port: of `kubectl proxy` on loopback.
         own: whether the server is the tests' own, where anything may be left behind.
         config: a file that Helm reaches it with.
+        connections: what is open to the proxy, one at most.
     """
 
     command: tuple[str, ...]
     port: int
     own: bool
     config: Path
-    _connections: list[http.client.HTTPConnection] = field(default_factory=list, init=False)
+    connections: list[http.client.HTTPConnection] = field(default_factory=list, init=False)
     _kinds: dict[str, dict[str, tuple[str, bool]]] = field(default_factory=dict, init=False)
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -77,13 +78,15 @@ class Cluster:
 
     def ask(self, method: str, path: str, document: Any = None, kind: str = "application/json") -> Answer:
         """One request."""
-        if not self._connections:
-            self._connections.append(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60))
-        (connection,) = self._connections
+        if not self.connections:
+            self.connections.append(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60))
+        (connection,) = self.connections
         body = None if document is None else json.dumps(document)
         connection.request(method, path, body=body, headers={"Content-Type": kind})
         reply = connection.getresponse()
-        said = json.loads(reply.read() or "{}")
+        text = reply.read().decode()
+        json_said = "json" in (reply.headers.get("Content-Type") or "")
+        said = json.loads(text) if json_said else {"message": text.strip()}
         found = [text for line in reply.headers.get_all("Warning", ()) for text in _WARNING.findall(line)]
         return Answer(status=reply.status, body=said, warnings=tuple(found))
 
@@ -147,6 +150,7 @@ def free_port() -> int:
 def serve(folder: Path) -> Iterator[Cluster]:
     """A cluster with the definitions of tests/schemas/, until the generator is closed."""
     processes: list[subprocess.Popen[bytes]] = []
+    opened: list[http.client.HTTPConnection] = []
     try:
         if ASSETS:
             command, config = _start(folder, Path(ASSETS).absolute(), processes)
@@ -155,14 +159,14 @@ def serve(folder: Path) -> Iterator[Cluster]:
             if kubectl is None:
                 pytest.skip("kubectl is not installed")
             command, config = (kubectl,), Path(CONFIG or "")
-        cluster = Cluster(
-            command=command, port=_proxy(folder, command, processes), own=bool(ASSETS), config=config
-        )
+        port = _proxy(folder, command, processes)
+        cluster = Cluster(command=command, port=port, own=bool(ASSETS), config=config)
+        opened = cluster.connections
         _define(cluster)
         yield cluster
-        for connection in cluster._connections:
-            connection.close()
     finally:
+        for connection in opened:
+            connection.close()
         for process in reversed(processes):
             process.terminate()
             process.wait(timeout=30)
@@ -248,10 +252,19 @@ def _proxy(folder: Path, command: tuple[str, ...], processes: list[subprocess.Po
 def _define(cluster: Cluster) -> None:
     """Every definition of tests/schemas/ is served; a cluster's own is left as it is."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    names = []
     for definition in crds.definitions():
         made = cluster.ask("POST", path, definition)
         assert made.status in (201, 409), made.objection
-        names.append(f"crd/{definition['metadata']['name']}")
-    ready = cluster.run("wait", "--for=condition=Established", "--timeout=90s", *names)
-    assert ready.returncode == 0, ready.stderr
+    deadline = time.monotonic() + START_SECONDS
+    for definition in crds.definitions():
+        spec = definition["spec"]
+        (version, *_) = (one["name"] for one in spec["versions"] if one["served"])
+        while not _served(cluster, f"/apis/{spec['group']}/{version}", spec["names"]["plural"]):
+            assert time.monotonic() < deadline, f"{definition['metadata']['name']} is not served"
+            time.sleep(0.5)
+
+
+def _served(cluster: Cluster, path: str, plural: str) -> bool:
+    """Whether objects of a kind can be made: it is listed once its definition is established."""
+    listed = cluster.ask("GET", path).body.get("resources", ())
+    return any(one["name"] == plural for one in listed)

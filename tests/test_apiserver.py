@@ -113,8 +113,8 @@ def test_the_matrix_is_taken(cluster: Cluster, namespaces: dict[Level, str]) -> 
             )
             for problem in filter(None, (objection, pod)):
                 objections[f"{name}: {document['kind']}"] = problem
-    assert len(seen) > 1000
     assert objections == {}
+    assert len(seen) > 500
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
