@@ -323,3 +323,17 @@ def test_files_are_written_where_the_containers_look(tmp_path: Path) -> None:
                 assert (tmp_path / "out" / mount["source"]).is_file()
     write_manifests(rendered(), tmp_path / "out")
     assert not (tmp_path / "out" / "engine").exists()
+
+
+@pytest.mark.parametrize(
+    ("bind", "said"),
+    [
+        ("127.0.0.1", "Only 127.0.0.1"),
+        ("0.0.0.0", "Every address of the machine"),
+        ("10.0.0.7", "Only 10.0.0.7"),
+    ],
+)
+def test_readme_says_where_it_listens(bind: str, said: str) -> None:
+    documents = rendered(box=BoxOptions(bind=bind)).documents
+    (readme,) = (document.text for document in documents if document.name == "README.md")
+    assert f"{said} is listened at" in readme

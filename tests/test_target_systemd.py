@@ -270,3 +270,9 @@ def test_any_text_survives_or_is_refused_by_its_field(value: str) -> None:
 
 def test_systemd_accepts_any_text(tmp_path: Path) -> None:
     verify(rendered(with_text("".join(HOSTILE).replace("\x85", ""))), tmp_path / "out")
+
+
+def test_readme_says_sizes_for_people() -> None:
+    (readme,) = (document.text for document in rendered().documents if document.name == "README.md")
+    assert " GiB free" in readme
+    assert " bytes" not in readme

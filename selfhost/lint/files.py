@@ -76,7 +76,7 @@ def _files(name: str) -> Iterator[Path]:
     path = Path(name)
     if not path.is_dir():
         if not path.exists():
-            hint = "Name files, folders, or - for standard input: helm template CHART | selfhost lint -"
+            hint = "Name files or folders that are there, or - for standard input, as behind `helm template CHART |`."
             raise SelfhostError(f"There is no file {name}.", hint=hint)
         yield path
         return

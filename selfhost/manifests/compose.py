@@ -123,6 +123,7 @@ class View:
     check: Check
     stop: Noted
     bind: str
+    listens: str
     ports: tuple[Number, ...]
     port: int
     served_at: str
@@ -195,6 +196,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         check=_check(plan),
         stop=Noted(value=f"{stop}s", because=because),
         bind=options.box.bind,
+        listens="Every address of the machine" if options.box.everywhere else f"Only {options.box.bind}",
         ports=_ports(plan),
         port=engine.port,
         served_at=_address(options.box.bind),

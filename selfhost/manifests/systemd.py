@@ -25,6 +25,7 @@ from selfhost.manifests.pod import Noted, Number
 from selfhost.manifests.weights import marker_of, placed
 from selfhost.manifests.zipapp import ARCHIVE_FILE, pull_archive
 from selfhost.plan import Plan
+from selfhost.units import size_text
 
 _MEANT = frozenset(("--weights", "--bind", "--gpu-device", "--engine-bin", "--token-secret"))
 # Programs by which the engines are started, and where they are if nobody says. The others run from their images alone.
@@ -189,7 +190,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         python=_python(program),
         home_visible=program.startswith("/home/"),
         memory=Noted(value=str(pod.memory_bytes.value), because=pod.memory_bytes.because),
-        shm=Noted(value=str(pod.shared_memory_bytes.value), because=pod.shared_memory_bytes.because),
+        shm=Noted(value=size_text(pod.shared_memory_bytes.value), because=pod.shared_memory_bytes.because),
         shm_because=pod.shared_memory_bytes.because,
         start=Number(value=load.value + 60, because=f"{load.because}; 60 s to start what asks"),
         stop=Number(value=stop, because=because),

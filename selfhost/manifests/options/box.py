@@ -82,6 +82,11 @@ class BoxOptions:
             )
 
     @property
+    def everywhere(self) -> bool:
+        """Whether the server is reached at every address of the machine."""
+        return ip_address(self.bind).is_unspecified
+
+    @property
     def local(self) -> bool:
         """Whether only the machine itself reaches the server."""
         return ip_address(self.bind).is_loopback
