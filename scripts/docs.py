@@ -29,7 +29,8 @@ from selfhost.cli._errors import EXIT_CODES, run
 from selfhost.errors import SelfhostError
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDING = ROOT / "examples" / "trouble.jsonl.gz"
+EXAMPLES = ROOT / "examples"
+RECORDING = EXAMPLES / "trouble.jsonl.gz"
 PART = re.compile(r"(<!-- begin: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md")
 
@@ -501,6 +502,7 @@ def fresh(page: Path) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(RECORDING, folder)
+        shutil.copytree(EXAMPLES, Path(folder, "examples"))
 
         def write(match: re.Match[str]) -> str:
             what = match[2]

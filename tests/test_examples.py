@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from selfhost.manifests import render
+from selfhost.manifests import render, targets
 from selfhost.manifests.zipapp import ARCHIVE_FILE
+from selfhost.place import NODE_GPUS
 from selfhost.plan import read_plan
 from tests.conftest import Cli
 
@@ -53,9 +54,20 @@ def test_commands_make_the_files(
 def test_the_rendered_plan_is_the_plan(case: str) -> None:
     plan = read_plan(FOLDER / case / "plan.json")
     assert read_plan(FOLDER / case / "rendered" / "plan.json") == plan
-    assert render(plan).documents
+    assert render(plan, target="lws" if plan.gpu.count > NODE_GPUS else "kubernetes").documents
 
 
 def test_the_list_names_every_folder() -> None:
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\| \[([^]]+)\]", text)) == set(CASES)
+
+
+def test_the_readme_names_every_target() -> None:
+    """The table of targets in the README of the project."""
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    rows = text.partition("| `--target` |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == set(targets())
+
+
+def test_the_chart_of_somebody_else_has_what_the_readme_shows(cli: Cli) -> None:
+    assert cli("lint", FOLDER / "chart.yaml").code == 5

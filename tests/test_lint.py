@@ -233,3 +233,13 @@ def test_a_key_in_the_arguments_is_told_of_once_and_a_placeholder_is_no_key() ->
     assert [each.severity for each in found(content, "SH008")] == ["error"]
     waiting = content.replace("sk-Zk3mN8qR5tW2xY7vB4cD9fG6hJ", "nvapi-NVKEY")
     assert [each.severity for each in found(waiting, "SH008")] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--swap-space=4", "take it out: the V1 engine"), ("--rope-theta=1", "write --hf-overrides instead")],
+)
+def test_an_option_that_is_gone_says_what_to_write(option: str, said: str) -> None:
+    image = f"    - {{name: e, image: 'vllm/vllm-openai:v0.32.0', args: [Qwen/Qwen3-8B, {option}]}}\n"
+    (gone,) = found(POD + image, "SH101")
+    assert gone.fix.startswith(said)

@@ -140,7 +140,6 @@ def _other_release(lot: Lot) -> Iterator[Found]:
         if each.known is None or _lives_on(each):
             continue
         title, span = TITLES[each.engine.name], each.known.span
-        instead = _RENAMED.get((each.engine.name, each.known.name))
         if wanted is None:
             continue
         if span.has(wanted) is not False:
@@ -155,8 +154,17 @@ def _other_release(lot: Lot) -> Iterator[Found]:
             yield Found(
                 where=each.flag.where,
                 message=f"{title} {each.engine.version} no longer has {each.flag.written}, gone by {shown(span.after)}",
-                fix=f"use instead: {instead}" if instead else "take the option out",
+                fix=_instead(each) or "take the option out",
             )
+
+
+def _instead(each: _Written) -> str | None:
+    """What to write in place of an option that is gone."""
+    other = _RENAMED.get((each.engine.name, each.known.name)) if each.known is not None else None
+    if other is None:
+        return None
+    nothing, is_nothing, why = other.partition("nothing: ")
+    return f"take it out: {why}" if is_nothing and not nothing else f"write {other} instead"
 
 
 def _lives_on(each: _Written) -> bool:
@@ -177,12 +185,11 @@ def _unpinned_gone(lot: Lot) -> Iterator[Found]:
         digest = each.container.image.digest if each.container.image is not None else None
         if span.after is None or tag not in ("latest", "nightly", None) or digest is not None:
             continue
-        instead = _RENAMED.get((each.engine.name, each.known.name))
         yield Found(
             where=each.flag.where,
             message=f"{TITLES[each.engine.name]} no longer has {each.flag.written} (gone by {shown(span.after)}), "
             "and the image is not pinned to a release that had it",
-            fix=f"use instead: {instead}" if instead else "take the option out, or pin a release that has it",
+            fix=_instead(each) or "take the option out, or pin a release that has it",
         )
 
 
