@@ -39,7 +39,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@$(BIN)/python -m compileall -q selfhost
 	@touch $@ $(VENV)/.run
 
-run: $(VENV)/.run ## size, plan and render a bundled model into ./out, offline
+run: $(VENV)/.run ## size, plan, render and lint a bundled model into ./out, offline
 	@PATH="$(abspath $(BIN)):$$PATH" MODEL="$(MODEL)" scripts/demo.sh
 
 test: $(VENV)/.dev ## unit, contract and property tests

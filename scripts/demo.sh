@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make run` shows: one bundled model sized, planned and rendered, without a network.
+# What `make run` shows: one bundled model sized, planned, rendered and linted, without a network.
 set -euo pipefail
 model=${MODEL:-Qwen/Qwen3-32B}
 out=${OUT:-out}
@@ -12,3 +12,4 @@ mkdir -p "$out"
 step size "$model" --gpu h100-sxm-80gb --tp 2 --context 16k --concurrency 16
 step plan "$model" --context 16k --concurrency 16 -o "$out/plan.json"
 step render "$out/plan.json" --target kubernetes -o "$out"
+step lint "$out"

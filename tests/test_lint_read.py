@@ -299,3 +299,10 @@ def test_a_file_cut_anywhere_is_read_or_refused(cut: int, name: str) -> None:
 def test_seq_and_map_are_total() -> None:
     assert Map().map("a").seq("b").line() == 1
     assert Seq().line(5) == 1
+
+
+def test_a_plan_is_told_from_values() -> None:
+    plan = Path(__file__).parent.parent / "examples" / "qwen3-32b" / "plan.json"
+    _, skipped, unread = read_lot((Text(name="plan.json", content=plan.read_text(encoding="utf-8")),))
+    assert unread == ()
+    assert [each.why for each in skipped] == ["a plan of selfhost: lint what `selfhost render` makes of it"]

@@ -17,6 +17,7 @@ RULE_FILE, DASHBOARD_FILE, ADAPTER_FILE = "rule file", "dashboard", "adapter rul
 
 _KUSTOMIZE = "a kustomization: lint what `kubectl kustomize` prints"
 _CHART = "a chart's own file: lint what `helm template` prints"
+_PLAN = "a plan of selfhost: lint what `selfhost render` makes of it"
 _VALUES = "no Kubernetes object (Helm values?): lint what `helm template` prints"
 _TEMPLATE = "a Helm template that is not rendered: lint what `helm template` prints"
 # Not in a comment, and nothing that is filled in later (`{{ $labels.pod }}`, KServe's `{{.Name}}`).
@@ -113,6 +114,8 @@ def _other(file: str, document: Document, body: Map) -> Read:
         "image" in each or "build" in each for each in services.values() if isinstance(each, Map)
     ):
         return Read(objects=(compose_object(file, body, document.line),))
+    if (body.text("schema") or "").startswith("selfhost/plan/"):
+        return _skip(file, document, _PLAN)
     if name in ("Chart.yaml", "Chart.lock") or {"apiVersion", "name", "version"} <= set(body):
         return _skip(file, document, _CHART)
     return _skip(file, document, _VALUES)
