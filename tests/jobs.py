@@ -83,8 +83,8 @@ class Job:
 
     def wait(self) -> subprocess.CompletedProcess[str]:
         """Run what the server's pod waits with, without patience."""
-        script, marker, _ = self.waiting["args"]
-        command = ["python3", "-c", script, self.here(marker), "-1"]
+        script, name, marker, _ = (word.replace("$$", "$") for word in self.waiting["args"])
+        command = [*self.waiting["command"], script, name, self.here(marker), "0"]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
 
 

@@ -35,7 +35,8 @@ Its objects are those of `selfhost render --target kubernetes`, from the same te
 Pods run under Pod Security `restricted`.
 
 `values.schema.json` knows every value: a name that is misspelt, a quantity that is none or a pair that contradicts
-itself is refused by every `helm install`, `upgrade`, `template` and `lint`.
+itself is refused by every `helm install`, `upgrade`, `template` and `lint`. `helm uninstall` leaves the claim with the
+weights where it is.
 
 ## Values
 
