@@ -102,6 +102,22 @@ def test_no_container_may_do_more_than_it_has_to() -> None:
     assert services["prepare"]["network_mode"] == "none"
 
 
+def test_what_runs_as_root_alone_may_write_to_its_volumes_and_read_its_key() -> None:
+    """They are of another user, and without this capability root is a user like any other."""
+    server = composed(fitting("h100-sxm-80gb", engine="tgi"))["services"]["server"]
+    assert server["user"] == "0:0"
+    assert server["cap_drop"] == ["ALL"]
+    assert server["cap_add"] == ["DAC_OVERRIDE"]
+    assert "cap_add" not in composed()["services"]["server"]
+
+
+def test_tmp_has_no_mode() -> None:
+    """The number is decimal to Docker and octal to podman-compose 1.6.0; without one everybody may write."""
+    for service in composed()["services"].values():
+        for mount in service["volumes"]:
+            assert "mode" not in mount.get("tmpfs", {})
+
+
 def test_the_server_waits_for_the_weights() -> None:
     services = composed()["services"]
     assert services["server"]["depends_on"] == {

@@ -106,6 +106,7 @@ class View:
     args: tuple[Noted, ...]
     env: tuple[Setting, ...]
     user: Noted
+    as_root: bool
     owner: str
     prepare: tuple[str, ...]
     prepare_home: tuple[str, ...]
@@ -161,6 +162,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         args=_words(plan, options),
         env=(*(_setting(one.name, one.value, one.because) for one in engine.env), *given.env),
         user=_user(plan),
+        as_root=engine.needs_root is not None,
         owner=f"{USER_ID}:{USER_ID}",
         prepare=(
             engine.shell,
