@@ -113,6 +113,15 @@ def test_only_a_local_server_is_kept_from_the_network() -> None:
     assert "OPEN: whoever reaches 10.0.0.5" in unit(opened)
 
 
+@pytest.mark.parametrize(("engine", "own"), [("vllm", "VLLM_HOST_IP"), ("sglang", "SGLANG_HOST_IP")])
+def test_processes_of_a_local_server_meet_on_loopback(engine: str, own: str) -> None:
+    """They would take the machine's own address, which the unit closes."""
+    expected = {own: "127.0.0.1", "NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
+    assert expected.items() <= environment(unit(rendered(plan(engine=engine)))).items()
+    opened = environment(unit(rendered(plan(engine=engine), box=BoxOptions(bind="10.0.0.5"))))
+    assert not expected.keys() & opened.keys()
+
+
 def test_the_key_reaches_the_engine_by_its_environment_alone(tmp_path: Path) -> None:
     text = unit(rendered(access=KEY))
     assert values(text, "LoadCredential") == ["api-key:/etc/selfhost/qwen3-32b/llm-key"]

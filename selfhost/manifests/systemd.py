@@ -34,6 +34,7 @@ _PROGRAMS = {
     "sglang": "/opt/selfhost/venv/bin/python3",
     "llamacpp": "/opt/selfhost/bin/llama-server",
 }
+_OWN_ADDRESS = {"vllm": "VLLM_HOST_IP", "sglang": "SGLANG_HOST_IP"}  # as selfhost/engines/*/nodes.py
 _PYTHON = "/opt/selfhost/venv/bin/python3"
 _PATH = "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin"
 _HOST = "--host"  # of vLLM's, SGLang's and llama.cpp's parsers
@@ -166,6 +167,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
             name="PATH", value=f"{folder}:{_PATH}", because="what kernels are compiled with, where they are"
         ),
         *(Setting(name=one.name, value=one.value, because=one.because) for one in engine.env),
+        *(_loopback(plan) if options.box.local else ()),
         *chosen_gpus(plan, options),
     )
     _refuse_control(env, words)
@@ -213,6 +215,22 @@ def _program(plan: Plan, options: RenderOptions) -> str:
             hint="Render it with --target compose, or plan for vllm, sglang or llamacpp.",
         )
     return options.box.engine_bin or _PROGRAMS[plan.engine.name]
+
+
+def _loopback(plan: Plan) -> tuple[Setting, ...]:
+    """What keeps processes of one server from looking for each other at the machine's own address.
+
+    Read in vllm/utils/network_utils.py of 0.32.0 and NVIDIA's NCCL_SOCKET_IFNAME on 2026-11-26.
+    """
+    because = "the machine's other addresses are closed to the service"
+    pairs = {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
+    own = _OWN_ADDRESS.get(plan.engine.name)
+    if own is None:
+        return ()
+    return tuple(
+        Setting(name=name, value=value, because=because)
+        for name, value in ({own: "127.0.0.1"} | pairs).items()
+    )
 
 
 def _python(program: str) -> str:
