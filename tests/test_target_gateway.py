@@ -173,3 +173,25 @@ def test_what_cannot_be_is_refused_with_a_way_out() -> None:
     options = RenderOptions(access=access, gateway_namespace="x", nodes=NodeOptions(prefill_replicas=1))
     with pytest.raises(UsageError, match="endpoint picker"):
         render(plan(), target="gateway", options=options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({}, ("qwen3-32b-picker",)), ({"prefill_replicas": 1}, ("qwen3-32b-picker", "qwen3-32b-prefill"))],
+)
+def test_readme_waits_for_every_deployment_and_names_what_is_there(
+    changes: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    readme = next(one.text for one in rendered(**changes).documents if one.name == "README.md")
+    made = [one["metadata"]["name"] for one in objects(rendered(**changes)) if one["kind"] == "Deployment"]
+    assert sorted(made) == sorted(("qwen3-32b", *told))
+    assert all(f"rollout status deployment/{name} " in readme for name in made)
+
+
+def test_readme_of_an_ingress_asks_for_no_pool() -> None:
+    way = AccessOptions(expose="ingress", host="llm.example")
+    options = RenderOptions(access=way, gateway_namespace="ingress-nginx")
+    documents = render(plan(), target="gateway", options=options).documents
+    readme = next(one.text for one in documents if one.name == "README.md")
+    assert "inferencepool" not in readme
+    assert "get ingress" in readme

@@ -195,3 +195,11 @@ def test_only_a_claim_of_its_own_is_told_how_to_be_deleted(weights: str | None, 
     given = RenderOptions() if weights is None else options(weights)
     readme = next(one.text for one in render(plan(), options=given).documents if one.name == "README.md")
     assert ("delete deployment,job,pvc" in readme) is deletes
+
+
+def test_a_volume_of_a_file_server_goes_with_its_claim_and_its_files_stay() -> None:
+    """A volume whose claim is gone is bound to no other: it has to be made again."""
+    documents = render(plan(), options=options("nfs://nas/export")).documents
+    readme = next(one.text for one in documents if one.name == "README.md")
+    assert "kubectl delete persistentvolume llm-qwen3-32b-weights" in readme
+    assert "which go with it" not in readme
