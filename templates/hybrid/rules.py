@@ -37,43 +37,66 @@ STEERING = (
 NO = frozenset(("false", "0", "no"))
 _LEAVES, _STAYS = secrets.token_hex(16), "stays"  # a client cannot know the first
 _VERDICT = "selfhost_verdict"
+_MARKED = "selfhost_marked"  # in the body as it came: LiteLLM takes odd metadata away before the hook sees it
 
 
 async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
     """Let in who has the key, to the paths of PATHS alone: not to files, batches, pass-through or administration."""
     if request.url.path.rstrip("/") not in PATHS:
         raise HTTPException(status_code=404, detail="This proxy has no such path.")
+    if request.url.query:  # LiteLLM takes a model from there before that of the body
+        raise HTTPException(status_code=400, detail="This proxy reads nothing after a ? in the address.")
+    for name in (SETTINGS["header"], SETTINGS["route_header"], "x-litellm-tags"):
+        if len(request.headers.getlist(name)) > 1:  # the hook would see the last one alone
+            raise HTTPException(status_code=400, detail=f"The header {name} is there more than once.")
     key = os.environ["LITELLM_MASTER_KEY"]
     given = (api_key or "").removeprefix("Bearer ")
     if not key or not hmac.compare_digest(given.encode(), key.encode()):
         raise HTTPException(status_code=401, detail="The key is missing or wrong.")
-    return UserAPIKeyAuth(api_key="shared", user_id="shared")
+    if "form" in request.headers.get("content-type", ""):
+        raise HTTPException(status_code=415, detail="This proxy reads JSON alone.")
+    return UserAPIKeyAuth(
+        api_key="shared",
+        user_id="shared",
+        metadata={_MARKED: _says_private((await request.body()).decode() or None)},
+    )
 
 
 def is_private(data: dict[str, Any], headers: dict[str, str]) -> bool:
     """Whether a request is marked: by the model's name, the header, metadata or a tag. A mark that is odd counts."""
-    if data.get("model") == SETTINGS["private"]:
+    if data.get("model") == SETTINGS["private"] or _is_yes(headers.get(SETTINGS["header"])):
         return True
-    mark = headers.get(SETTINGS["header"])
-    if mark is not None and mark.strip().lower() not in NO:
-        return True
-    metadata = data.get("metadata")
-    if isinstance(metadata, str):
+    return "private" in _tags(headers.get("x-litellm-tags")) or _says_private(data)
+
+
+def _says_private(said: Any) -> bool:
+    """Whether a body, or metadata in it, holds a mark; each of several marks counts."""
+    if isinstance(said, str):  # as a form would send it, and the body as it came
         try:
-            metadata = json.loads(metadata)
+            said = json.loads(said)
         except ValueError:
             return True
-    said = metadata if isinstance(metadata, dict) else {}
-    mark = said.get("private", said.get(SETTINGS["header"]))
-    if mark is not None and str(mark).strip().lower() not in NO:
+    if said is None:
+        return False
+    if not isinstance(said, dict):
         return True
-    tags = [*_tags(said.get("tags")), *_tags(data.get("tags")), *_tags(headers.get("x-litellm-tags"))]
-    return "private" in tags
+    for name, value in said.items():
+        low = str(name).lower()
+        if low in ("private", SETTINGS["header"]) and _is_yes(value):
+            return True
+        if low == "tags" and "private" in _tags(value):
+            return True
+    return any(_says_private(said.get(name)) for name in ("metadata", "litellm_metadata", "extra_body"))
+
+
+def _is_yes(mark: Any) -> bool:
+    return mark is not None and str(mark).strip().lower() not in NO
 
 
 def _tags(value: Any) -> list[str]:
-    items = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    return [str(item).strip().lower() for item in items]
+    if isinstance(value, (list, dict)):
+        return [tag for one in value for tag in _tags(one)]
+    return [] if value is None else [tag.strip().lower() for tag in str(value).split(",")]
 
 
 def is_simple(data: dict[str, Any]) -> bool:
@@ -126,7 +149,7 @@ class Rules(CustomLogger):
         request = data.get("proxy_server_request")
         raw = request.get("headers") if isinstance(request, dict) else None
         headers = {str(name).lower(): str(value) for name, value in (raw or {}).items()}
-        private = is_private(data, headers)
+        private = is_private(data, headers) or bool((user_api_key_dict.metadata or {}).get(_MARKED, True))
         if private and data.get("model") not in (SETTINGS["own"], SETTINGS["private"]):
             raise HTTPException(
                 status_code=403, detail="The request is marked private: it goes to no model outside."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,13 @@ MARKS: dict[str, dict[str, Any]] = {
     "metadata": {"metadata": {"private": True}},
     "tag": {"metadata": {"tags": ["billing", "private"]}},
     "tag of the body": {"tags": ["private"]},
+    "one of two marks": {"metadata": {"private": False, "x-selfhost-private": True}},
+    "a mark in capitals": {"metadata": {"Private": True}},
+    "a tag in a tag": {"metadata": {"tags": [["Private "]]}},
+    "odd metadata": {"metadata": ["private"]},
+    "metadata of LiteLLM": {"litellm_metadata": {"tags": "billing,private"}},
+    "extra body": {"extra_body": {"metadata": {"private": "yes"}}},
+    "the body": {"private": True},
 }
 ESCAPES: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -120,7 +129,8 @@ def test_the_closed_model_takes_what_is_too_long(running: Proxy) -> None:
 def test_what_is_private_stays_home(running: Proxy, mark: str, escape: str) -> None:
     """Answered at home; and refused rather than sent away, while the own model is down or finds it too long."""
     more = {"model": MODEL, **MARKS[mark]}
-    more["metadata"] = {**ESCAPES[escape].get("metadata", {}), **MARKS[mark].get("metadata", {})}
+    said = MARKS[mark].get("metadata", {})
+    more["metadata"] = {**ESCAPES[escape].get("metadata", {}), **said} if isinstance(said, dict) else said
     more = {**ESCAPES[escape], **more}
     answer = running.chat(text=SECRET, **more)
     assert answer.status == 200, answer.body
@@ -157,6 +167,34 @@ def test_other_paths_are_not_there(running: Proxy, path: str) -> None:
     body = {"model": "closed", "messages": [{"role": "user", "content": SECRET}], "input": SECRET}
     answer = running.ask(path, body, headers={"x-selfhost-private": "true"})
     assert answer.status >= 400
+    assert running.closed.seen == []
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/completions", "/v1/embeddings"])
+def test_no_model_is_taken_from_the_address(running: Proxy, path: str) -> None:
+    """LiteLLM prefers `?model=` to the body's, which may be the mark itself."""
+    body = {"model": "private", "messages": [{"role": "user", "content": SECRET}], "prompt": SECRET}
+    assert running.ask(f"{path}?model=closed", {**body, "input": SECRET}).status == 400
+    assert running.ask(f"{path}?model=closed&x", {**body, "input": SECRET}).status == 400
+    assert running.closed.seen == []
+
+
+@pytest.mark.parametrize("values", [("true", "false"), ("false", "true")])
+def test_a_mark_that_is_there_twice_is_refused(running: Proxy, values: tuple[str, str]) -> None:
+    running.own.stop()
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": SECRET}]})
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    connection.putrequest("POST", "/v1/chat/completions")
+    for name, value in (
+        ("Authorization", f"Bearer {KEY}"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        *(("X-Selfhost-Private", value) for value in values),
+    ):
+        connection.putheader(name, value)
+    connection.endheaders(body.encode())
+    assert connection.getresponse().status == 400
+    connection.close()
     assert running.closed.seen == []
 
 
