@@ -260,3 +260,10 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         done = run(*words)
         assert isinstance(done.exception, UsageError)
         assert done.exception.hint
+
+
+def test_bytes_in_lines_are_the_same_bytes_and_are_not_printed() -> None:
+    one: dict[str, Any] = {"kind": "ConfigMap", "binaryData": {"a.pyz": "QUJD\nREVG\n"}}
+    assert list(differences(one, {"kind": "ConfigMap", "binaryData": {"a.pyz": "QUJDREVG"}})) == []
+    (field,) = differences(one, {"kind": "ConfigMap", "binaryData": {"a.pyz": "QUJDREVGR0hJ"}})
+    assert (field.old, field.new) == ("8 characters of base64", "12 characters of base64")

@@ -23,6 +23,7 @@ _UNITS = {
 _SIZED = ("requests", "limits", "sizeLimit", "storage", "capacity")
 _HIDDEN = "(another)"
 _LONGEST = 200
+_BINARY = "binaryData."
 # What a rendering carries for itself, and is compared as a plan.
 _CARRIED = ("metadata.annotations.selfhost/plan",)
 
@@ -68,6 +69,8 @@ def differences(old: dict[str, Plain], new: dict[str, Plain]) -> Iterator[Field]
         before, after = a.get(path), b.get(path)
         if _comparable(path, before) != _comparable(path, after):
             secret = old.get("kind") == "Secret"
+            if path.startswith(_BINARY) and not secret:
+                before, after = _counted(before), _counted(after)
             yield Field(path=path, old=_shown(before, secret=secret), new=_shown(after, secret=secret))
 
 
@@ -124,6 +127,8 @@ def _flags(words: list[str], path: str) -> Iterator[tuple[str, Plain]]:
 
 
 def _comparable(path: str, value: Plain) -> object:
+    if path.startswith(_BINARY) and isinstance(value, str):
+        return "".join(value.split())  # base64 in lines, as kustomize writes it, or in one
     if any(part in _SIZED for part in re.split(r"[.\[\]]", path)):
         size = milli(value)
         if size is not None:
@@ -141,6 +146,11 @@ def milli(value: Plain) -> int | None:
     unit = _UNITS[found[3] or ""]
     fraction = int(found[2][1:]) * unit // 10 ** (len(found[2]) - 1) if found[2] else 0
     return int(found[1]) * unit + fraction
+
+
+def _counted(value: Plain) -> Plain:
+    """What is told of bytes: nobody reads base64."""
+    return f"{len(''.join(value.split())):,} characters of base64" if isinstance(value, str) else value
 
 
 def _shown(value: Plain, *, secret: bool) -> str | None:
