@@ -552,6 +552,44 @@ def test_output_follows_its_schema_and_holds_no_secret(cli: Cli, tmp_path: Path)
     assert "max-model-len" in out.read_text(encoding="utf-8")
 
 
+def test_what_a_script_exports_and_addresses_sign_is_not_printed(cli: Cli, tmp_path: Path) -> None:
+    script, box = tmp_path / "run.sh", tmp_path / "d.yaml"
+    script.write_text(
+        f"export HF_TOKEN={SECRET} DATA=/srv\n"
+        "docker run -e HF_TOKEN -v $DATA:/data ghcr.io/huggingface/text-generation-inference:3.3.4 "
+        "--model-id m/x --otlp-endpoint http://me:pass-of-mine@traces:4317 --api-keys hf_0123456789abcdef\n",
+        encoding="utf-8",
+    )
+    box.write_text(
+        "services: {t: {image: 'ghcr.io/huggingface/text-generation-inference:3.3.4', command: [--model-id, m/x], "
+        "environment: {OTLP_ENDPOINT: 'http://me:pass-of-mine@traces:4317'}}}\n",
+        encoding="utf-8",
+    )
+    for path in (script, box):
+        for extra in ([], ["--json"]):
+            ran = cli("migrate", path, *extra)
+            assert ran.code == 0, ran.err
+            assert not [
+                text
+                for text in (SECRET, "pass-of-mine", "hf_0123456789abcdef")
+                if text in ran.out or text in ran.err
+            ]
+    assert "DATA=/srv docker run" in cli("migrate", script).out
+    out = tmp_path / "new.yaml"
+    assert cli("migrate", box, "-o", out).code == 0
+    assert "http://me:pass-of-mine@traces:4317" in out.read_text(encoding="utf-8")
+
+
+def test_a_hint_names_a_file_as_it_is_called(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("hello\n", encoding="utf-8")
+    assert "Hint: The file text.txt is text, no object." in cli("migrate", "text.txt").err
+    write_plan(plan(), Path("plan.json"))
+    assert "Hint: selfhost plan --engine" in cli("migrate", "plan.json").err
+
+
 @pytest.mark.parametrize("option", ["--api-key", "--api-key=", "-e"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_key_of_a_command_line_is_printed(cli: Cli, option: str, engine: str) -> None:

@@ -90,11 +90,16 @@ def _tell(
         else:
             click.echo(f"{_paint('Error:', 'red')} {_one_line(message)}", err=True)
             if hint:
-                first = hint[:1].upper() + hint[1:] if hint.split(maxsplit=1)[0].islower() else hint
-                click.echo(f"{_paint('Hint:', 'cyan')} {_one_line(first)}", err=True)
+                click.echo(f"{_paint('Hint:', 'cyan')} {_one_line(_sentence(hint))}", err=True)
     except BrokenPipeError:
         pass
     return code
+
+
+def _sentence(hint: str) -> str:
+    """With a capital in front, except where it begins with a command or a file's name."""
+    word = hint.split(maxsplit=1)[0]
+    return hint[:1].upper() + hint[1:] if word.islower() and word.isalpha() and word != "selfhost" else hint
 
 
 def _paint(text: str, colour: str) -> str:

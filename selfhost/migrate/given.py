@@ -12,6 +12,7 @@ from selfhost.lint.command import command_line
 from selfhost.lint.images import image_engine, image_of
 from selfhost.lint.model import Container, Image, Lot, Pod, Word
 from selfhost.lint.nodes import Map, Seq, text_of
+from selfhost.migrate.hush import is_secret
 from selfhost.migrate.table import Row, table
 
 Kind = Literal["pod", "compose", "docker", "line"]
@@ -169,7 +170,8 @@ def of_words(words: Sequence[str], *, line: int = 1, file: str = "") -> Given | 
     if program == LAUNCHER:
         return _line(rest, variables, line, file)
     if program in _RUNNERS and rest[:1] in (["run"], ["create"], ("run",), ("create",)):
-        return _docker(words[: at + 2], rest[1:], line, file)
+        start = [word for word in words[: at + 2] if "=" not in word or not is_secret(word.partition("=")[0])]
+        return _docker(start, rest[1:], line, file)  # secrets stay in the environment of whoever starts it
     return None
 
 

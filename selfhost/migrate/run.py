@@ -18,6 +18,7 @@ from selfhost.lint.types import Edit
 from selfhost.migrate.assemble import Assembled, assemble
 from selfhost.migrate.edit import container_edits, service_edits
 from selfhost.migrate.given import Given, compose_words, of_compose, of_lot, of_script, of_words
+from selfhost.migrate.hush import hushed
 from selfhost.migrate.queries import Rewritten, metric_changes, rewrite
 from selfhost.migrate.table import ENGINES, table
 from selfhost.migrate.types import Change, Migration, Unmatched
@@ -87,12 +88,12 @@ def migrate(texts: Iterable[Text], version: EngineVersion, words: Sequence[str] 
     yaml = [text for text in texts if not _other(text, work)]
     skipped = _yaml(yaml, work)
     if not (work.made or work.queries or work.plans):
-        hint = f"{skipped[0].file} is {skipped[0].why}." if skipped else NOTHING
+        hint = f"The file {skipped[0].file} is {skipped[0].why}." if skipped else NOTHING
         raise SelfhostError("There is nothing of TGI in it.", hint=hint)
     return Migrated(
-        migration=_migration(work),
+        migration=hushed(_migration(work)),
         texts=tuple(_edited(text, work) for text in texts),
-        left=tuple(work.left),
+        left=hushed(tuple(work.left)),
     )
 
 

@@ -6,6 +6,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from selfhost.migrate.hush import is_secret
+
 if TYPE_CHECKING:
     from selfhost.migrate.assemble import Assembled
 
@@ -44,7 +46,7 @@ def shell_line(
     written = [
         word
         for name, value in variables
-        for word in ("-e", name if value is None or _hidden(name) else f"{name}={value}")
+        for word in ("-e", name if value is None or is_secret(name) else f"{name}={value}")
     ]
     if made.port is not None and needs_entry(command):
         return " ".join([joined((*options, *written)), image, *command, joined(words)])
@@ -54,7 +56,3 @@ def shell_line(
 def needs_entry(command: tuple[str, ...]) -> bool:
     """The image starts what it is given, so its command is written; vLLM's starts its server by itself."""
     return command[:1] != ("vllm",)
-
-
-def _hidden(name: str) -> bool:
-    return any(word in name for word in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
