@@ -60,8 +60,9 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(PlanFormatError, match="absent"):
+    with pytest.raises(PlanFormatError, match="absent") as absent:
         read_plan(tmp_path / "absent.json")
+    assert "selfhost plan" in (absent.value.hint or "")
     (tmp_path / "latin").write_bytes(b'{"schema": "\xe4"}')
     with pytest.raises(PlanFormatError, match="UTF-8"):
         read_plan(tmp_path / "latin")

@@ -51,7 +51,7 @@ def read_plan(path: Path) -> Plan:
                 data = file.read(_LARGEST_FILE_BYTES + 1)
         text = data.decode("utf-8-sig")  # some editors put a mark before the text
     except OSError as error:
-        raise PlanFormatError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise PlanFormatError(f"Cannot read {path}: {error.strerror or error}.", hint=_HINT) from None
     except UnicodeDecodeError:
         raise PlanFormatError(f"{path} is not UTF-8 text.", hint=_HINT) from None
     if len(data) > _LARGEST_FILE_BYTES:
