@@ -566,7 +566,7 @@ def test_what_a_script_exports_and_addresses_sign_is_not_printed(cli: Cli, tmp_p
         encoding="utf-8",
     )
     for path in (script, box):
-        for extra in ([], ["--json"]):
+        for extra in ([], ["--json"], ["--to", "sglang"]):
             ran = cli("migrate", path, *extra)
             assert ran.code == 0, ran.err
             assert not [

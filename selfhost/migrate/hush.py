@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 _Any = TypeVar("_Any")
 # Names of variables; MAX_TOTAL_TOKENS is none.
 _NAME = re.compile(r"(TOKEN|KEYS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)(_|$)")
-_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@'\"]+@")
+# A user, or a user and a password without a scheme before them; `name:tag@sha256:…` is an image.
+_IN_ADDRESS = re.compile(r"((?<=://)[^\s/@'\"]+|(?<![\w/.-])[^\s/@'\":]+:[^\s/@'\"]+)@(?!sha\d)")
 _TOKEN = re.compile(r"\b(hf_|sk-)[\w-]{8,}")  # Hugging Face's and OpenAI's forms
 
 
