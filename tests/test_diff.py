@@ -127,6 +127,56 @@ def test_a_group_of_pods_counts_all_of_them(tmp_path: Path) -> None:
     assert compare(*sides).effects.gpus_before == 16
 
 
+def test_what_is_no_longer_rendered_keeps_its_gpus(tmp_path: Path) -> None:
+    effects = both(tmp_path, plan(), plan(name="other")).effects
+    assert not effects.restarts
+    assert (effects.gpus_before, effects.gpus_after, effects.gpus_meanwhile) == (2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "down", "meanwhile"),
+    [
+        ("StatefulSet", {"template": "POD"}, 600, 2),
+        ("StatefulSet", {"template": "POD", "replicas": 2}, 0, 4),
+        ("Deployment", {"template": "POD"}, 0, 4),
+        ("LeaderWorkerSet", {"leaderWorkerTemplate": {"size": 1, "workerTemplate": "POD"}}, 600, 2),
+        ("InferenceService", {"predictor": {"minReplicas": 3, "containers": "CONTAINERS"}}, 0, 8),
+        (
+            "InferenceService",
+            {"predictor": {"containers": "CONTAINERS", "deploymentStrategy": {"type": "Recreate"}}},
+            600,
+            2,
+        ),
+    ],
+)
+def test_kinds_replace_their_pods_as_they_do(kind: str, spec: Any, down: int, meanwhile: int) -> None:
+    """A StatefulSet and a LeaderWorkerSet start no pod before the old one has ended, if nothing is said."""
+
+    def made(image: str) -> Side:
+        container = {
+            "name": "server",
+            "image": image,
+            "resources": {"limits": {"nvidia.com/gpu": "2"}},
+            "startupProbe": {"periodSeconds": 10, "failureThreshold": 60},
+        }
+        text = json.dumps({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec})
+        text = text.replace('"POD"', json.dumps({"spec": {"containers": [container]}}))
+        value = json.loads(text.replace('"CONTAINERS"', json.dumps([container])))
+        return Side(name=image, plan=None, objects={(kind, "", "x"): value})
+
+    effects = compare(made("a"), made("b")).effects
+    assert effects.restarts
+    assert effects.downtime_seconds == down
+    assert effects.gpus_meanwhile == meanwhile
+
+
+def test_two_charts_are_compared_by_their_plans(tmp_path: Path) -> None:
+    sides = [
+        load(rendered(tmp_path / made.name, made, target="helm"), None) for made in (plan(), plan(name="b"))
+    ]
+    assert found(compare(*sides))["name"] == ("qwen3-32b", "b")
+
+
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",

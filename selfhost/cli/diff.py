@@ -101,10 +101,10 @@ def _short(path: str) -> str:
 
 def _sentence(report: Report) -> str:
     effects = report.effects
-    if not effects.restarts:
-        return "Running pods are left alone."
     before, after = effects.gpus_before, effects.gpus_after
     gpus = "" if before == after or before is None else f" GPUs: {before} before, {after} after."
+    if not effects.restarts:
+        return f"Running pods are left alone.{gpus}"
     if effects.downtime_seconds is None:
         down = "nothing serves while it is updated, for how long is not said"
     elif effects.downtime_seconds:
@@ -158,7 +158,8 @@ def _show_effects(report: Report) -> None:
 
 def _effects(effects: Effects) -> dict[str, str]:
     rows: dict[str, str] = {}
-    if effects.restarts and effects.gpus_meanwhile is not None:
+    most = max(effects.gpus_before or 0, effects.gpus_after or 0)
+    if effects.gpus_meanwhile is not None and (effects.restarts or effects.gpus_meanwhile > most):
         rows["GPUs meanwhile"] = f"{effects.gpus_meanwhile}"
     if effects.download_bytes:
         rows["download"] = f"{gib(effects.download_bytes)} GiB of weights"

@@ -78,14 +78,20 @@ def _download(old: Plan, new: Plan) -> int:
 
 def effects_of_objects(old: Side, new: Side, changes: tuple[ObjectChange, ...]) -> Effects:
     """Of two renderings, whose workloads say how pods are replaced."""
+    touched = {_key(change) for change in changes if change.change == "changed" and _touches_pods(change)}
     restarts = False
     down: int | None = 0
     meanwhile = 0
-    for change in changes:
-        if change.kind not in _WORKLOADS or change.change != "changed" or not _touches_pods(change):
+    for key in {**old.objects, **new.objects}:
+        if key[0] not in _WORKLOADS:
             continue
-        key = (change.kind, change.namespace or "", change.name)
-        before, after = _figures(old.objects[key]), _figures(new.objects[key])
+        # A workload that is no longer rendered runs on: `kubectl apply` deletes nothing.
+        before, after = (
+            _figures(one) if one else None for one in (old.objects.get(key), new.objects.get(key))
+        )
+        if before is None or after is None or key not in touched:
+            meanwhile += max(one.replicas * one.gpus for one in (before, after) if one is not None)
+            continue
         if max(before.gpus, after.gpus) == 0:
             continue
         restarts = True
@@ -102,11 +108,15 @@ def effects_of_objects(old: Side, new: Side, changes: tuple[ObjectChange, ...]) 
         downtime_seconds=down,
         gpus_before=totals[0],
         gpus_after=totals[1],
-        gpus_meanwhile=max(meanwhile, *totals),
+        gpus_meanwhile=meanwhile,
         download_bytes=download,
         blocked=tuple(_blocked(changes)),
         lost=tuple(_lost(changes)),
     )
+
+
+def _key(change: ObjectChange) -> Key:
+    return change.kind, change.namespace or "", change.name
 
 
 def _touches_pods(change: ObjectChange) -> bool:
@@ -124,14 +134,14 @@ def _workloads(side: Side) -> list[dict[str, Plain]]:
 
 def _figures(value: dict[str, Plain]) -> _Workload:
     spec = _at(value, "spec")
-    replicas = spec.get("replicas")
+    replicas = _at(spec, "predictor").get("minReplicas", spec.get("replicas"))
     count = replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else 1
     pods = _pods(spec)
     size = _at(spec, "leaderWorkerTemplate").get("size")
     gpus = sum(map(_gpus, pods))
     if isinstance(size, int) and len(pods) == 2:
         gpus = _gpus(pods[0]) + (size - 1) * _gpus(pods[1])
-    surge, missing = _rollout(spec, count)
+    surge, missing = _rollout(str(value.get("kind")), spec, count)
     starts = [seconds for pod in pods for seconds in _starts(pod)]
     return _Workload(
         replicas=count, gpus=gpus, surge=surge, missing=missing, start_seconds=max(starts) if starts else None
@@ -149,14 +159,27 @@ def _pods(spec: dict[str, Plain]) -> list[dict[str, Plain]]:
     return [_at(template, "spec") or template]
 
 
-def _rollout(spec: dict[str, Plain], replicas: int) -> tuple[int, int]:
-    """Pods above and below the wanted number during an update; Kubernetes' defaults where nothing is said."""
-    strategy = _at(spec, "strategy") or _at(spec, "rolloutStrategy") or _at(spec, "updateStrategy")
+def _rollout(kind: str, spec: dict[str, Plain], replicas: int) -> tuple[int, int]:
+    """Pods above and below the wanted number during an update; the kind's own defaults where nothing is said.
+
+    A StatefulSet never has a pod more (apps/v1), a LeaderWorkerSet none more and one less (its v1 API).
+    """
+    strategy = (
+        _at(spec, "strategy")
+        or _at(spec, "rolloutStrategy")
+        or _at(spec, "updateStrategy")
+        or _at(spec, "predictor", "deploymentStrategy")
+    )
     if strategy.get("type") == "Recreate":
         return 0, replicas
     rolling = _at(strategy, "rollingUpdate") or _at(strategy, "rollingUpdateConfiguration")
-    surge = _share(rolling.get("maxSurge", "25%"), replicas, up=True)
-    missing = _share(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    whole = kind in ("StatefulSet", "LeaderWorkerSet")
+    surge = (
+        0
+        if kind == "StatefulSet"
+        else _share(rolling.get("maxSurge", 0 if whole else "25%"), replicas, up=True)
+    )
+    missing = _share(rolling.get("maxUnavailable", 1 if whole else "25%"), replicas, up=False)
     return (surge, missing) if surge or missing else (0, 1)
 
 

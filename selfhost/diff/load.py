@@ -55,6 +55,8 @@ def load(name: str, stdin: BinaryIO | None) -> Side:
     plan: Plan | None = None
     objects: dict[Key, dict[str, Plain]] = {}
     for text in texts:
+        if _is_template(Path(text.name)):  # of a Helm chart, beside its values: no object yet
+            continue
         found = _plan(text)
         if found is not None:
             plan = found
@@ -68,6 +70,10 @@ def load(name: str, stdin: BinaryIO | None) -> Side:
             f"{name} holds neither a plan nor a Kubernetes object.", hint="Name a plan.json or a rendering."
         )
     return Side(name=name, plan=plan, objects=objects)
+
+
+def _is_template(path: Path) -> bool:
+    return any(one.name == "templates" and (one.parent / "Chart.yaml").is_file() for one in path.parents)
 
 
 def _plan(text: Text) -> Plan | None:
