@@ -241,6 +241,33 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"args": ["--api-key", "MINE"]},
+        {"args": ["--hf-token=MINE"]},
+        {"env": [{"name": "HF_TOKEN", "value": "MINE"}]},
+        {"env": [{"name": "PROXY", "value": "http://me:MINE@proxy:3128"}]},
+    ],
+)
+def test_secrets_outside_of_secrets_are_not_shown(fields: dict[str, Any]) -> None:
+    sides = [
+        json.loads(json.dumps(changed(**fields)).replace("MINE", text)) for text in ("mine-1234", "mine-5678")
+    ]
+    (field,) = differences(*sides)
+    assert "mine" not in f"{field}"
+
+
+def test_names_that_only_sound_like_secrets_are_shown() -> None:
+    (field,) = differences(
+        changed(args=["--max-num-batched-tokens=1"]), changed(args=["--max-num-batched-tokens=2"])
+    )
+    assert (field.old, field.new) == ("1", "2")
+    one, other = (changed(env=[{"name": "HF_TOKEN_PATH", "value": text}]) for text in ("/a", "/b"))
+    (field,) = differences(one, other)
+    assert (field.old, field.new) == ("/a", "/b")
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("1", 1000),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from selfhost.diff.load import Key, Plain
 from selfhost.diff.types import Field, ObjectChange
+from selfhost.hush import hushed, is_secret
 
 # What identifies an item of a list (Kubernetes' own merge keys), the first that every item has.
 _NAMES = ("name", "containerPort", "mountPath", "topologyKey", "key", "ip", "port")
@@ -21,6 +22,7 @@ _UNITS = {
     "Ki": 1000 << 10, "Mi": 1000 << 20, "Gi": 1000 << 30, "Ti": 1000 << 40, "Pi": 1000 << 50,
 }  # fmt: skip
 _SIZED = ("requests", "limits", "sizeLimit", "storage", "capacity")
+_NAMED_VALUE = re.compile(r".*\[([^\[\]]+)\](?:\.value)?|(?:data|stringData)\.(.+)", re.DOTALL)
 _HIDDEN = "(another)"
 _LONGEST = 200
 _BINARY = "binaryData."
@@ -68,10 +70,16 @@ def differences(old: dict[str, Plain], new: dict[str, Plain]) -> Iterator[Field]
             continue
         before, after = a.get(path), b.get(path)
         if _comparable(path, before) != _comparable(path, after):
-            secret = old.get("kind") == "Secret"
+            secret = old.get("kind") == "Secret" or _is_secret(path)
             if path.startswith(_BINARY) and not secret:
                 before, after = _counted(before), _counted(after)
             yield Field(path=path, old=_shown(before, secret=secret), new=_shown(after, secret=secret))
+
+
+def _is_secret(path: str) -> bool:
+    """Whether the field is the value of a flag, a variable or an entry whose name says that it is a secret."""
+    found = _NAMED_VALUE.fullmatch(path)
+    return found is not None and is_secret(found[1] or found[2])
 
 
 def _leaves(value: Plain, path: str) -> Iterator[tuple[str, Plain]]:
@@ -158,5 +166,5 @@ def _shown(value: Plain, *, secret: bool) -> str | None:
         return None
     if secret:
         return _HIDDEN
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = hushed(value if isinstance(value, str) else json.dumps(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"

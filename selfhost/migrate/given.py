@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfhost.catalog.flags import table as known
+from selfhost.hush import is_secret
 from selfhost.lint.command import command_line
 from selfhost.lint.images import image_engine, image_of
 from selfhost.lint.model import Container, Image, Lot, Pod, Word
 from selfhost.lint.nodes import Map, Seq, text_of
-from selfhost.migrate.hush import is_secret
 from selfhost.migrate.table import Row, table
 
 Kind = Literal["pod", "compose", "docker", "line"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from selfhost.engines import EngineVersion, parse_engine
 from selfhost.errors import SelfhostError, UsageError
+from selfhost.hush import hushed
 from selfhost.lint.edits import apply_edits
 from selfhost.lint.files import Text
 from selfhost.lint.model import Container, Query, Skipped
@@ -18,7 +19,6 @@ from selfhost.lint.types import Edit
 from selfhost.migrate.assemble import Assembled, assemble
 from selfhost.migrate.edit import container_edits, service_edits
 from selfhost.migrate.given import Given, compose_words, of_compose, of_lot, of_script, of_words
-from selfhost.migrate.hush import hushed
 from selfhost.migrate.queries import Rewritten, metric_changes, rewrite
 from selfhost.migrate.table import ENGINES, table
 from selfhost.migrate.types import Change, Migration, Unmatched

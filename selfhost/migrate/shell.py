@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from selfhost.migrate.hush import is_secret
+from selfhost.hush import is_secret
 
 if TYPE_CHECKING:
     from selfhost.migrate.assemble import Assembled

@@ -1,4 +1,4 @@
-"""Texts of a migration without what anybody could log in with, wherever in a line it stood."""
+"""Texts without what anybody could log in with, wherever in a line it stood: what migrate and diff print."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 _Any = TypeVar("_Any")
-# Names of variables; MAX_TOTAL_TOKENS is none.
-_NAME = re.compile(r"(TOKEN|KEYS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)(_|$)")
+# Names of variables and flags; MAX_TOTAL_TOKENS and HF_TOKEN_PATH are none.
+_NAME = re.compile(r"(TOKEN|KEYS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?)(?!_(FILE|PATH|NAME|DIR)$)(_|$)")
 # A user, or a user and a password without a scheme before them; `name:tag@sha256:…` is an image.
 _IN_ADDRESS = re.compile(r"((?<=://)[^\s/@'\"]+|(?<![\w/.-])[^\s/@'\":]+:[^\s/@'\"]+)@(?!sha\d)")
 _TOKEN = re.compile(r"\b(hf_|sk-)[\w-]{8,}")  # Hugging Face's and OpenAI's forms
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable of this name holds a key or a token."""
-    return _NAME.search(name.upper()) is not None
+    """Whether a variable or a flag of this name holds a key or a token."""
+    return _NAME.search(name.upper().replace("-", "_")) is not None
 
 
 def hushed(value: _Any) -> _Any:
