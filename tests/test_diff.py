@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from selfhost.diff import Report, Side, compare, load
 from selfhost.diff.objects import differences, milli
 from selfhost.errors import UsageError
 from selfhost.manifests import RenderOptions, render, write_manifests
+from selfhost.manifests.options.box import BoxOptions
 from selfhost.plan import Plan, write_plan
 from selfhost.workload import Workload
 from tests.plans import plan
+from tests.programs import helm
 
 
 def side(name: str, value: Plan) -> Side:
@@ -344,3 +347,41 @@ def test_bytes_in_lines_are_the_same_bytes_and_are_not_printed() -> None:
     assert list(differences(one, {"kind": "ConfigMap", "binaryData": {"a.pyz": "QUJDREVG"}})) == []
     (field,) = differences(one, {"kind": "ConfigMap", "binaryData": {"a.pyz": "QUJDREVGR0hJ"}})
     assert (field.old, field.new) == ("8 characters of base64", "12 characters of base64")
+
+
+@pytest.mark.parametrize("target", ["compose", "systemd", "helm"])
+def test_files_that_are_no_objects_are_compared(tmp_path: Path, target: str) -> None:
+    made = plan(tensor=2)
+    other = replace(made, engine=replace(made.engine, port=9000))
+    sides = [
+        load(rendered(tmp_path / name, one, target=target), None)
+        for name, one in (("a", made), ("b", made), ("c", other))
+    ]
+    assert compare(sides[0], sides[1]).same
+    report = compare(sides[0], sides[2])
+    assert {one.kind for one in report.objects} & {"Compose file", "systemd unit", "values file"}
+    assert report.effects.restarts
+
+
+def test_an_option_of_one_box_is_a_difference(tmp_path: Path) -> None:
+    bound = RenderOptions(box=BoxOptions(bind="0.0.0.0"))
+    sides = [
+        load(rendered(tmp_path / name, plan(), asked, target="compose"), None)
+        for name, asked in (("a", RenderOptions()), ("b", bound))
+    ]
+    report = compare(*sides)
+    assert [one.kind for one in report.objects] == ["Compose file"]
+    assert report.effects.restarts
+
+
+def test_a_chart_s_output_is_the_same_as_the_manifests(tmp_path: Path) -> None:
+    program = helm()
+    folder = rendered(tmp_path / "plain", plan())
+    chart = rendered(tmp_path / "helm", plan(), target="helm")
+    done = subprocess.run(
+        [program, "template", "qwen3-32b", f"{chart}/chart", "-f", f"{chart}/values.yaml"],
+        capture_output=True, text=True, check=True, timeout=50,
+    )  # fmt: skip
+    (tmp_path / "all.yaml").write_text(done.stdout, encoding="utf-8")
+    report = compare(load(folder, None), load(str(tmp_path / "all.yaml"), None))
+    assert [(one.kind, one.name, one.change) for one in report.objects] == []

@@ -48,10 +48,22 @@ class _Workload:
         return (self.replicas + self.surge) * self.gpus
 
 
-def effects_of_plans(old: Plan, new: Plan, changes: tuple[Change, ...]) -> Effects:
-    """Of two plans; how pods are replaced is said when they are rendered, so both ways are told by the caller."""
+def has_workloads(side: Side) -> bool:
+    """Whether a side has objects that Kubernetes runs."""
+    return any(kind in _WORKLOADS for kind, _, _ in side.objects)
+
+
+def effects_of_plans(old: Plan, new: Plan, changes: tuple[Change, ...], *, restarts: bool = False) -> Effects:
+    """Of two plans; how pods are replaced is said when they are rendered, so both ways are told by the caller.
+
+    Args:
+        old: before.
+        new: after.
+        changes: what differs.
+        restarts: what starts the server differs in a file beside the plan.
+    """
     only_replicas = all(change.what == "replicas" for change in changes if change.section == "gpus")
-    restarts = any(
+    restarts = restarts or any(
         change.section in _IN_THE_POD and not (change.section == "gpus" and only_replicas)
         for change in changes
     )

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from selfhost.diff import files
 from selfhost.errors import SelfhostError, UsageError
 from selfhost.lint.files import Text, gather
 from selfhost.lint.nodes import Map, Seq, Value
 from selfhost.lint.read import read
 from selfhost.plan import SCHEMA, Plan, from_json
 
-_PLAN_FILE = "plan.json"
+_KUSTOMIZATION = "Kustomization"
 _CARRIED = "selfhost/plan"
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -27,12 +28,14 @@ class Side:
     Args:
         name: as given.
         plan: the plan, where there is one.
-        objects: Kubernetes objects by kind, namespace and name; empty for a plan alone.
+        objects: Kubernetes objects by kind, namespace and name, and other files by theirs; empty for a plan alone.
+        made: names of ConfigMaps that kustomize makes of files, and that are no objects here.
     """
 
     name: str
     plan: Plan | None
     objects: dict[Key, dict[str, Plain]]
+    made: frozenset[str] = frozenset()
 
 
 def load(name: str, stdin: BinaryIO | None) -> Side:
@@ -55,13 +58,19 @@ def load(name: str, stdin: BinaryIO | None) -> Side:
     plan: Plan | None = None
     objects: dict[Key, dict[str, Plain]] = {}
     for text in texts:
-        if _is_template(Path(text.name)):  # of a Helm chart, beside its values: no object yet
+        if _of_a_chart(
+            Path(text.name)
+        ):  # its templates are no objects yet, its own values the same for every plan
             continue
         found = _plan(text)
         if found is not None:
             plan = found
         else:
             objects |= _objects(text)
+    for unit_name, content in files.units(Path(name)).items():
+        objects[(files.UNIT, "", unit_name)] = files.unit(content)
+    made = frozenset(one for value in objects.values() for one in _made(value))
+    objects = {key: value for key, value in objects.items() if not _is_aside(value)}
     carried = [value for value in map(_carried, objects.values()) if value is not None]
     if carried:  # what runs: a rendering may have put the weights elsewhere than the plan beside it says
         plan = from_json(carried[0])
@@ -69,11 +78,11 @@ def load(name: str, stdin: BinaryIO | None) -> Side:
         raise UsageError(
             f"{name} holds neither a plan nor a Kubernetes object.", hint="Name a plan.json or a rendering."
         )
-    return Side(name=name, plan=plan, objects=objects)
+    return Side(name=name, plan=plan, objects=objects, made=made)
 
 
-def _is_template(path: Path) -> bool:
-    return any(one.name == "templates" and (one.parent / "Chart.yaml").is_file() for one in path.parents)
+def _of_a_chart(path: Path) -> bool:
+    return any((folder / "Chart.yaml").is_file() for folder in path.parents)
 
 
 def _plan(text: Text) -> Plan | None:
@@ -94,10 +103,29 @@ def _objects(text: Text) -> dict[Key, dict[str, Plain]]:
     if unread:
         raise SelfhostError(f"{unread[0].file}:{unread[0].line}: {unread[0].message}")
     found: dict[Key, dict[str, Plain]] = {}
+    kind = files.kind_of(text.name)
     for document in documents:
         for one in _each(plain(document.body)):
-            found |= _keyed(one)
+            if kind is not None and "apiVersion" not in one:
+                found[(kind, "", Path(text.name).name)] = one
+            else:
+                found |= _keyed(one)
     return found
+
+
+def _made(value: dict[str, Plain]) -> list[str]:
+    """Names of the ConfigMaps that a kustomization makes of files."""
+    generators = value.get("configMapGenerator") if value.get("kind") == _KUSTOMIZATION else None
+    found = generators if isinstance(generators, list) else []
+    return [str(one.get("name")) for one in found if isinstance(one, dict)]
+
+
+def _is_aside(value: dict[str, Plain]) -> bool:
+    """Whether it is a kustomization, or what Helm makes for a test and takes away."""
+    metadata = value.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    hook = isinstance(annotations, dict) and "helm.sh/hook" in annotations
+    return hook or value.get("kind") == _KUSTOMIZATION
 
 
 def _each(value: Plain) -> list[dict[str, Plain]]:
@@ -111,7 +139,9 @@ def _each(value: Plain) -> list[dict[str, Plain]]:
 
 def _keyed(value: dict[str, Plain]) -> dict[Key, dict[str, Plain]]:
     metadata = value.get("metadata")
-    if not isinstance(metadata, dict) or "apiVersion" not in value or value.get("kind") == "Kustomization":
+    if value.get("kind") == _KUSTOMIZATION:
+        return {(_KUSTOMIZATION, "", ""): value}
+    if not isinstance(metadata, dict) or "apiVersion" not in value:
         return {}
     name, namespace = metadata.get("name"), metadata.get("namespace")
     return {(str(value.get("kind")), str(namespace or ""), str(name or "")): value}
