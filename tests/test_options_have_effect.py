@@ -97,7 +97,7 @@ def written(
 @pytest.mark.parametrize("target", targets())
 @pytest.mark.parametrize("name", sorted(LEAVES.keys() - INDIFFERENT))
 def test_an_option_has_an_effect_or_is_refused(name: str, target: str) -> None:
-    replicas = 1 if target in ("compose", "systemd", "hybrid") else 2
+    replicas = 1 if target in ("compose", "systemd") else 2
     found = written(target, replicas, name, given=True)
     if isinstance(found, UsageError) and found.hint is None:
         assert str(found).endswith(("other.", "known.")), found

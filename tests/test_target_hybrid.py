@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,6 +236,12 @@ def test_what_no_rule_saw_reaches_no_deployment_outside(rules: Any) -> None:
     for metadata in (None, {}, {"selfhost_verdict": "stays"}, {"selfhost_verdict": "leaves"}, "text"):
         assert left(metadata) == [own]
     request = said("PROVE it", metadata={"selfhost_verdict": "x"}, fallbacks=["closed"])
-    data = asyncio.run(rules.rules.async_pre_call_hook(None, None, request, "acompletion"))
+    judged = SimpleNamespace(
+        metadata={rules._MARKED: False}
+    )  # by the check of the key, on the body as it came
+    data = asyncio.run(rules.rules.async_pre_call_hook(judged, None, request, "acompletion"))
     assert left(data["metadata"]) == [own, away, {}]
     assert "fallbacks" not in data
+    unjudged = SimpleNamespace(metadata={})
+    kept = asyncio.run(rules.rules.async_pre_call_hook(unjudged, None, said("PROVE it"), "acompletion"))
+    assert left(kept["metadata"]) == [own]

@@ -16,6 +16,7 @@ _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _IMAGE = re.compile(r"[a-z0-9][-a-z0-9._/:]{0,200}")
 _TAG = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ENGINE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _FLAG = re.compile(r"--[a-z0-9][-a-z0-9]{0,80}")
 _LONGEST_TEXT, _MOST_TEXTS = 500, 60
 _HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
@@ -44,6 +45,7 @@ def _names(plan: Plan) -> None:
         "name",
         "must be lower-case letters, digits and dashes, at most 40",
     )
+    _need(_ENGINE.fullmatch(plan.engine.name) is not None, "engine.name", "is no name of an engine")
     revision, digest = plan.model.revision, plan.engine.image.digest
     _need(
         revision is None or _COMMIT.fullmatch(revision) is not None,
