@@ -235,7 +235,9 @@ def test_chart_from_install_to_uninstall(release: Release, tmp_path: Path) -> No
     release.done("rollback", "it", "1")
     assert set(release.there()) == set(first)
     release.done("uninstall", "it")
-    assert {name.partition(" ")[0] for name in release.there()} == {"PersistentVolumeClaim"}  # the weights stay
+    assert {name.partition(" ")[0] for name in release.there()} == {
+        "PersistentVolumeClaim"
+    }  # the weights stay
 
 
 def test_chart_with_the_values_of_two_plans(release: Release, tmp_path: Path) -> None:
@@ -257,4 +259,6 @@ def test_chart_with_the_values_of_two_plans(release: Release, tmp_path: Path) ->
         if not name.startswith("Job"):  # made anew under the name it had: its selector is another
             assert found.get("spec") == first[name].get("spec"), name
     release.done("uninstall", "it")
-    assert {name.partition(" ")[0] for name in release.there()} == {"PersistentVolumeClaim"}  # the weights stay
+    assert {name.partition(" ")[0] for name in release.there()} == {
+        "PersistentVolumeClaim"
+    }  # the weights stay
