@@ -20,7 +20,7 @@ def _split(lot: Lot) -> Iterator[Found]:
             or any("mig-" in each.resource for each in container.accelerators)
         ):
             continue
-        needed = _needed(pod, container, engine)
+        needed = needed_gpus(pod, container, engine)
         if needed is None or needed[0] == gpus or (gpus == 0 and needed[0] <= 1):
             continue
         count, why = needed
@@ -43,7 +43,7 @@ def _other_device(container: Container) -> bool:
     return any("/" in name for name in (*container.limits, *container.requests))
 
 
-def _needed(pod: Pod, container: Container, engine: Engine) -> tuple[int, str] | None:
+def needed_gpus(pod: Pod, container: Container, engine: Engine) -> tuple[int, str] | None:
     """GPUs of this container by its engine's flags, and which those are; None where that cannot be known."""
     if pod.group_size is None or engine.tensor is None or engine.pipeline is None or engine.data is None:
         return None

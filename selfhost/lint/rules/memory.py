@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from selfhost.lint.edits import add_item
 from selfhost.lint.model import Container, Engine, Lot, Mount, Pod, Volume
+from selfhost.lint.rules.gpus import needed_gpus
 from selfhost.lint.sizes import quantity, shown
 from selfhost.lint.types import Edit, Found, Rule
 from selfhost.units import GIB, MIB
@@ -19,8 +20,11 @@ LEAST_BYTES_PER_WORKER = 256 * MIB
 LEAST_BYTES_PER_PROCESS = GIB
 
 
-def _workers(container: Container, engine: Engine) -> int:
-    """GPU workers of one pod that talk through shared memory; 1 where that is unknown."""
+def _workers(pod: Pod, container: Container, engine: Engine) -> int:
+    """GPU workers of one pod that talk through shared memory; 1 where that is unknown.
+
+    Where options and GPUs contradict each other the larger counts: with either set right there are so many.
+    """
     if engine.name not in ("vllm", "sglang", "tgi"):
         return 1
     if engine.tensor is None or engine.pipeline is None:
@@ -30,7 +34,9 @@ def _workers(container: Container, engine: Engine) -> int:
             else 1
         )
     world = engine.tensor * engine.pipeline
-    return min(world, container.gpus) if container.gpus else world
+    needed = needed_gpus(pod, container, engine)
+    here = max(container.gpus or 0, 0 if needed is None else needed[0])
+    return min(world, here) if here else world
 
 
 def _shared(pod: Pod, container: Container) -> tuple[Mount, Volume | None] | None:
@@ -40,7 +46,7 @@ def _shared(pod: Pod, container: Container) -> tuple[Mount, Volume | None] | Non
 
 def _missing(lot: Lot) -> Iterator[Found]:
     for pod, container, engine in lot.engines():
-        workers = _workers(container, engine)
+        workers = _workers(pod, container, engine)
         if workers < 2 or _shared(pod, container) is not None or pod.spec.get("hostIPC") is True:
             continue
         if any(each.path.rstrip("/") == "/dev" for each in container.mounts):
@@ -68,7 +74,7 @@ def _mounted(pod: Pod, container: Container, size: str) -> tuple[Edit, ...]:
 
 def _small(lot: Lot) -> Iterator[Found]:
     for pod, container, engine in lot.engines():
-        shared, workers = _shared(pod, container), _workers(container, engine)
+        shared, workers = _shared(pod, container), _workers(pod, container, engine)
         if shared is None or shared[1] is None or shared[1].kind != "emptyDir":
             continue
         volume = shared[1]
@@ -111,7 +117,7 @@ def _uncounted(lot: Lot) -> Iterator[Found]:
         size, limit = quantity(volume.body.get("sizeLimit")), quantity(container.limits.get("memory"))
         if size is None or limit is None:
             continue
-        least = LEAST_BYTES_PER_PROCESS * (2 + _workers(container, engine))
+        least = LEAST_BYTES_PER_PROCESS * (2 + _workers(pod, container, engine))
         if limit - size >= least:
             continue
         yield Found(

@@ -100,8 +100,13 @@ def _quiet(lot: Lot, named: _Named, verdict: Verdict) -> bool:
     if kind == "hpa":
         # An adapter names what it makes of a series as it likes.
         renames = any(each.kind == "adapter" for each in lot.queries)
-        return verdict.kind in ("colon", "form") or (renames and verdict.kind == "never")
+        return verdict.kind == "form" or (renames and verdict.kind in ("colon", "never"))
     return False
+
+
+def _colon_severity(query: Query) -> Severity:
+    """An adapter whose rules are elsewhere may have given an HPA's metric its name."""
+    return "note" if query.kind == "hpa" else "warning"
 
 
 def _severity(query: Query) -> Severity:
@@ -122,7 +127,7 @@ def _unknown(lot: Lot) -> Iterator[Found]:
             where=named.query.where,
             message=told + _times(places),
             fix=f"ask for {verdict.instead}" if verdict.instead else "take a metric that the engine has",
-            severity="warning" if verdict.kind == "colon" else _severity(named.query),
+            severity=_severity(named.query) if verdict.kind != "colon" else _colon_severity(named.query),
         )
 
 
