@@ -331,7 +331,10 @@ def find_gpu(name: str) -> Gpu:
     """
     text = _normal(name)
     if text in CPUS:
-        raise UnknownGpuError(f"{text} is no GPU.", hint="Add --gpu-memory with the main memory it may use.")
+        raise UnknownGpuError(
+            f"{text} is no GPU.",
+            hint="`selfhost plan` and `size` take it with --gpu-memory, the main memory it may use.",
+        )
     mig = _MIG.search(text)
     base = text[: mig.start()] if mig else text.removesuffix("-shared")
     found = _matches(base)

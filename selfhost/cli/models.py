@@ -35,7 +35,8 @@ def command(query: tuple[str, ...], by_class: bool, as_json: bool) -> None:
     if as_json:
         emit_json("models", {"models": [asdict(entry) for entry in found]})
         return
-    headline(f"{len(found)} bundled models; any other by its Hub id, a directory or a GGUF file.")
+    noun = "model" if len(found) == 1 else "models"
+    headline(f"{len(found)} bundled {noun}; any other by its Hub id, a directory or a GGUF file.")
     click.echo()
     table(
         (
