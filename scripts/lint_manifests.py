@@ -39,7 +39,7 @@ ASKED = {
     "CKV_K8S_17": "hostPID, as NVML names processes by the host's numbers: the monitor, unless --no-host-pid",
     "CKV_K8S_40": "root without one capability: the monitor, unless --monitor-non-root; TGI, whose image starts so",
     "CKV_K8S_23": "as CKV_K8S_40",
-    "CKV_K8S_35": "a secret as a variable: an engine's key (--api-key-secret) or S3's, which no file can hold",
+    "CKV_K8S_35": "a secret as a variable: an engine's key (--api-key-secret), S3's, LiteLLM's, which no file can hold",
     "CKV_K8S_38": "a token of the service account: the endpoint picker watches the API server, target gateway",
     "CKV_K8S_16": "privileged: the monitor with --kernel-log",
     "CKV_K8S_20": "as CKV_K8S_16",
@@ -53,6 +53,7 @@ TAKEN_OUT = {
     "CKV_K8S_9": "as CKV_K8S_8",
 }
 GOLDEN_BEYOND = {"directory": frozenset({"CKV_K8S_22"}), "exposed": frozenset({"CKV_K8S_35"})}
+EXAMPLES_BEYOND = {"qwen3-8b-hybrid": frozenset({"CKV_K8S_35"})}
 # Engines whose image starts as root alone.
 ROOTS = {"tgi": frozenset({"CKV_K8S_23", "CKV_K8S_40"})}
 # Kinds whose pods checkov finds by itself.
@@ -80,7 +81,11 @@ def cases(per_family: int) -> list[Checked]:
         for path in folders
     ]
     found += [
-        Checked(name=f"examples/{path.parent.name}", objects=read(path))
+        Checked(
+            name=f"examples/{path.parent.name}",
+            objects=read(path),
+            beyond=EXAMPLES_BEYOND.get(path.parent.name, frozenset()),
+        )
         for path in sorted((ROOT / "examples").glob("*/rendered"))
     ]
     families: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -96,7 +101,7 @@ def cases(per_family: int) -> list[Checked]:
 def asked(case: Case) -> frozenset[str]:
     """Checks that fail because of what a case asks for."""
     found = case.beyond | ROOTS.get(case.plan.engine.name, frozenset())
-    if case.options.access.api_key_secret or case.options.weights.s3_secret:
+    if case.target == "hybrid" or case.options.access.api_key_secret or case.options.weights.s3_secret:
         found |= {"CKV_K8S_35"}
     return found | ({"CKV_K8S_38"} if case.target == "gateway" else set())
 
