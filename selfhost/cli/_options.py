@@ -171,20 +171,44 @@ def gpu_memory_option(help_text: str) -> Callable[[F], F]:
     return click.option("--gpu-memory", type=SIZE, metavar="BYTES", help=help_text)
 
 
-def _option_of(field: Field[Any]) -> Callable[[F], F]:
+class _Titled(click.Option):
+    """An option that `--help` lists below a title of its own, where it has one."""
+
+    def __init__(self, *names: Any, title: str | None = None, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.title = title
+
+
+class Grouped(click.Command):
+    """A command with so many options that `--help` lists them in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options without a title first, then each group in the order of its first option."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            row = param.get_help_record(ctx)
+            if row is not None:
+                groups.setdefault(getattr(param, "title", None) or "Options", []).append(row)
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _option_of(field: Field[Any], title: str | None = None) -> Callable[[F], F]:
     """One click option for one field that carries `flag`, `help`, `kind` and `metavar` as metadata."""
+    option = functools.partial(click.option, cls=_Titled, title=title)
     flag, help_text, kind = field.metadata["flag"], field.metadata["help"], field.metadata["kind"]
     names = (flag, *SHORT.get(flag, ()), field.name)
     if kind in ("flag", "off_flag"):
-        return click.option(*names, is_flag=True, default=False, help=help_text)
+        return option(*names, is_flag=True, default=False, help=help_text)
     if kind == "many":
-        return click.option(*names, multiple=True, metavar=field.metadata["metavar"], help=help_text)
+        return option(*names, multiple=True, metavar=field.metadata["metavar"], help=help_text)
     default = None if field.default is MISSING else field.default
     if default is not None:
         help_text = f"{help_text}  [default: {default}]"
     of = AT_LEAST[default is None or default > 0] if kind == "int" else TYPES[kind]
     complete = COMPLETE.get(flag)
-    return click.option(
+    return option(
         *names,
         type=of,
         default=None,
@@ -222,16 +246,20 @@ def options_of(
             return function(**given, **{argument: made})
 
         wrapped: Any = gather
-        for each in reversed([option for field in own for option in _options_in(field)]):
-            wrapped = _option_of(each)(wrapped)
+        for each, title in reversed([option for field in own for option in _options_in(field)]):
+            wrapped = _option_of(each, title)(wrapped)
         return cast(F, wrapped)
 
     return decorate
 
 
-def _options_in(field: Field[Any]) -> tuple[Field[Any], ...]:
-    """The field itself, or those of the group that it holds."""
-    return (field,) if field.metadata else fields(cast(Any, field.default_factory))
+def _options_in(field: Field[Any]) -> tuple[tuple[Field[Any], str | None], ...]:
+    """The field itself, or those of the group that it holds, with the group's first words as their title."""
+    if field.metadata:
+        return ((field, None),)
+    group = cast(Any, field.default_factory)
+    title = (group.__doc__ or "").partition("\n")[0].rstrip(".")
+    return tuple((inner, title) for inner in fields(group))
 
 
 def _values_of(own: tuple[Field[Any], ...], given: dict[str, Any]) -> dict[str, Any]:

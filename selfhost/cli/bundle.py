@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from selfhost.cli._options import json_option, options_of
+from selfhost.cli._options import Grouped, json_option, options_of
 from selfhost.cli._output import emit_json, facts, headline, next_step, say
 from selfhost.manifests.options import RenderOptions
 
@@ -35,7 +35,7 @@ def command() -> None:
     """
 
 
-@command.command(short_help="Write the bundle of a plan.")
+@command.command(cls=Grouped, short_help="Write the bundle of a plan.")
 @click.argument("plan", type=click.Path(path_type=Path, allow_dash=True), metavar="PLAN")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The bundle."

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from selfhost.cli._options import json_option, options_of
+from selfhost.assets import targets
+from selfhost.cli._options import Grouped, json_option, options_of
 from selfhost.cli._output import emit_json, headline, next_step, table
 from selfhost.manifests.options import RenderOptions
 
@@ -34,16 +35,14 @@ _CHART, _COMPOSE = "chart/Chart.yaml", "compose.yaml"
 
 
 def _complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from selfhost.manifests import targets
-
     return [CompletionItem(name) for name in targets() if name.startswith(incomplete)]
 
 
-@click.command()
+@click.command(cls=Grouped)
 @click.argument("plan", type=click.Path(path_type=Path, allow_dash=True), metavar="PLAN")
 @click.option(
-    "--target", default="kubernetes", show_default=True, metavar="NAME", help="What to render for.",
-    shell_complete=_complete_target,
+    "--target", default="kubernetes", show_default=True, metavar="NAME",
+    help=f"What to render for: {', '.join(targets())}.", shell_complete=_complete_target,
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
