@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -283,3 +284,13 @@ def test_ctrl_c_while_the_command_line_loads_is_one_line(tmp_path: Path) -> None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "Interrupted.\n")
+
+
+def test_many_options_are_listed_in_groups(cli: Cli) -> None:
+    text = cli("render", "--help").out
+    titles = re.findall(r"^([A-Z][^\n]*):$", text, re.MULTILINE)
+    assert titles[0] == "Options"
+    assert "Where the weights come from" in titles
+    assert len(titles) == len(set(titles))
+    assert all(text.count(f"  {flag} ") == 1 for flag in ("--weights", "--autoscale", "--ray", "--namespace"))
+    assert not re.search(r"^  PLAN$", text, re.MULTILINE)

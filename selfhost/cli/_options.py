@@ -186,7 +186,7 @@ class Grouped(click.Command):
         """Options without a title first, then each group in the order of its first option."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            row = param.get_help_record(ctx)
+            row = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if row is not None:
                 groups.setdefault(getattr(param, "title", None) or "Options", []).append(row)
         for title, rows in groups.items():
