@@ -268,6 +268,3 @@ def _lost(changes: tuple[ObjectChange, ...]) -> list[str]:
                 f"{change.kind} {change.name} is no longer rendered: `kubectl apply` leaves it there; {kept}"
             )
     return found
-
-
-__all__ = ["Key", "effects_of_objects", "effects_of_plans"]

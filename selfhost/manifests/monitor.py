@@ -101,16 +101,7 @@ def view(plan: Plan, options: RenderOptions) -> View:
         UsageError: options of what this target does not make.
         OutputError: nvidia-ml-py is not installed here, which the archive takes its one file from.
     """
-    if plan.gpu.vendor != "NVIDIA":
-        raise UnsupportedError(
-            f"The monitor reads NVIDIA's NVML; the plan is for {plan.gpu.name}.",
-            hint="Watch the engine alone: the target kubernetes has a PodMonitor for its metrics.",
-        )
-    groups = (options.weights, options.gpus, options.nodes, options.access, options.network, options.scaling)
-    refuse_groups("monitor", (*groups, options.proxy))
-    for flag in given(options):
-        if flag in _ENGINE_ALONE:
-            raise UsageError(f"{flag} has no effect with --target monitor.", hint="Leave it out.")
+    _refuse(plan, options)
     name = f"{plan.name[:55].rstrip('-')}-monitor"
     namespace = options.monitor_namespace or options.monitoring_namespace
     bundled = archives(MONITOR) if options.monitor_image is None else {}
@@ -177,6 +168,20 @@ def view(plan: Plan, options: RenderOptions) -> View:
         ),
         resources=(),
     )
+
+
+def _refuse(plan: Plan, options: RenderOptions) -> None:
+    """Refuse what NVML does not read, and options of what this target does not make."""
+    if plan.gpu.vendor != "NVIDIA":
+        raise UnsupportedError(
+            f"The monitor reads NVIDIA's NVML; the plan is for {plan.gpu.name}.",
+            hint="Watch the engine alone: the target kubernetes has a PodMonitor for its metrics.",
+        )
+    groups = (options.weights, options.gpus, options.nodes, options.access, options.network, options.scaling)
+    refuse_groups("monitor", (*groups, options.proxy))
+    for flag in given(options):
+        if flag in _ENGINE_ALONE:
+            raise UsageError(f"{flag} has no effect with --target monitor.", hint="Leave it out.")
 
 
 def _labels(plan: Plan) -> tuple[Pair, ...]:
