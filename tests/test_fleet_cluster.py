@@ -231,7 +231,7 @@ def test_neither_kubeconfig_nor_a_pods_account(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.startswith("ClusterError There is no kubeconfig")
-    assert "--nodes" in done.stdout
+    assert "KUBECONFIG" in done.stdout
 
 
 def test_an_api_server_that_is_not_there_or_is_none(cluster: Cluster, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from selfhost.cluster.values import part, text
 from selfhost.fleet.judge import finding
-from selfhost.fleet.kube import Api, connect, part, text
+from selfhost.fleet.kube import Api, connect
 from selfhost.fleet.types import NO_EXPORTER, NOT_READY, PORT, NodeAddress
 from selfhost.observation.summary import CheckSummary
 

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from dataclasses import replace
 
+from selfhost.cluster.values import printable
 from selfhost.errors import MalformedAnswerError, SelfhostError
 from selfhost.fleet.types import (
     CLOCK,
@@ -192,13 +193,6 @@ def _clean(summary: Summary) -> Summary:
         gpus=tuple(replace(gpu, uuid=printable(gpu.uuid), name=printable(gpu.name)) for gpu in summary.gpus),
         engines=tuple(replace(engine, name=printable(engine.name)) for engine in summary.engines),
     )
-
-
-def printable(text: str) -> str:
-    """A text without anything that moves a cursor, and not endless."""
-    if text.isprintable() and len(text) <= _LONGEST_TEXT:
-        return text
-    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST_TEXT])
 
 
 def _other_status(status: int) -> CheckSummary:

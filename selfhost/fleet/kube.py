@@ -6,7 +6,6 @@ classes take seconds over a thousand nodes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from selfhost.cluster.connect import Connection
+from selfhost.cluster.connect import connect as _connect
+from selfhost.cluster.values import json_object, part, text
 from selfhost.errors import ClusterError
 from selfhost.fleet.http import LARGEST_BODY_BYTES
-from selfhost.fleet.judge import printable
 from selfhost.fleet.poll import PARALLEL_ASKED
 from selfhost.fleet.types import FORBIDDEN, LYING, PATH, SLOW, UNREACHABLE, Answer
 
@@ -34,11 +35,8 @@ _CONNECT_SECONDS = 10.0
 class Api:
     """The API server, through the official client's connections."""
 
-    def __init__(self, client: Any, context: str) -> None:
-        self._client = client
-        self._configuration = client.configuration
-        self._context = context
-        self._pool = client.rest_client.pool_manager
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def list(self, path: str, resource: str, **query: str) -> Iterator[dict[str, Any]]:
         """Objects of a list, page by page.
@@ -56,13 +54,13 @@ class Api:
                     self._check(response.status, body, resource, path)
             except TimeoutError:
                 raise ClusterError(
-                    f"The API server {self._configuration.host} did not list {resource} in {_LIST_SECONDS:g} s."
+                    f"The API server {self._connection.host} did not list {resource} in {_LIST_SECONDS:g} s."
                 ) from None
             page = json_object(body or b"")
             items, metadata = page.get("items"), part(page, "metadata")
             if not isinstance(items, list):
                 raise ClusterError(
-                    f"{self._configuration.host} does not answer as a Kubernetes API server.",
+                    f"{self._connection.host} does not answer as a Kubernetes API server.",
                     hint="Check the server of this context in the kubeconfig.",
                 )
             yield from (item for item in items if isinstance(item, dict))
@@ -93,15 +91,11 @@ class Api:
         """
         import urllib3
 
-        headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
-        for setting in self._configuration.auth_settings().values():
-            if setting.get("in") == "header" and setting.get("value"):
-                headers[setting["key"]] = setting["value"]
         try:
-            response = self._pool.request(
+            response = self._connection.pool.request(
                 "GET",
-                f"{self._configuration.host}{path}",
-                headers=headers,
+                f"{self._connection.host}{path}",
+                headers=self._connection.headers(),
                 timeout=urllib3.Timeout(connect=min(seconds, _CONNECT_SECONDS), read=seconds),
                 retries=False,
                 redirect=False,
@@ -118,7 +112,7 @@ class Api:
             raise self._no_way(error) from None
 
     def _no_way(self, error: Exception) -> ClusterError:
-        host = self._configuration.host
+        host = self._connection.host
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return ClusterError(
                 f"The certificate of {host} is not trusted.",
@@ -134,7 +128,7 @@ class Api:
             return
         if status == 401:
             raise ClusterError(
-                f"The API server does not accept the credentials of {self._context}.",
+                f"The API server does not accept the credentials of {self._connection.name}.",
                 hint="Log in again: `kubectl get nodes` works once they are right.",
             )
         said = text(json_object(body or b""), "message")[:300]
@@ -143,7 +137,7 @@ class Api:
             where = f"in the namespace {names[4]}" if "namespaces" in names else "in the whole cluster"
             raise ClusterError(
                 f"No permission to list {resource} {where}{f' ({said})' if said else ''}.",
-                hint=f"Give {self._context} a role with the verb list on {resource} {where}.",
+                hint=f"Give {self._connection.name} a role with the verb list on {resource} {where}.",
             )
         raise ClusterError(
             f"The API server answered {status} for {resource}{f' ({said})' if said else ''}.",
@@ -152,83 +146,12 @@ class Api:
 
 
 def connect(context: str | None, kubeconfig: str | None) -> Api:
-    """The API server of a kubeconfig's context, or the one that this pod runs under.
+    """The API server, with as many connections as exporters are asked at once.
 
     Raises:
         ClusterError: no client, no kubeconfig, or no such context.
     """
-    try:
-        import kubernetes
-        from kubernetes.config.config_exception import ConfigException
-    except ImportError:
-        raise ClusterError(
-            "The Kubernetes client is not installed.", hint="pip install 'selfhost[cluster]' brings it."
-        ) from None
-    client: Any = kubernetes.client
-    config: Any = kubernetes.config
-    made = client.Configuration()
-    made.connection_pool_maxsize = PARALLEL_ASKED
-    try:
-        with _logged() as said:
-            config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=made)
-        name = f"context {context}" if context else "the current context"
-    except ConfigException as error:
-        if context is not None or kubeconfig is not None:
-            raise _no_context(config, context, kubeconfig, error) from None
-        try:
-            config.load_incluster_config(client_configuration=made)
-            name = "this pod's service account"
-        except ConfigException:
-            raise _no_context(config, context, kubeconfig, error) from None
-    except Exception as error:  # not YAML, or names files that are not there
-        raise ClusterError(
-            f"The kubeconfig cannot be used: {printable(' '.join(str(error).split()))[:200]}.",
-            hint="`kubectl config view` shows what is wrong with it.",
-        ) from None
-    if said:
-        raise ClusterError(
-            f"The credentials of {name} cannot be had: {printable(said[0])[:200]}.",
-            hint="`kubectl get nodes` asks for them in the same way.",
-        )
-    return Api(client.ApiClient(made), name)
-
-
-@contextmanager
-def _logged() -> Iterator[list[str]]:
-    """Errors that the client only logs, and goes on without credentials: those of a program that should give them."""
-    import logging
-
-    said: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    ear, root = Ear(logging.ERROR), logging.getLogger()
-    root.addHandler(ear)
-    try:
-        yield said
-    finally:
-        root.removeHandler(ear)
-
-
-def _no_context(config: Any, context: str | None, kubeconfig: str | None, error: Exception) -> ClusterError:
-    try:
-        names = [str(one["name"]) for one in config.list_kube_config_contexts(kubeconfig)[0]]
-    except Exception:  # whatever is wrong with the file was said by the first error
-        return ClusterError(
-            f"There is no kubeconfig that can be used ({printable(str(error))[:200]}).",
-            hint="Set KUBECONFIG, or give a list of exporters with --nodes.",
-        )
-    if context is not None and context not in names:
-        return ClusterError(
-            f"The kubeconfig has no context {context}.",
-            hint=f"It has {', '.join(names[:10])}." if names else "It has none.",
-        )
-    return ClusterError(
-        f"The kubeconfig cannot be used ({printable(str(error))[:200]}).",
-        hint="`kubectl config view` shows what is wrong with it.",
-    )
+    return Api(_connect(context, kubeconfig, connections=PARALLEL_ASKED))
 
 
 def _whole(response: Any, until: float, namespace: str) -> Answer:
@@ -276,24 +199,3 @@ def _date(value: str) -> float | None:
         return parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def json_object(body: bytes) -> dict[str, Any]:
-    """JSON as an object, an empty one for anything else."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def part(item: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object's member that is an object, an empty one for anything else."""
-    found = item.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def text(item: dict[str, Any], name: str) -> str:
-    """An object's member that is text, "" for anything else."""
-    value = item.get(name)
-    return printable(value) if isinstance(value, str) else ""
