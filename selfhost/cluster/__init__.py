@@ -5,6 +5,7 @@ from selfhost.cluster.connect import Connection, connect
 from selfhost.cluster.types import (
     AbsentError,
     ApiError,
+    Applied,
     Change,
     Claim,
     ConflictError,
@@ -24,6 +25,7 @@ __all__ = [
     "AbsentError",
     "Api",
     "ApiError",
+    "Applied",
     "Change",
     "Claim",
     "ConflictError",

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from selfhost.cluster.answers import error_of
 from selfhost.cluster.connect import Connection
 from selfhost.cluster.kinds import kind_of, ref_of
-from selfhost.cluster.types import AbsentError, ApiError, Kind, Listed, Object, Ref
+from selfhost.cluster.types import AbsentError, ApiError, Applied, Kind, Listed, Object, Ref
 from selfhost.cluster.values import json_object, part, parts, text
 from selfhost.errors import ClusterError
 
@@ -118,7 +118,7 @@ class Api:
                     items=tuple(found), resource_version=text(part(page, "metadata"), "resourceVersion")
                 )
 
-    def apply(self, item: Object, *, dry_run: bool = False, force: bool = False) -> Object:
+    def apply(self, item: Object, *, dry_run: bool = False, force: bool = False) -> Applied:
         """Server-side apply under selfhost's name: the object is as it says, other owners' fields are left alone.
 
         Args:
@@ -127,7 +127,7 @@ class Api:
             force: take over fields that others own.
 
         Returns:
-            The object as it is, or would be.
+            The object as it is, or would be, and whether it was made.
 
         Raises:
             ConflictError: others own fields that it wants to be different.
@@ -136,9 +136,10 @@ class Api:
         ref = ref_of(item)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
         query |= {"dryRun": "All"} if dry_run else {}
-        return self.ask(
+        status, found = self._answer(
             "PATCH", path_of(ref), query=query, body=item, kind=_APPLY, what=f"apply {_called(ref)}"
         )
+        return Applied(object=found, created=status == 201)
 
     def create(self, item: Object, *, dry_run: bool = False) -> Object:
         """A new object.
@@ -254,6 +255,22 @@ class Api:
             ApiError: the server refuses.
             ClusterError: the server does not answer.
         """
+        return self._answer(
+            method, path, query=query, body=body, kind=kind, what=what, accept=accept, again=again
+        )[1]
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        kind: str = "application/json",
+        what: str,
+        accept: str | None = None,
+        again: bool = True,
+    ) -> tuple[int, Object]:
         until = time.monotonic() + self._patience_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -265,7 +282,7 @@ class Api:
                 wait = pause
             else:
                 if status < 300:
-                    return _object(raw, self.connection)
+                    return status, _object(raw, self.connection)
                 said = json_object(raw)
                 # 500 of a server that is starting or of a webhook that is away carries details.retryAfterSeconds too
                 if status not in _BUSY or not (again or status in (429, 503)):

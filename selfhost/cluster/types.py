@@ -57,6 +57,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of an object that was applied: itself as it is now, and whether it is new."""
+
+    object: Object
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What a watch tells.
 
