@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +20,14 @@ from selfhost.cli._options import (
 )
 from selfhost.cli._output import emit_json
 from selfhost.cli._placements import Asked, as_facts, show, show_next, show_nothing
-from selfhost.cli._sizing import again, as_sentence, choose_gpu
-from selfhost.errors import UnsupportedError, UsageError
-from selfhost.units import ceil_div, size_words
+from selfhost.cli._planning import explain_if_impossible, judged, placed, plan_of
+from selfhost.cli._sizing import again, choose_gpu
+from selfhost.errors import UsageError
+from selfhost.units import size_words
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
-    from selfhost.catalog.gpus import Gpu
-    from selfhost.engines import Objection
-    from selfhost.licence import Use, Verdict
-    from selfhost.memory import MemoryBudget
-    from selfhost.model.raw import RawModel
-    from selfhost.place import Placements
-    from selfhost.plan import Plan
+    from selfhost.licence import Use
 
 
 @click.command()
@@ -103,15 +96,15 @@ def command(
         engine=parse_engine(engine),
         gpus=cards,
         workload=workload,
-        licence=_judged(raw, use, accept_licence),
+        licence=judged(raw, use, accept_licence),
     )
     fixed = any(_was_typed(context, field) for field in ("tensor", "pipeline", "data"))
-    placements, objections = _place(asked, split, fixed=fixed)
+    placements, objections = placed(asked, split, fixed=fixed)
     if not placements.fitting:
-        _explain_if_impossible(asked, placements, objections)
+        explain_if_impossible(asked, placements, objections)
     if placements.fitting and pick > len(placements.fitting):
         raise UsageError(f"--pick {pick}: the table has {len(placements.fitting)} rows at most.")
-    plan = _plan(asked, placements, pick, replicas, name, image) if placements.fitting else None
+    plan = plan_of(asked, placements, pick, replicas, name, image) if placements.fitting else None
     if plan is not None and output is not None:
         from selfhost.plan import to_json, write_plan
 
@@ -131,26 +124,6 @@ def command(
     return 0 if plan is not None else 4
 
 
-def _judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdict:
-    """What the model's licence means for the use.
-
-    Raises:
-        LicenceError: a use was named that it does not permit, or whose terms are not accepted.
-    """
-    from functools import partial
-
-    from selfhost.hub.bases import base_of, declared_of, read_licence
-    from selfhost.licence import judge, require
-
-    base_repo, base = base_of(raw, use=use) or (None, None)
-    judged = partial(judge, use=use, accepted=accepted, repo=raw.repository, base=base, base_repo=base_repo)
-    verdict = judged(declared_of(raw))
-    if verdict.permission == "unknown":
-        verdict = judged(read_licence(raw))
-    require(verdict)
-    return verdict
-
-
 def _was_typed(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
@@ -165,91 +138,3 @@ def _typed(context: click.Context) -> tuple[str, ...]:
                 text = size_words(value) if name == "gpu_memory" else str(value)
                 found += (f"--{name.replace('_', '-')}", text)
     return tuple(found)
-
-
-def _place(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list[Objection]]:
-    """Every kind of GPU tried, and what the engine objected to."""
-    from selfhost.engines import get_engine, layers_only
-    from selfhost.place import place, splits
-    from selfhost.serving import serving_for
-    from selfhost.sizing import budget_for
-
-    driver = get_engine(asked.engine.engine)
-    objections: list[Objection] = []
-
-    def objection(gpu: Gpu, shape: Split) -> Objection | None:
-        against = driver.object_to(serving_for(asked.spec, asked.engine, gpu, shape, asked.workload))
-        if against is not None:
-            objections.append(against)
-        return against
-
-    def sized(gpu: Gpu, shape: Split) -> MemoryBudget:
-        found = budget_for(asked.spec, asked.workload, shape, gpu, asked.engine)
-        enough = _admitting(asked.workload, shape, found)
-        return found if enough is None else budget_for(asked.spec, enough, shape, gpu, asked.engine)
-
-    candidates = (split,) if fixed else splits(expert=split.expert, layers_only=layers_only(driver))
-    return place(asked.gpus, budget=sized, objection=objection, candidates=candidates), objections
-
-
-def _admitting(workload: Workload, split: Split, found: MemoryBudget) -> Workload | None:
-    """The load with steps that take all its requests at once, None where the engine's own steps do."""
-    at_once = ceil_div(workload.concurrency, split.data)
-    if workload.max_num_seqs is not None or at_once <= found.max_num_seqs:
-        return None
-    tokens = workload.max_num_batched_tokens or max(found.max_num_batched_tokens, at_once)
-    return replace(workload, max_num_seqs=at_once, max_num_batched_tokens=tokens)
-
-
-def _explain_if_impossible(asked: Asked, placements: Placements, objections: list[Objection]) -> None:
-    """Raise where no GPU was refused for want of memory: more of it would not help."""
-    if any(refusal.short_bytes is not None for refusal in placements.refused):
-        return
-    kinds: dict[str, list[str]] = {}
-    for refusal in placements.refused:
-        kinds.setdefault(refusal.because, []).append(refusal.gpu_id)
-    reasons = sorted(kinds, key=lambda reason: -len(kinds[reason]))
-    hint = next((one.hint for one in objections if one.because == reasons[0] and one.hint), None)
-    if len(reasons) == 1:
-        raise UnsupportedError(as_sentence(f"{asked.spec.id}: {reasons[0]}"), hint=hint)
-    shown = "; ".join(
-        f"{reason} ({kinds[reason][0] if len(kinds[reason]) == 1 else f'{len(kinds[reason])} kinds'})"
-        for reason in reasons[:3]
-    )
-    raise UnsupportedError(as_sentence(f"No GPU runs {asked.spec.id}: {shown}"), hint=hint)
-
-
-def _plan(
-    asked: Asked, placements: Placements, pick: int, replicas: int, name: str | None, image: str | None
-) -> Plan:
-    from selfhost.engines import parse_image
-    from selfhost.plan import make_plan
-
-    chosen = placements.fitting[pick - 1]
-    tensors = asked.raw.tensors
-    return make_plan(
-        spec=asked.spec,
-        engine=asked.engine,
-        gpu=next(gpu for gpu in asked.gpus if gpu.id == chosen.gpu_id),
-        split=chosen.split,
-        workload=asked.workload,
-        budget=chosen.budget,
-        created=_now(),
-        stored_bytes=sum(tensor.bytes for tensor in tensors) if tensors else None,
-        safetensors=asked.raw.origin == "catalogue" or bool(tensors),
-        replicas=replicas,
-        image=None if image is None else parse_image(image),
-        name=name,
-        fitting=placements.fitting,
-        refused=placements.refused,
-        licence=asked.licence,
-    )
-
-
-def _now() -> str:
-    """The time in UTC; SOURCE_DATE_EPOCH stands in for the clock where output has to be reproducible."""
-    from datetime import UTC, datetime
-
-    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
-    moment = datetime.fromtimestamp(int(fixed), UTC) if fixed.isdigit() else datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
