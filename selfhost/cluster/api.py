@@ -62,6 +62,11 @@ class Api:
         with self._lock:
             return tuple(self._asked)
 
+    def count(self, method: str, path: str) -> None:
+        """Remember a request that is not sent from here: a websocket's."""
+        with self._lock:
+            self._asked.append(f"{method} {path}")
+
     # -- objects ------------------------------------------------------------------------------------------------
 
     def get(self, ref: Ref) -> Object | None:
@@ -343,8 +348,7 @@ class Api:
     ) -> Iterator[Any]:
         import urllib3
 
-        with self._lock:
-            self._asked.append(f"{method} {path}")
+        self.count(method, path)
         address = f"{self.connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
         sent = True
         try:
