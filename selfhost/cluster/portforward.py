@@ -40,8 +40,10 @@ def forward(api: Api, pod: Ref, port: int, *, seconds: float) -> Stream:
         ApiError: the server refuses: no such pod, or not permitted (get and create of pods/portforward).
         ForwardError: no connection.
     """
-    from kubernetes.stream import ws_client
+    import kubernetes.stream.ws_client
     from websocket import WebSocketBadStatusException, WebSocketException
+
+    ws_client: Any = kubernetes.stream.ws_client
 
     path = f"{path_of(pod)}/portforward"
     what = f"forward port {port} of Pod {pod.namespace}/{pod.name}"
