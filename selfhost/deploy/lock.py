@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,10 +96,8 @@ def held(
     try:
         yield lock
     finally:
-        try:
+        with suppress(ClusterError):  # it ends by itself
             api.delete(ref, uid=lock.uid)
-        except ClusterError:
-            pass  # it ends by itself
 
 
 def _acquire(
