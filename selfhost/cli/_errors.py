@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -35,7 +36,7 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     Returns:
         The process's exit code, one of `EXIT_CODES`.
     """
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments or "--output=json" in arguments or _asks_for_json(arguments)
     try:
         if instruction := os.environ.get("_SELFHOST_COMPLETE"):
             from click.shell_completion import shell_complete
@@ -75,6 +76,11 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         evidence = _write_log(arguments)
         message = f"This is a bug in selfhost ({type(error).__name__})."
         return _tell(message, f"Report it with {evidence}", 3, "Bug", as_json)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether `--output json` is among the words."""
+    return any(pair == ("--output", "json") for pair in pairwise(arguments))
 
 
 def _tell(

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_ENGINE = "vllm"
 # A second spelling for an option whose first is the engine's own name.
-SHORT = {"--max-model-len": ("--context",)}
+SHORT = {"--max-model-len": ("--context",), "--namespace": ("-n",)}
 
 
 # Subscripted, these classes could not be made with click before 8.4, which is what engines' images have.
