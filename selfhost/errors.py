@@ -122,3 +122,17 @@ class BundleError(SelfhostError):
 
 class ClusterError(SelfhostError):
     """A Kubernetes API that cannot be reached, does not accept the credentials, or does not permit what is asked."""
+
+
+class NoRoomError(SelfhostError):
+    """A change that does not fit the GPUs it is for.
+
+    Args:
+        short_bytes: what is missing on each GPU.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, short_bytes: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.short_bytes = short_bytes
