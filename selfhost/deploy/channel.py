@@ -201,6 +201,7 @@ class Channel:
                 yield Piece(at=self._clock() - began, data=data)
             if response.length:
                 raise NoReplyError("the connection ended before the answer did")
+            response.read()  # nothing is left; with this http.client knows it too, and keeps the connection
 
 
 class _Connection(http.client.HTTPConnection):
