@@ -86,6 +86,12 @@ def connect(context: str | None, kubeconfig: str | None, *, connections: int = 4
             f"The credentials of {name} cannot be had: {printable(said[0])[:200]}.",
             hint="`kubectl get nodes` asks for them in the same way.",
         )
+    if (
+        not made.verify_ssl
+    ):  # as the kubeconfig says; a warning for each request would say it a thousand times
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return Connection(client=client.ApiClient(made), name=name)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from selfhost.cluster import Api, Object, Wanted, Watcher
+from selfhost.cluster import Api, ConflictError, Object, Wanted, Watcher
 from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET, POD
 from selfhost.cluster.values import part, text, whole
 from selfhost.deploy.settings import Preview, Settings
@@ -63,7 +63,11 @@ def drain(
     for item in before.objects:
         if text(item, "kind") in _DRAINED and whole(part(item, "spec"), "replicas") is not None:
             keep()
-            api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}}, force=True)
+            try:
+                api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}})
+            except ConflictError as error:
+                tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
+                return
     labels = f"{INSTANCE_LABEL}={before.name},{COMPONENT_LABEL}=server"
     until = monotonic() + grace + _MARGIN_SECONDS
     pods: dict[str, Object] = {}

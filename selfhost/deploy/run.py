@@ -87,20 +87,20 @@ class _Run:
     def once(self, *, again: bool) -> Result:
         """One attempt, from the look to the end."""
         found = revisions.heads(self._api, self._wanted.namespace, self._wanted.name)
-        before, earlier = self._earlier(found)
+        before, previous, earlier = self._earlier(found)
         findings = self._preflight(before) if self._settings.preflight and not again else ()
         if any(finding.level == "error" for finding in findings):
             return Result(ended="refused", findings=findings, message="the preflight found what would fail")
         made = self._namespace(findings)
         tried, claims = dry_run(self._api, self._wanted, force=self._settings.force_conflicts)
-        shown = preview(self._wanted, tried, before=before, earlier=earlier, claims=claims)
+        shown = preview(self._wanted, tried, before=before or previous, earlier=earlier, claims=claims)
         self._tell(Event(type="preview", message=_summary(self._wanted, shown), facts=_facts(shown)))
         if self._settings.dry_run:
             return Result(ended="dry-run", findings=findings, preview=shown, message="nothing was changed")
         resumed = bool(found) and found[0].hash == self._wanted.hash and found[0].state == "deployed"
         if not (shown.nothing and resumed) and not made and not self._confirm(self._wanted, shown):
             return Result(ended="dry-run", findings=findings, preview=shown, message="nothing was changed")
-        self._apply(found, tried, before, shown)
+        self._apply(found, tried, before or previous, shown)
         if not self._settings.wait:
             return Result(
                 ended="ready",
@@ -114,22 +114,21 @@ class _Run:
 
     # -- before -------------------------------------------------------------------------------------------------
 
-    def _earlier(self, found: tuple[Head, ...]) -> tuple[Desired | None, tuple[Ref, ...]]:
-        """What was deployed last, and every object that it or a revision after it may have made."""
-        before: Desired | None = None
+    def _earlier(self, found: tuple[Head, ...]) -> tuple[Desired | None, Desired | None, tuple[Ref, ...]]:
+        """What was deployed last, what was tried last, and every object that either, or one between, may have made."""
+        previous: Desired | None = None
         refs: dict[Ref, None] = {}
         for head in found:
             if head.hash == self._wanted.hash:
                 if head.state == "deployed":
-                    before = self._wanted
-                    break
+                    return self._wanted, previous, tuple(refs)
                 continue
             loaded = revisions.load(self._api, head).desired
+            previous = previous or loaded
             refs |= dict.fromkeys(refs_of(loaded.objects))
             if head.state == "deployed":
-                before = loaded
-                break
-        return before, tuple(refs)
+                return loaded, previous, tuple(refs)
+        return None, previous, tuple(refs)
 
     def _preflight(self, before: Desired | None) -> tuple[Finding, ...]:
         from selfhost.deploy.preflight import examine
@@ -274,7 +273,7 @@ class _Run:
         found = revisions.heads(self._api, wanted.namespace, wanted.name)
         if found and found[0].number > head.number:
             return self._superseded()
-        earlier = self._earlier(found)[1]
+        earlier = self._earlier(found)[2]
         mine = set(refs_of(wanted.objects))
         gone = [
             ref
