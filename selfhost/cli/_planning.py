@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,18 @@ def judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdict
     return verdict
 
 
-def placed(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list[Objection]]:
-    """Every kind of GPU tried, and what the engine objected to."""
-    from selfhost.engines import get_engine, layers_only
+def placed(
+    asked: Asked, split: Split, *, fixed: bool, most: Mapping[str, int] | None = None
+) -> tuple[Placements, list[Objection]]:
+    """Every kind of GPU tried, and what the engine objected to.
+
+    Args:
+        asked: the model, the load and the kinds of GPU.
+        split: how the model is divided.
+        fixed: whether that was said; else the fewest GPUs are searched for.
+        most: how many of each kind may be taken, by id; None where there is no limit.
+    """
+    from selfhost.engines import Objection, get_engine, layers_only
     from selfhost.place import place, splits
     from selfhost.serving import serving_for
     from selfhost.sizing import budget_for
@@ -53,6 +63,8 @@ def placed(asked: Asked, split: Split, *, fixed: bool) -> tuple[Placements, list
     objections: list[Objection] = []
 
     def objection(gpu: Gpu, shape: Split) -> Objection | None:
+        if most is not None and shape.gpus > most.get(gpu.id, 0):
+            return Objection(because=f"{shape.gpus} are needed, and {most.get(gpu.id, 0)} are free", hint=None)
         against = driver.object_to(serving_for(asked.spec, asked.engine, gpu, shape, asked.workload))
         if against is not None:
             objections.append(against)

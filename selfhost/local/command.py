@@ -26,7 +26,9 @@ _NAMED = "named"
 _MARGIN_SECONDS = 60
 
 
-def wanted_process(plan: Plan, settings: Settings, python: EnginePython, folder: Path, *, run: str, created: str) -> Wanted:
+def wanted_process(
+    plan: Plan, settings: Settings, python: EnginePython, folder: Path, *, run: str, created: str
+) -> Wanted:
     """What to start.
 
     Args:
@@ -62,6 +64,7 @@ def wanted_process(plan: Plan, settings: Settings, python: EnginePython, folder:
         start_seconds=start_seconds(plan, settings),
         stop_seconds=stop_seconds(plan)[0],
         key_file=None if settings.key_file is None else str(settings.key_file.resolve()),
+        key_stamp=key_stamp(settings.key_file),
     )
     return sealed(found)
 
@@ -71,6 +74,14 @@ def sealed(wanted: Wanted) -> Wanted:
     alike = replace(wanted, run="", created="", hash="", start_seconds=0)
     words = json.dumps([str(getattr(alike, name)) for name in sorted(type(alike).__dataclass_fields__)])
     return replace(wanted, hash=hashlib.sha256(words.encode()).hexdigest()[:16])
+
+
+def key_stamp(file: Path | None) -> str:
+    """What changes when a key's file is written anew; nothing of the key, which is kept nowhere."""
+    if file is None:
+        return ""
+    found = file.stat()
+    return f"{found.st_mtime_ns}/{found.st_size}"
 
 
 def hash_of_plan(plan: Plan) -> str:
@@ -93,7 +104,9 @@ def _refuse(plan: Plan, settings: Settings) -> None:
             hint="Add --with compose, or leave --engine out.",
         )
     if plan.replicas > 1:
-        raise UnsupportedError(f"The plan has {plan.replicas} replicas, and one machine runs one.", hint="Leave --replicas out.")
+        raise UnsupportedError(
+            f"The plan has {plan.replicas} replicas, and one machine runs one.", hint="Leave --replicas out."
+        )
     if settings.key_file is not None and (plan.engine.key is None or plan.engine.key.variable is None):
         raise UnsupportedError(f"{plan.engine.name} {plan.engine.version} takes no API key as a variable.")
 
@@ -123,12 +136,10 @@ def _arguments(plan: Plan, places: tuple[tuple[str, str], ...], host: str, port:
 def _environment(
     plan: Plan, places: tuple[tuple[str, str], ...], python: EnginePython, folder: Path
 ) -> tuple[Setting, ...]:
-    found = {
-        one.name: _moved(one.value, places) for one in plan.engine.env if one.name not in _IMAGE_ONLY
-    }
+    found = {one.name: _moved(one.value, places) for one in plan.engine.env if one.name not in _IMAGE_ONLY}
     if _THREADS in found and found[_THREADS].isdecimal():
         found[_THREADS] = str(max(1, min(int(found[_THREADS]), len(os.sched_getaffinity(0)))))
-    # A program that renames itself writes over its environment, by which its processes are found (setproctitle's README).
+    # A program that renames itself writes over its environment, by which it is found here (setproctitle's README).
     found["SPT_NOENV"] = "1"
     if python.distribution != "vllm":
         found["PYTHONPATH"] = str(folder / _NAMED)
@@ -145,7 +156,9 @@ def name_distribution(folder: Path, python: EnginePython) -> None:
     version = f"{python.version}+cpu"
     info = folder / _NAMED / f"vllm-{version}.dist-info"
     info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8"
+    )
 
 
 def machine() -> str:

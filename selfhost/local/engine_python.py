@@ -65,7 +65,8 @@ def find(environ: Mapping[str, str], *, version: str, cpu: bool) -> EnginePython
         found = ask(told)
         if found is None:
             raise EngineMissingError(
-                f"{VARIABLE} names {told}, and no vLLM can be imported there.", hint=_hint(environ, version, cpu)
+                f"{VARIABLE} names {told}, and no vLLM can be imported there.",
+                hint=_hint(environ, version, cpu),
             )
         return found
     for path in _candidates(environ, version, cpu):
@@ -73,7 +74,8 @@ def find(environ: Mapping[str, str], *, version: str, cpu: bool) -> EnginePython
         if found is not None and found.cpu == cpu:
             return found
     raise EngineMissingError(
-        f"No Python with vLLM{' for CPUs' if cpu else ''} is on this machine.", hint=_hint(environ, version, cpu)
+        f"No Python with vLLM{' for CPUs' if cpu else ''} is on this machine.",
+        hint=_hint(environ, version, cpu),
     )
 
 

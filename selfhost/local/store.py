@@ -52,7 +52,9 @@ class Store:
             UsageError: it is no name of a deployment.
         """
         if NAME.fullmatch(name) is None:
-            raise UsageError(f"{name[:80]!a} is no name of a deployment.", hint="`selfhost status --local` lists them.")
+            raise UsageError(
+                f"{name[:80]!a} is no name of a deployment.", hint="`selfhost status --local` lists them."
+            )
         self.name = name
         self.folder = root() / name
 

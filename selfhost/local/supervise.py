@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -65,7 +66,9 @@ def main(folder: Path) -> int:
 
 
 def _start(wanted: Wanted, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, **{one.name: one.value for one in wanted.env}}
+    # PYTHONPATH is this process's own: where selfhost is imported from.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = kept | {one.name: one.value for one in wanted.env}
     with open(folder / LOG, "ab") as log:
         return subprocess.Popen(
             list(wanted.words),
@@ -75,11 +78,11 @@ def _start(wanted: Wanted, folder: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_die_with_me(os.getpid()),
+            preexec_fn=_die_with_me(os.getpid()),  # noqa: PLW1509 - there is one thread here
         )
 
 
-def _die_with_me(parent: int) -> object:
+def _die_with_me(parent: int) -> Callable[[], None]:
     """What the engine does before it begins: it ends when this process is killed, so that nobody is left unwatched."""
     import ctypes
 

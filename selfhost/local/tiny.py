@@ -67,7 +67,7 @@ def _config() -> dict[str, object]:
 
 
 def _vocabulary() -> dict[str, int]:
-    """Special tokens and a character for each byte, as GPT-2's byte-level tokenizer writes it (openai/gpt-2 encoder.py)."""
+    """Special tokens and a character for each byte, as GPT-2's tokenizer writes it (openai/gpt-2 encoder.py)."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [256 + number for number in range(256 - len(plain))]
     return {token: number for number, token in enumerate((*_SPECIAL, *map(chr, sorted((*plain, *others)))))}
@@ -118,7 +118,8 @@ def _tensors() -> Iterator[tuple[str, tuple[int, ...], bytes]]:
     yield "model.norm.weight", (_HIDDEN,), _ones(_HIDDEN)
     loud = {tokens[chr(code)] for code in _PRINTABLE}
     rows = (
-        _bfloat16(source, _HIDDEN, _LOUD) if number in loud else bytes(2 * _HIDDEN) for number in range(len(tokens))
+        _bfloat16(source, _HIDDEN, _LOUD) if number in loud else bytes(2 * _HIDDEN)
+        for number in range(len(tokens))
     )
     yield "lm_head.weight", (len(tokens), _HIDDEN), b"".join(rows)
 

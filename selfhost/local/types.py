@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from selfhost.deploy.types import Cause, Event
+from selfhost.deploy.types import Cause
 
 SCHEMA = "selfhost/local/v1"
-RUN_VARIABLE = "SELFHOST_LOCAL_RUN"  # in the environment of every process of a run: what tells them from all others
+RUN_VARIABLE = (
+    "SELFHOST_LOCAL_RUN"  # in the environment of every process of a run: what tells them from all others
+)
 
 Way = Literal["process", "compose", "systemd"]
 Phase = Literal["stopped", "starting", "ready", "unhealthy", "stopping", "failed"]
-Tell = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,7 @@ class Wanted:
         start_seconds: how long it may take to be ready.
         stop_seconds: how long it may take to end.
         key_file: file with the API key, None where nobody is asked for one; the key itself is kept nowhere.
+        key_stamp: when that file was changed last, so that a new key is noticed.
         units: of systemd, in the order in which they start.
         tool: the words before Compose's own, as `docker compose`.
     """
@@ -64,6 +65,7 @@ class Wanted:
     start_seconds: int
     stop_seconds: int
     key_file: str | None = None
+    key_stamp: str = ""
     units: tuple[str, ...] = ()
     tool: tuple[str, ...] = ()
 
