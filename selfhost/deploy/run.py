@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from selfhost.cluster import AbsentError, Api, Ref, TakenError
 from selfhost.deploy import revisions
+from selfhost.deploy.again import fresh_start
 from selfhost.deploy.apply import Tried, apply, dry_run, preview, remove
 from selfhost.deploy.desired import refs_of
 from selfhost.deploy.drain import drain, has_to_drain
@@ -187,7 +188,10 @@ class _Run:
             now = revisions.heads(self._api, wanted.namespace, wanted.name)
             if [(one.number, one.hash) for one in now] != [(one.number, one.hash) for one in found]:
                 raise _ChangedError
+            failed = newest is not None and newest.hash == wanted.hash and newest.state == "failed"
             self._head = self._begin(now)
+            if failed:
+                tried = fresh_start(self._api, wanted, tried, lock.keep)
             if before is not None and has_to_drain(self._settings, before, wanted, shown):
                 drain(self._api, before, lock.keep, self._tell, monotonic=self._monotonic)
             total = len(shown.created) + len(shown.changes)
