@@ -1,4 +1,4 @@
-"""A deployment that failed is tried again from the start: what stands in a back-off would not notice that it may work now.
+"""What failed is tried again from the start: what stands in a back-off would not notice that it may work now.
 
 A Job that has given up is made anew, and pods that do not serve are, as a kubelet waits up to five minutes between
 two tries (kubelet MaxContainerBackOff, 1.37).

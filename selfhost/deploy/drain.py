@@ -10,16 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from selfhost.cluster import Api, ConflictError, Object, Wanted, Watcher
-from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET, POD
+from selfhost.cluster import Api, ConflictError
+from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET
 from selfhost.cluster.values import part, text, whole
+from selfhost.deploy.gone import MARGIN_SECONDS, await_gone
 from selfhost.deploy.settings import Preview, Settings
 from selfhost.deploy.types import COMPONENT_LABEL, INSTANCE_LABEL, Desired, Event, Tell
-from selfhost.errors import ClusterError
 
 _DRAINED = (DEPLOYMENT.name, LEADER_WORKER_SET.name)
-# Ours: beyond its grace period a pod has this long to go, for a kubelet that is busy.
-_MARGIN_SECONDS = 120.0
 
 
 def has_to_drain(settings: Settings, before: Desired, wanted: Desired, shown: Preview) -> bool:
@@ -68,27 +66,11 @@ def drain(
             except ConflictError as error:
                 tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
                 return
-    labels = f"{INSTANCE_LABEL}={before.name},{COMPONENT_LABEL}=server"
-    until = monotonic() + grace + _MARGIN_SECONDS
-    pods: dict[str, Object] = {}
-    with Watcher(api, (Wanted(kind=POD, namespace=before.namespace, labels=labels),)) as watcher:
-        listed = False
-        while not listed or pods:
-            if monotonic() > until:
-                raise ClusterError(
-                    f"Pods of {before.name} do not end: {', '.join(sorted(pods))}.",
-                    hint=f"kubectl -n {before.namespace} get pods -l {labels} -o wide shows their nodes.",
-                )
-            change = watcher.next(1.0)
-            keep()
-            if change is None or change.type == "trouble":
-                continue
-            if change.type == "listed":
-                listed, pods = True, {}
-            for pod in change.items:
-                name = text(part(pod, "metadata"), "name")
-                ended = text(part(pod, "status"), "phase") in ("Succeeded", "Failed")
-                if change.type == "gone" or ended:
-                    pods.pop(name, None)
-                else:
-                    pods[name] = pod
+    await_gone(
+        api,
+        before.namespace,
+        f"{INSTANCE_LABEL}={before.name},{COMPONENT_LABEL}=server",
+        seconds=grace + MARGIN_SECONDS,
+        keep=keep,
+        monotonic=monotonic,
+    )
