@@ -112,6 +112,10 @@ class Channel:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection that is kept."""
         self._connection.close()
 
     @property
