@@ -65,8 +65,13 @@ def desired(plan: Plan, target: str, options: RenderOptions) -> Desired:
         options=options,
         objects=objects,
         plan_hash=plan_hash,
-        hash=hash_of(json.dumps([_lasting(item) for item in objects], sort_keys=True)),
+        hash=_hash(objects),
     )
+
+
+def with_objects(wanted: Desired, objects: tuple[Object, ...]) -> Desired:
+    """The same with other objects: what a step between two deployments needs."""
+    return replace(wanted, objects=objects, hash=_hash(objects))
 
 
 def hash_of(words: str) -> str:
@@ -82,6 +87,10 @@ def hash_of_plan(plan: Plan) -> str:
 def refs_of(objects: tuple[Object, ...]) -> tuple[Ref, ...]:
     """Which objects they are."""
     return tuple(ref_of(item) for item in objects)
+
+
+def _hash(objects: tuple[Object, ...]) -> str:
+    return hash_of(json.dumps([_lasting(item) for item in objects], sort_keys=True))
 
 
 def _objects(manifests: Manifests, namespace: str) -> Iterator[Object]:

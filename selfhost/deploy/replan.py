@@ -176,7 +176,9 @@ def replan(
     return replace(
         made,
         gpu=plan.gpu,
-        model=replace(made.model, origin=plan.model.origin, source=made.model.source if moved else plan.model.source),
+        model=replace(
+            made.model, origin=plan.model.origin, source=made.model.source if moved else plan.model.source
+        ),
         weights=made.weights if moved else plan.weights,
         alternatives=plan.alternatives,
         refusals=plan.refusals,
@@ -216,7 +218,12 @@ def _workload(plan: Plan, changes: Changes) -> Workload:
         # sized for more requests than run at once: the rest would wait
         load = replace(load, concurrency=min(load.concurrency, at_once * plan.split.data))
     tokens = load.max_num_batched_tokens
-    if at_once is not None and tokens is not None and "max_num_batched_tokens" not in values and at_once > tokens:
+    if (
+        at_once is not None
+        and tokens is not None
+        and "max_num_batched_tokens" not in values
+        and at_once > tokens
+    ):
         load = replace(load, max_num_batched_tokens=at_once)  # a step has a token of each request
     return load
 
@@ -388,7 +395,11 @@ def _stored(raw: RawModel) -> int | None:
 def _safetensors(plan: Plan, raw: RawModel) -> bool:
     from selfhost.plan.derive import SKIP_BESIDE_SAFETENSORS
 
-    return bool(raw.tensors) or raw.origin == "catalogue" or set(SKIP_BESIDE_SAFETENSORS) <= set(plan.weights.skip)
+    return (
+        bool(raw.tensors)
+        or raw.origin == "catalogue"
+        or set(SKIP_BESIDE_SAFETENSORS) <= set(plan.weights.skip)
+    )
 
 
 def _drain_seconds() -> int:
