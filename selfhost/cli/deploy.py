@@ -81,9 +81,10 @@ def command(
 
     decided = read_plan(plan)
     if changes:
-        from selfhost.deploy.replan import replan
+        from selfhost.cli._planning import now
+        from selfhost.deploy.replan import Changes, parse_settings, replan
 
-        decided = replan(decided, settings=changes)
+        decided = replan(decided, Changes(settings=parse_settings(changes)), created=now())
     wanted = desired(decided, target, options)
     printer = Printer(as_json=reach.as_json)
     api = reach.api()

@@ -1,7 +1,7 @@
 """A canary: a second deployment of the new plan beside the first, and a share of the route's requests for it.
 
-The canary is a deployment of its own, `<name>-canary`, with its own revisions and lock; the first one is not touched but
-for its HTTPRoute. So whatever is interrupted, either can be looked at, upgraded and destroyed by itself.
+The canary is a deployment of its own, `<name>-canary`, with its own revisions and lock; nothing of the first one is
+touched but its HTTPRoute. So whatever is interrupted, either can be looked at, upgraded and destroyed by itself.
 """
 
 from __future__ import annotations

@@ -201,9 +201,7 @@ def destroy(
         if [(one.number, one.hash) for one in now] != [(one.number, one.hash) for one in found.heads]:
             found = find(api, found.namespace, found.name)  # somebody deployed since
         else:
-            found = Found(
-                **{name: getattr(found, name) for name in Found.__dataclass_fields__} | {"heads": now}
-            )
+            found = replace(found, heads=now)
         goes = set(found.going(with_weights=with_weights))
         first = [(ref, uid) for ref, uid in found.objects if ref in goes and ref.kind in _FIRST]
         then = [(ref, uid) for ref, uid in found.objects if ref in goes and ref.kind not in _FIRST]

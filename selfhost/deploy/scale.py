@@ -38,7 +38,7 @@ def scaled(before: Desired, replicas: int) -> Desired:
     if replicas == 0:
         raise UsageError(
             f"{name} cannot be scaled to none.",
-            hint=f"`selfhost pause {name}` gives its GPUs back and keeps the weights; `selfhost destroy {name}` ends it.",
+            hint=f"`selfhost pause {name}` gives its GPUs back and keeps the weights.",
         )
     if asked.autoscale is not None:
         who = "KEDA" if asked.autoscale == "keda" else "a HorizontalPodAutoscaler"
