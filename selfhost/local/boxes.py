@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from selfhost.plan import Plan
 
 if TYPE_CHECKING:
     from selfhost.local.wait import Outcome
-    from selfhost.manifests import RenderOptions
+    from selfhost.manifests import Manifests, RenderOptions
 
 _KEY_NAME = "api-key"
 _FOLDERS = {"compose": "compose", "systemd": "units"}
@@ -88,6 +90,9 @@ def wanted(plan: Plan, settings: Settings, *, run: str, created: str) -> Wanted:
         )
     units: tuple[str, ...] = ()
     tool: tuple[str, ...] = ()
+    texts = [
+        f"{one.name}\n{one.text}" for one in _rendered(plan, settings).documents if one.name != "plan.json"
+    ]
     if settings.way == "compose":
         tool = compose_tool()
     else:
@@ -106,7 +111,7 @@ def wanted(plan: Plan, settings: Settings, *, run: str, created: str) -> Wanted:
         stop_seconds=stop_seconds(plan)[0],
         key_file=None if settings.key_file is None else str(settings.key_file.resolve()),
         key_stamp=key_stamp(settings.key_file),
-        words=() if settings.way == "compose" else (settings.python,),
+        files=hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16],
         units=units,
         tool=tool,
     )
@@ -122,39 +127,37 @@ def _units(plan: Plan) -> tuple[str, ...]:
     return (*fetch, f"{plan.name}.service")
 
 
-def render_options(wanted: Wanted, plan: Plan, weights: Path | None) -> RenderOptions:
-    """What the files are rendered with."""
-    from dataclasses import replace
-
-    from selfhost.manifests import RenderOptions
-
-    made = RenderOptions()
-    made = replace(made, box=replace(made.box, bind=wanted.host))
-    if wanted.way == "systemd" and wanted.words[:1] != ("",):
-        made = replace(made, box=replace(made.box, engine_bin=str(Path(wanted.words[0]).parent / "vllm")))
-    if wanted.key_file is not None:
+def render_options(plan: Plan, settings: Settings) -> RenderOptions:
+    """What the files are rendered with: what was asked for, and what this machine knows."""
+    made = settings.options
+    made = replace(made, box=replace(made.box, bind=settings.host))
+    if settings.way == "systemd" and settings.python and made.box.engine_bin is None:
+        made = replace(made, box=replace(made.box, engine_bin=str(Path(settings.python).parent / "vllm")))
+    if settings.key_file is not None:
         made = replace(made, access=replace(made.access, api_key_secret=_KEY_NAME))
-    if plan.weights.kind != "hub" and weights is not None:
-        made = replace(made, weights=replace(made.weights, uri=f"hostpath:{weights}"))
+    if plan.weights.kind != "hub" and made.weights.uri is None:  # the directory that the plan was made of
+        made = replace(
+            made, weights=replace(made.weights, uri=f"hostpath:{Path(plan.model.source).resolve()}")
+        )
     return made
 
 
-def write(store: Store, wanted: Wanted, plan: Plan, weights: Path | None) -> Path:
-    """Write the rendered files into the server's folder."""
-    from selfhost.manifests import render, write_manifests
+def _rendered(plan: Plan, settings: Settings) -> Manifests:
+    from selfhost.manifests import render
 
-    folder = store.folder / _FOLDERS[wanted.way]
-    write_manifests(render(plan, target=wanted.way, options=render_options(wanted, plan, weights)), folder)
-    return folder
+    return render(plan, target=settings.way, options=render_options(plan, settings))
 
 
-def start(store: Store, wanted: Wanted, plan: Plan, key: str | None) -> None:
+def start(store: Store, wanted: Wanted, plan: Plan, settings: Settings, key: str | None) -> None:
     """Start what was rendered.
 
     Raises:
         BoxError: it is refused; the sentence is the tool's own last line.
     """
-    folder = write(store, wanted, plan, _weights(plan))
+    from selfhost.manifests import write_manifests
+
+    folder = store.folder / _FOLDERS[wanted.way]
+    write_manifests(_rendered(plan, settings), folder)
     if wanted.way == "compose":
         if key is not None:
             _secret(folder / "secrets" / _KEY_NAME, plan, key)
@@ -171,11 +174,6 @@ def start(store: Store, wanted: Wanted, plan: Plan, key: str | None) -> None:
     _call(("systemctl", "daemon-reload"))
     # It does not wait for the start, which is looked at here; the download is started by what requires it.
     _call(("systemctl", "start", "--no-block", wanted.units[-1]))
-
-
-def _weights(plan: Plan) -> Path | None:
-    """The model's own directory, where the plan was made of one."""
-    return None if plan.weights.kind == "hub" else Path(plan.model.source).resolve()
 
 
 def _secret(path: Path, plan: Plan, key: str) -> None:

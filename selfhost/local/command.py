@@ -12,6 +12,7 @@ from pathlib import Path
 from selfhost.engines import Argument
 from selfhost.errors import UnsupportedError
 from selfhost.local.engine_python import EnginePython
+from selfhost.local.store import HOME, WEIGHTS
 from selfhost.local.types import Setting, Settings, Wanted
 from selfhost.manifests.box import stop_seconds
 from selfhost.plan import Plan, to_json
@@ -43,10 +44,7 @@ def wanted_process(
         UnsupportedError: another engine than vLLM, or a plan for several machines.
     """
     _refuse(plan, settings)
-    places = (
-        (plan.weights.mount_path, str(settings.weights or folder / "weights")),
-        (plan.engine.home_path, str(folder / "home")),
-    )
+    places = _places(plan, settings, folder)
     port = settings.port or plan.engine.port
     words = (python.path, *_MODULE, *plan.engine.command[1:], *_arguments(plan, places, settings.host, port))
     found = Wanted(
@@ -54,7 +52,7 @@ def wanted_process(
         name=plan.name,
         way="process",
         words=words,
-        env=_environment(plan, places, python, folder),
+        env=(*_environment(plan, places, python, folder), *settings.env),
         host=settings.host,
         port=port,
         health_path=plan.engine.health_path,
@@ -95,6 +93,15 @@ def start_seconds(plan: Plan, settings: Settings) -> int:
     if settings.timeout_seconds is not None:
         return max(1, round(settings.timeout_seconds))
     return plan.clocks.load_seconds.value + _MARGIN_SECONDS
+
+
+def _places(plan: Plan, settings: Settings, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Paths in the image, and what stands for them here; what is within another comes before it."""
+    weights = plan.weights
+    found = [(weights.cache_path, str(settings.cache or folder / WEIGHTS / "hub"))]
+    if weights.kind != "hub":
+        found.insert(0, (weights.location, str(Path(plan.model.source).resolve())))
+    return (*found, (weights.mount_path, str(folder / WEIGHTS)), (plan.engine.home_path, str(folder / HOME)))
 
 
 def _refuse(plan: Plan, settings: Settings) -> None:

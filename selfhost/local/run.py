@@ -93,7 +93,7 @@ def up(
             refused = _clear_the_way(store, wanted, plan, now, seen, tell, confirm)
             if refused is not None:
                 return refused
-            _start(store, wanted, plan, python, key)
+            _start(store, wanted, plan, settings, python, key)
             tell(
                 Event(
                     type="apply",
@@ -199,7 +199,9 @@ def difference(store: Store, plan: Plan, now: Wanted, wanted: Wanted) -> tuple[s
     return tuple(lines)
 
 
-def _start(store: Store, wanted: Wanted, plan: Plan, python: EnginePython | None, key: str | None) -> None:
+def _start(
+    store: Store, wanted: Wanted, plan: Plan, settings: Settings, python: EnginePython | None, key: str | None
+) -> None:
     """Write down what is wanted, then start what reads it: a command that is killed in between started nothing."""
     store.make()
     store.forget(Running)
@@ -207,7 +209,7 @@ def _start(store: Store, wanted: Wanted, plan: Plan, python: EnginePython | None
     store.write_plan(plan)
     store.write(wanted)
     if wanted.way != "process":
-        boxes.start(store, wanted, plan, key)
+        boxes.start(store, wanted, plan, settings, key)
         return
     assert python is not None
     store.log.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from selfhost.deploy.types import Cause
+from selfhost.manifests.options import RenderOptions
 
 SCHEMA = "selfhost/local/v1"
 RUN_VARIABLE = (
@@ -46,6 +47,7 @@ class Wanted:
         stop_seconds: how long it may take to end.
         key_file: file with the API key, None where nobody is asked for one; the key itself is kept nowhere.
         key_stamp: when that file was changed last, so that a new key is noticed.
+        files: hash of the rendered files, of Compose or systemd.
         units: of systemd, in the order in which they start.
         tool: the words before Compose's own, as `docker compose`.
     """
@@ -66,6 +68,7 @@ class Wanted:
     stop_seconds: int
     key_file: str | None = None
     key_stamp: str = ""
+    files: str = ""
     units: tuple[str, ...] = ()
     tool: tuple[str, ...] = ()
 
@@ -136,8 +139,10 @@ class Settings:
         port: None takes the plan's.
         key_file: file with the key that clients have to send.
         way: by what it runs.
-        weights: directory that stands for the plan's volume of weights.
-        python: interpreter of the engine's environment, of a process.
+        cache: the Hub's cache that holds the weights, of a process; None for the server's own.
+        python: interpreter of the engine's environment, for a service of systemd.
+        env: more variables of the engine, of a process: which GPUs it may see.
+        options: what the files of Compose or systemd are rendered with.
         dry_run: say what would be done, and do nothing.
     """
 
@@ -147,8 +152,10 @@ class Settings:
     port: int | None = None
     key_file: Path | None = None
     way: Way = "process"
-    weights: Path | None = None
+    cache: Path | None = None
     python: str = ""
+    env: tuple[Setting, ...] = ()
+    options: RenderOptions = field(default_factory=RenderOptions)
     dry_run: bool = False
 
 
