@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from selfhost.local import Result, Seen, Settings
     from selfhost.local.devices import Device
     from selfhost.local.engine_python import EnginePython
+    from selfhost.local.run import Confirm
     from selfhost.local.types import Way
     from selfhost.plan import Plan
 
@@ -101,7 +102,7 @@ def _devices(asked: Upping, printer: Printer) -> tuple[tuple[Device, ...], dict[
         printer(Event(type="note", message=f"the catalogue does not know the GPU {name[:80]}"))
     if asked.gpu and not found:
         raise UnsupportedError(
-            f"There is no GPU for --gpu {asked.gpu[0]} on this machine.", hint="Leave --gpu out for its CPU."
+            f"There is no GPU for --gpu {asked.gpu[0]} here.", hint="Leave --gpu out for the CPU."
         )
     most: dict[str, int] = {}
     for one in found:
@@ -290,7 +291,7 @@ def _fetched(asked: Upping, plan: Plan) -> Path | None:
     return folder
 
 
-def _confirm(asked: Upping, printer: Printer):  # type: ignore[no-untyped-def]
+def _confirm(asked: Upping, printer: Printer) -> Confirm:
     def ask(changes: tuple[str, ...]) -> bool:
         printer.flush()
         return asked.yes or agreed("replace it?", as_json=asked.reach.as_json)

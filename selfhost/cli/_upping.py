@@ -134,7 +134,8 @@ def _say(plan: Plan, chosen: Placement, printer: Printer) -> None:
     facts: dict[str, object] = {
         "name": plan.name, "model": plan.model.id, "engine": f"{plan.engine.name}@{plan.engine.version}",
         "gpu": plan.gpu.id, "gpus": plan.gpu.count, "max_concurrency": chosen.budget.max_concurrency,
-        "memory_bytes": plan.memory.gpu_memory_bytes, "licence": None if plan.licence is None else plan.licence.permission,
+        "memory_bytes": plan.memory.gpu_memory_bytes,
+        "licence": None if plan.licence is None else plan.licence.permission,
     }  # fmt: skip
     printer(Event(type="note", message=f"plan: {words}", facts=facts))
     if plan.gpu.on != "cpu":
