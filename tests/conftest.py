@@ -17,6 +17,7 @@ from tests.fakes import nvml
 
 if TYPE_CHECKING:
     from tests.apiservers import Cluster
+    from tests.clusters import ControlPlane
 
 GENTLE = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
 
@@ -122,3 +123,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from tests.apiservers import serve
 
     yield from serve(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """API server, scheduler and controller manager, for tests with the mark `tests.clusters.NEEDED`."""
+    from tests.clusters import control_plane
+
+    yield from control_plane(tmp_path_factory.mktemp("plane"))
