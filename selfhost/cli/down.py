@@ -86,7 +86,7 @@ def _down(store: Store, printer: Printer, *, with_weights: bool, dry_run: bool) 
         printer(Event(type="note", message=f"{store.name}: running requests may finish", facts=facts))
     there = local.down(store, with_weights=with_weights)
     kept = store.weights.is_dir()
-    words = "stopped and removed" if there else "was not here"
+    words = "stopped and removed" if there else "was stopped before"
     more = f"; its weights stay in {store.weights} (--with-weights removes them)" if kept else ""
     facts |= {"stopped": there, "weights_kept": str(store.weights) if kept else None}
     printer(Event(type="done", message=f"{store.name} {words}{more}", facts=facts))

@@ -15,8 +15,8 @@ from selfhost.local.types import Wanted
 from selfhost.plan import Plan
 from selfhost.units import GIB, gib
 
-# Main memory that vLLM's processes take beside weights and cache on a CPU: 1.6 GiB for server and core with the tiny
-# model (vLLM 0.32.0 for CPUs, tests/e2e/test_up_local.py prints it). Ours: half a GiB more, as the rest grows a little.
+# Main memory that vLLM's processes take beside weights and cache on a CPU: 1.41 GiB (Pss) with the tiny model once it
+# had answered (vLLM 0.32.0 for CPUs, 2026-11-26). Ours: as much again as half of it, as the rest grows with requests.
 ENGINE_BYTES = 2 * GIB
 _CGROUP = Path("/sys/fs/cgroup")
 

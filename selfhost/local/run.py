@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -224,16 +224,21 @@ def _start(
     variable = plan.engine.key.variable if plan.engine.key is not None else None
     if key is not None and variable is not None:
         environment[variable] = key
-    with store.log.open("ab") as log:
-        subprocess.Popen(  # not waited for: it outlives this command
-            [sys.executable, "-m", "selfhost.local.supervise", str(store.folder)],
-            env=environment,
-            cwd=store.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    words = [sys.executable, "-m", "selfhost.local.supervise", str(store.folder)]
+    to_log = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    os.posix_spawn(  # not waited for: it outlives this command
+        sys.executable,
+        words,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(store.log), to_log, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    )
 
 
 def _package_path() -> str:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from selfhost.local.processes import this
+from selfhost.local.processes import of_run, send, this
 from selfhost.local.store import LOG, read_file, watch_lock, write_file
 from selfhost.local.types import RUN_VARIABLE, Ended, Process, Running, Wanted
 
@@ -58,8 +58,10 @@ def main(folder: Path) -> int:
         child.send_signal(signal.SIGTERM)
     write_file(folder, Running(run=wanted.run, watcher=me, engine=_process(child), started=started))
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    with suppress(OSError):  # before its number may go to another: whatever it left behind in its group
-        os.killpg(child.pid, signal.SIGKILL)
+    # What it left behind goes with it: it holds memory, and nobody reads its answers.
+    for one in of_run(wanted.run):
+        if one.pid not in (me.pid, child.pid):
+            send(one, signal.SIGKILL)
     code = child.wait()
     _note(folder, wanted, code, asked=bool(asked))
     return 0

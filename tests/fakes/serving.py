@@ -173,12 +173,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def handler_of(serving: Serving) -> type[BaseHTTPRequestHandler]:
+    """What answers requests so."""
+    return type("Handler", (_Handler,), {"serving": serving})
+
+
 @contextmanager
 def serve(serving: Serving | None = None) -> Iterator[Serving]:
     """Start it on a free port; stop it afterwards."""
     found = serving or Serving()
-    handler = type("Handler", (_Handler,), {"serving": found})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(found))
     server.daemon_threads = True
     found.port = server.server_port
     found.url = f"http://127.0.0.1:{server.server_port}"
