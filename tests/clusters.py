@@ -21,7 +21,7 @@ import pytest
 
 from tests import crds
 from tests.apiservers import ASSETS, CONFIG, START_SECONDS, Level, free_port
-from tests.simulator.client import Answer, Client
+from tests.simulator.client import Client, RefusalError
 
 Object = dict[str, Any]
 PROGRAMS = ("etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubectl")
@@ -30,6 +30,7 @@ NEEDED = pytest.mark.skipif(
     not WHOLE and not CONFIG,
     reason="no cluster: set KUBEBUILDER_ASSETS (with kube-scheduler and kube-controller-manager too) or KUBECONFIG",
 )
+LARGE_DEFINITION = 100_000  # characters
 USERS = 12  # whose tokens the server knows from its start
 
 
@@ -83,6 +84,27 @@ class ControlPlane:
         self.client.ask("POST", "/api/v1/namespaces", document)
         return name
 
+    def define(self, *names: str) -> None:
+        """Serve definitions of tests/schemas/; a cluster's own are left as they are.
+
+        Args:
+            names: which; all but the largest, which take the server seconds each, where none is named.
+        """
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        found = [
+            one
+            for one in crds.definitions()
+            if (one["metadata"]["name"] in names if names else len(json.dumps(one)) < LARGE_DEFINITION)
+        ]
+        assert len(found) >= len(names), f"tests/schemas has not all of {names}"
+        for definition in found:
+            self.client.try_ask("POST", path, definition)
+        deadline = time.monotonic() + START_SECONDS
+        for definition in found:
+            while not _served(self.client, definition):
+                assert time.monotonic() < deadline, f"{definition['metadata']['name']} is not served"
+                time.sleep(0.2)
+
     def objects(self, *, events: bool = False) -> set[tuple[str, str, str, str]]:
         """Every object of the cluster that can be listed: (apiVersion, kind, namespace, name).
 
@@ -96,7 +118,7 @@ class ControlPlane:
             root = f"/apis/{version}" if "/" in version else f"/api/{version}"
             try:
                 listed = self.client.ask("GET", f"{root}/{resource['name']}")
-            except Answer:
+            except RefusalError:
                 continue
             for item in listed.get("items") or ():
                 metadata = item["metadata"]
@@ -161,7 +183,7 @@ class ControlPlane:
         """The API server ends, as in an upgrade of the control plane."""
         assert self.own
         process = self.processes.pop("kube-apiserver")
-        process.terminate()
+        process.kill()  # a polite end waits a minute for watches
         process.wait(timeout=60)
 
     def start_server(self) -> None:
@@ -204,13 +226,9 @@ class ControlPlane:
         """End what was started."""
         self.client.close()
         for process in reversed(list(self.processes.values())):
-            process.terminate()
+            process.kill()  # nothing of it is kept
         for process in self.processes.values():
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(timeout=30)
 
 
 def kubeconfig(address: str, token: str) -> Object:
@@ -230,7 +248,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
     """A cluster with the definitions of tests/schemas/, until the generator is closed."""
     plane = _own(folder, Path(ASSETS or "").absolute()) if WHOLE else _given(folder)
     try:
-        _define(plane.client)
+        plane.define()
         yield plane
     finally:
         plane.close()
@@ -296,8 +314,7 @@ def _own(folder: Path, assets: Path) -> ControlPlane:
             "--pvclaimbinder-sync-period=1s", "--namespace-sync-period=2s",
             # A machine that is busy with tests renews leases late; tests that want a dead node say so.
             "--node-monitor-grace-period=10m", "--concurrent-deployment-syncs=10",
-            "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,"
-            "-certificatesigningrequest-signing-controller",
+            "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller",
         ),
     }  # fmt: skip
     plane = ControlPlane(
@@ -315,23 +332,11 @@ def _own(folder: Path, assets: Path) -> ControlPlane:
     return plane
 
 
-def _define(client: Client) -> None:
-    """Every definition of tests/schemas/ is served; a cluster's own is left as it is."""
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for definition in crds.definitions():
-        client.try_ask("POST", path, definition)
-    deadline = time.monotonic() + START_SECONDS
-    for definition in crds.definitions():
-        spec = definition["spec"]
-        (version, *_) = (one["name"] for one in spec["versions"] if one["served"])
-        while not _served(client, f"/apis/{spec['group']}/{version}", spec["names"]["plural"]):
-            assert time.monotonic() < deadline, f"{definition['metadata']['name']} is not served"
-            time.sleep(0.2)
-
-
-def _served(client: Client, path: str, plural: str) -> bool:
+def _served(client: Client, definition: Object) -> bool:
+    spec = definition["spec"]
+    (version, *_) = (one["name"] for one in spec["versions"] if one["served"])
     try:
-        listed = client.ask("GET", path).get("resources") or ()
-    except Answer:
+        listed = client.ask("GET", f"/apis/{spec['group']}/{version}").get("resources") or ()
+    except RefusalError:
         return False
-    return any(one["name"] == plural for one in listed)
+    return any(one["name"] == spec["names"]["plural"] for one in listed)

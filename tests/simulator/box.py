@@ -56,7 +56,7 @@ class Log:
             self.changed.notify_all()
 
     def tail(self, lines: int = 80, size: int = 2048) -> str:
-        """As FallbackToLogsOnError takes it: the last 80 lines, at most 2048 bytes (kubelet kuberuntime_container.go)."""
+        """As FallbackToLogsOnError takes it: the last 80 lines, at most 2048 bytes (kuberuntime_container.go)."""
         text = "".join(f"{line}\n" for _, line in self.lines[-lines:])
         return text.encode()[-size:].decode(errors="ignore")
 
@@ -136,7 +136,6 @@ class Behaviour:
         config_error: why no container can be configured.
         create_error: why the runtime cannot create one.
         program: what runs in it.
-        deaf_after: the server stops answering /health so many seconds after it has begun to.
         only: apply to the first so many starts of the container alone; 0 to all.
     """
 

@@ -1,13 +1,14 @@
-"""Requests to an API server from the node simulator: http.client alone, so that it shares nothing with what it tests."""
+"""Requests of the node simulator to an API server, over http.client: it shares nothing with what it helps to test."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ TRIES = 40  # an API server that is started again is away for some seconds
 WATCH_SECONDS = 300
 
 
-class Answer(Exception):  # noqa: N818: a refusal is an answer
+class RefusalError(Exception):
     """What the server said that was no success."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -67,7 +68,7 @@ class Client:
         """One request; again while the server is away or says that it is busy.
 
         Raises:
-            Answer: the server refuses.
+            RefusalError: the server refuses.
             ConnectionError: it is away for good, or this client is closed.
         """
         body = None if document is None else json.dumps(document)
@@ -90,7 +91,7 @@ class Client:
                 continue
             said = _read(text)
             if reply.status >= 300:
-                raise Answer(reply.status, str(said.get("message", "")))
+                raise RefusalError(reply.status, str(said.get("message", "")))
             return said
         raise ConnectionError(f"{method} {path}: the server does not answer")
 
@@ -100,7 +101,7 @@ class Client:
         """The same; None where the object is gone, is there already, or has changed."""
         try:
             return self.ask(method, path, document, kind)
-        except Answer as answer:
+        except RefusalError as answer:
             if answer.status in (404, 409):
                 return None
             raise
@@ -121,7 +122,7 @@ class Client:
                     version = item["metadata"].get("resourceVersion", version)
                     if kind != "BOOKMARK":
                         yield kind, item
-            except Answer as answer:
+            except RefusalError as answer:
                 if answer.status == 410:
                     version = ""
                 self.closed.wait(0.1)
@@ -139,7 +140,7 @@ class Client:
                 connection.sock.settimeout(WATCH_SECONDS + 30)
             reply = connection.getresponse()
             if reply.status != 200:
-                raise Answer(reply.status, reply.read().decode(errors="replace"))
+                raise RefusalError(reply.status, reply.read().decode(errors="replace"))
             while line := reply.readline():
                 found = json.loads(line)
                 yield found["type"], found["object"]
@@ -154,23 +155,12 @@ class Client:
 
     def close(self) -> None:
         """End every connection; whoever waits for an answer gets none."""
-        import socket
-
         self.closed.set()
         for connection in tuple(self._open):
             held = connection.sock
             if held is not None:
-                try:
+                with suppress(OSError):
                     held.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-        deadline = time.monotonic() + 1
-        while self._open and time.monotonic() < deadline:
-            time.sleep(0.005)
-            for connection in tuple(self._open):
-                if connection.sock is None:
-                    self._open.discard(connection)
-            break
 
 
 def _read(text: bytes) -> Object:

@@ -137,8 +137,10 @@ def unsupported_architecture(architecture: str = "Qwen9ForCausalLM") -> Behaviou
         "(APIServer pid=1) Traceback (most recent call last):",
         '(APIServer pid=1)   File "/usr/local/bin/vllm", line 10, in <module>',
         "(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
-        f"(APIServer pid=1)   Value error, Model architectures ['{architecture}'] are not supported for now. Supported "
-        "architectures: dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM', 'Qwen3ForCausalLM'])",
+        (
+            f"(APIServer pid=1)   Value error, Model architectures ['{architecture}'] are not supported for now. "
+            "Supported architectures: dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM', 'Qwen3ForCausalLM'])"
+        ),
     ]
     return crash("\n".join(lines), name="unsupported architecture")
 
@@ -148,9 +150,11 @@ def start_limit(seconds: int = 600) -> Behaviour:
     lines = [
         "(APIServer pid=1) Traceback (most recent call last):",
         '(APIServer pid=1)   File "/usr/local/bin/vllm", line 10, in <module>',
-        "(APIServer pid=1) TimeoutError: Timed out waiting for engine core processes to start. This is often caused by "
-        f"slow weight loading for large models. Waited {seconds}s (configured by VLLM_ENGINE_READY_TIMEOUT_S). To "
-        "increase the timeout, set the environment variable: VLLM_ENGINE_READY_TIMEOUT_S=<seconds>",
+        (
+            "(APIServer pid=1) TimeoutError: Timed out waiting for engine core processes to start. This is often caused by "
+            f"slow weight loading for large models. Waited {seconds}s (configured by VLLM_ENGINE_READY_TIMEOUT_S). To "
+            "increase the timeout, set the environment variable: VLLM_ENGINE_READY_TIMEOUT_S=<seconds>"
+        ),
     ]
     return crash("\n".join(lines), after="loading", seconds=float(seconds), name="start limit")
 
@@ -159,11 +163,15 @@ def weights_missing() -> Behaviour:
     """The Hub library is offline and finds no files."""
     lines = [
         "(APIServer pid=1) Traceback (most recent call last):",
-        "(APIServer pid=1) huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
-        "folder for the specified revision on the local disk and outgoing traffic has been disabled. To enable repo "
-        "look-ups and downloads online, pass 'local_files_only=False' as input.",
-        "(APIServer pid=1) OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't "
-        "find them in the cached files.",
+        (
+            "(APIServer pid=1) huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
+            "folder for the specified revision on the local disk and outgoing traffic has been disabled. To enable repo "
+            "look-ups and downloads online, pass 'local_files_only=False' as input."
+        ),
+        (
+            "(APIServer pid=1) OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't "
+            "find them in the cached files."
+        ),
     ]
     return crash("\n".join(lines), name="weights missing")
 
@@ -354,12 +362,12 @@ def download_no_network(endpoint: str = "https://huggingface.co") -> Behaviour:
     """The Hub cannot be reached (selfhost.hub.remote)."""
     from selfhost.hub.remote import translate
 
-    class ConnectError(Exception):
+    class NetworkError(Exception):
         pass
 
     def program(box: Box) -> Run:
         yield 12.0
-        error = translate(ConnectError("refused"), what="Qwen/Qwen3-32B", endpoint=endpoint)
+        error = translate(NetworkError("refused"), what="Qwen/Qwen3-32B", endpoint=endpoint)
         assert error is not None
         box.say(f"Error: {error.message}")
         box.say(f"Hint: {error.hint}")

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.simulator.box import now_text
-from tests.simulator.client import MERGE, Answer, Client
+from tests.simulator.client import MERGE, Client, RefusalError
 
 Object = dict[str, Any]
 
@@ -86,7 +86,7 @@ class Recorder:
                 "count": count,
             }
             self._client.ask("POST", path, document)
-        except Answer as answer:
+        except RefusalError as answer:
             if answer.status not in (403, 404, 409):  # the namespace is going or gone
                 raise
             return

@@ -155,10 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
                 web.send(bytes((channel,)) + struct.pack("<H", port))
             found = _engine(life, port)
             if found is None:
-                said = f"error forwarding port {port} to pod {life.name}, uid {life.uid}: failed to execute portforward in "
-                said += f'network namespace "/var/run/netns/cni-{life.uid}": failed to connect to localhost:{port} inside '
-                said += f'namespace "{life.uid}", IPv4: dial tcp4 127.0.0.1:{port}: connect: connection refused IPv6 '
-                said += f"dial tcp6 [::1]:{port}: connect: connection refused "
+                said = _unheard(life, port)
                 web.send(bytes((2 * index + 1,)) + said.encode())
                 continue
             engines[2 * index] = found
@@ -184,6 +181,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _unheard(life: PodLife, port: int) -> str:
+    """What containerd 2.1 says where nothing listens (internal/cri/server/sandbox_portforward_linux.go)."""
+    where = f'"/var/run/netns/cni-{life.uid}"'
+    said = f"error forwarding port {port} to pod {life.name}, uid {life.uid}: failed to execute portforward in network "
+    said += (
+        f"namespace {where}: failed to connect to localhost:{port} inside namespace {where}, IPv4: dial tcp4 "
+    )
+    said += f"127.0.0.1:{port}: connect: connection refused IPv6 dial tcp6 [::1]:{port}: connect: connection refused "
+    return said
 
 
 def _engine(life: PodLife, port: int) -> socket.socket | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.simulator.client import Answer, Client
+from tests.simulator.client import Client, RefusalError
 
 Object = dict[str, Any]
 # (kind of volume, namespace or pod, name) -> files in it
@@ -27,7 +27,7 @@ class MountError(Exception):
 def _fetch(client: Client, plural: str, namespace: str, name: str) -> Object | None:
     try:
         return client.ask("GET", f"/api/v1/namespaces/{namespace}/{plural}/{name}")
-    except Answer as answer:
+    except RefusalError as answer:
         if answer.status == 404:
             return None
         raise

@@ -1,4 +1,4 @@
-"""Nodes as a kubelet registers them, with the GPUs of NVIDIA's device plugin and the labels of its feature discovery."""
+"""Nodes as a kubelet registers them, with what NVIDIA's device plugin and feature discovery add to them."""
 
 from __future__ import annotations
 

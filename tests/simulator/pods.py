@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator.box import FOREVER, Behaviour, Box, Exit, Log, expanded, now_text
-from tests.simulator.client import MERGE, Answer
+from tests.simulator.client import MERGE, RefusalError
 from tests.simulator.loop import Life, Task
 from tests.simulator.mounts import MountError, environment, mounts_of, unmountable
 from tests.simulator.probes import Prober
@@ -357,7 +357,7 @@ class PodLife:
             document = {"metadata": {"uid": self.uid}, "status": status}
             try:
                 self.sim.client.try_ask("PATCH", path, document, MERGE)
-            except Answer as answer:
+            except RefusalError as answer:
                 if answer.status != 422:  # another pod of the same name, as after a drill of deletions
                     raise
 

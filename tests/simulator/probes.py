@@ -1,4 +1,4 @@
-"""Start-up, readiness and liveness probes of a container (Kubernetes 1.36.2 pkg/kubelet/prober/prober.go, worker.go)."""
+"""Probes of a container at its start, for readiness and for life (Kubernetes 1.36.2 pkg/kubelet/prober/)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class Prober:
         assert box is not None
         get = probe.spec.get("httpGet")
         if get is None:
-            return f"dial tcp {self.ip}:{_port(self.held.spec, probe.spec.get('tcpSocket', {}).get('port'))}: connect: connection refused"
+            port = _port(self.held.spec, probe.spec.get("tcpSocket", {}).get("port"))
+            return f"dial tcp {self.ip}:{port}: connect: connection refused"
         port = _port(self.held.spec, get.get("port"))
         address = f"http://{self.ip}:{port}{get.get('path', '/')}"
         if not box.listening:

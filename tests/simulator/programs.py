@@ -19,6 +19,7 @@ def idle(box: Box) -> Run:
     """A server of whatever kind: it listens at once, for ever."""
     box.listening = True
     yield FOREVER
+    return None
 
 
 def finish(box: Box) -> Run:
@@ -101,3 +102,4 @@ def serving(box: Box, **changes: object) -> Run:
     box.engine = Served.of(box, start)
     box.listening = True
     yield FOREVER
+    return None

@@ -1,4 +1,4 @@
-"""Simulated nodes of a cluster: they take the pods that a scheduler binds to them, and do with them what a test asks."""
+"""Simulated nodes of a cluster: they take the pods that are bound to them, and do with them what a test asks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.simulator import programs
 from tests.simulator.box import Behaviour, Rule
-from tests.simulator.client import MERGE, Answer, Client
+from tests.simulator.client import MERGE, Client, RefusalError
 from tests.simulator.events import Recorder
 from tests.simulator.kubelet import Kubelets
 from tests.simulator.loop import Loop
@@ -88,7 +88,7 @@ class Simulator:
     def _forget(self, path: str) -> None:
         try:
             self.client.try_ask("DELETE", path)
-        except (Answer, ConnectionError):
+        except (RefusalError, ConnectionError):
             return
 
     # What a test asks for
@@ -290,5 +290,5 @@ def _patiently(act: Callable[[], object]) -> None:
     """What a watch leads to must not end the watch: an object may be gone or refused by then."""
     try:
         act()
-    except (Answer, ConnectionError):
+    except (RefusalError, ConnectionError):
         return

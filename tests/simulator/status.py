@@ -1,4 +1,4 @@
-"""Statuses of pods and containers in the kubelet's words (Kubernetes 1.36.2 pkg/kubelet/status/generate.go, kubelet_pods.go)."""
+"""Statuses of pods and containers as the kubelet has them (Kubernetes 1.36.2 status/generate.go, kubelet_pods.go)."""
 
 from __future__ import annotations
 

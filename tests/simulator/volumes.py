@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.simulator.client import Answer
+from tests.simulator.client import RefusalError
 
 if TYPE_CHECKING:
     from tests.simulator.simulator import Simulator
@@ -66,7 +66,7 @@ class Provisioner:
         class_name = spec.get("storageClassName") or ""
         try:
             found = self._sim.client.ask("GET", f"/apis/storage.k8s.io/v1/storageclasses/{class_name}")
-        except Answer:
+        except RefusalError:
             return
         node = annotations.get(NODE, "")
         if found.get("volumeBindingMode") == "WaitForFirstConsumer" and not node:

@@ -21,7 +21,7 @@ class Websocket:
     """A connection that was upgraded."""
 
     def __init__(self, request: BaseHTTPRequestHandler, protocols: tuple[str, ...]) -> None:
-        """Answer the request.
+        """RefusalError the request.
 
         Args:
             request: it.
