@@ -237,9 +237,7 @@ class _Run:
         limit = self._settings.timeout_seconds or deadline_seconds(self._wanted, first=first)
         facts: dict[str, object] = {"deadline_seconds": limit}
         self._tell(
-            Event(
-                type="note", message=f"waiting until it is ready, at most {limit / 60:,.0f} min", facts=facts
-            )
+            Event(type="note", message=f"waiting until it is ready, at most {_time(limit)}", facts=facts)
         )
         return wait(
             self._api, self._wanted, deadline_seconds=limit, tell=self._tell, monotonic=self._monotonic,
@@ -361,6 +359,10 @@ def revisions_after(found: tuple[Head, ...], head: Head) -> tuple[Head, ...]:
         else replace(one, state="superseded" if one.state == "deployed" else one.state)
         for one in found
     )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
 def _summary(wanted: Desired, shown: Preview) -> str:

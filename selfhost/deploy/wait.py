@@ -29,6 +29,8 @@ _TELL_SECONDS = 2.0
 _TICK_SECONDS = 0.5
 # Ours: a burst of changes is looked at once; what looks wrong is looked at again this often.
 _LOOK_SECONDS = 1.0
+# Ours: a claim is bound and a pod is placed within some seconds; what lasts longer is worth a line.
+_WARN_SECONDS = 15.0
 # Ours: events of a ReplicaSet that are older are of an earlier rollout; clocks of two machines differ by less.
 _OLD_SECONDS = 60.0
 
@@ -242,7 +244,7 @@ class _Waiting:
             lasted = now - self._first_seen[cause.code]
             if cause.final or final or lasted >= cause.patience_seconds:
                 return self._confirmed(cause, over=final)
-            if cause.code not in self._warned:
+            if lasted >= _WARN_SECONDS and cause.code not in self._warned:
                 self._warned.add(cause.code)
                 self._tell(
                     Event(
