@@ -104,7 +104,9 @@ def _readings(desired: Desired, wants: Needs) -> _Readings:
     if wants.pull_secrets:
         query = {"fieldSelector": "type=kubernetes.io/dockerconfigjson"}
         yield "pull_secrets", SECRET, place, query, True
-    yield "deployments", DEPLOYMENT, place, {}, False
+    made = {text(item, "kind") for item in desired.objects}
+    if DEPLOYMENT.name in made:
+        yield "deployments", DEPLOYMENT, place, {}, False
     if wants.priority_classes:
         yield "priority_classes", PRIORITY_CLASS, "", {}, True
     if wants.runtime_classes:
@@ -113,7 +115,8 @@ def _readings(desired: Desired, wants: Needs) -> _Readings:
         yield "ingress_classes", INGRESS_CLASS, "", {}, True
     if wants.gateways:
         yield "gateways", GATEWAY, wants.gateways[0][0] if len(wants.gateways) == 1 else "", {}, True
-    yield "services", SERVICE, place, {}, False
+    if SERVICE.name in made:
+        yield "services", SERVICE, place, {}, False
 
 
 def _version(api: Api) -> Object:

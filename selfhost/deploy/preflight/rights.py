@@ -133,7 +133,7 @@ def _objects(desired: Desired) -> Iterator[Right]:
     for item in desired.objects:
         kind = kind_of(text(item, "apiVersion"), text(item, "kind"))
         yield from _of(
-            kind, "get create patch delete", "apply, prune and destroy", cluster=not kind.namespaced
+            kind, "get list create patch delete", "apply, prune and destroy", cluster=not kind.namespaced
         )
 
 
@@ -144,6 +144,7 @@ def _keeping() -> Iterator[Right]:
 
 def _watching(desired: Desired) -> Iterator[Right]:
     yield from _of(POD, "get list watch", "wait, status")
+    yield from _of(POD, "delete", "what failed is tried again")
     yield from _of(EVENT, "list watch", "wait, causes")
     kinds = {text(item, "kind") for item in desired.objects}
     for kind in (*WORKLOADS, JOB):

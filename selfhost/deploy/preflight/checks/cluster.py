@@ -15,7 +15,7 @@ from selfhost.deploy.types import Finding
 
 # Releases whose APIs the manifests are checked against (tests/), and the newest that is known (2026-11).
 OLDEST, NEWEST = (1, 29), (1, 37)
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)")
+_RELEASE = re.compile(r"v?(\d{1,3})\.(\d{1,3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +69,9 @@ _OPTIONS = {
 
 
 def release_of(version: Object) -> tuple[int, int] | None:
-    """Major and minor number of a release; managed clusters write the minor as `33+`."""
+    """Major and minor number of a release; None where it has none, as builds of a checkout say v0.0.0-master."""
     found = _RELEASE.match(text(version, "gitVersion"))
-    if found is not None:
-        return int(found[1]), int(found[2])
-    major, minor = text(version, "major"), text(version, "minor").rstrip("+")
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+    return (int(found[1]), int(found[2])) if found is not None and int(found[1]) else None
 
 
 def release(look: Look) -> Iterator[Finding]:
@@ -85,7 +82,8 @@ def release(look: Look) -> Iterator[Finding]:
             code="cluster",
             level="unknown",
             message="The cluster does not tell its release.",
-            hint="`kubectl version` asks in the same way.",
+            hint="The dry-run shows whether it takes the objects; `kubectl version` asks in the same way.",
+            evidence=(f"API server {text(look.facts.version, 'gitVersion') or 'without a version'}",),
         )
         return
     name = ".".join(map(str, found))

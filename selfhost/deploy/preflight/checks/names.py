@@ -13,17 +13,13 @@ from selfhost.deploy.types import MANAGED_LABEL, Finding, is_ours
 
 def clashes(look: Look) -> Iterator[Finding]:
     """Objects of the same names that are another owner's. The dry-run looks at every other kind."""
+    unread: list[Unread] = []
     for kind, read in (("Deployment", look.facts.deployments), ("Service", look.facts.services)):
         wanted = {_name(item): item for item in look.desired.objects if text(item, "kind") == kind}
         if not wanted:
             continue
         if isinstance(read, Unread):
-            yield Finding(
-                code="name",
-                level="unknown",
-                message=f"Whether a name is taken is not known: {read.sentence}.",
-                hint="The dry-run shows it, before anything is changed.",
-            )
+            unread.append(read)
             continue
         for item in read:
             if _name(item) not in wanted:
@@ -32,6 +28,14 @@ def clashes(look: Look) -> Iterator[Finding]:
                 yield _taken(look, kind, item)
             elif kind == "Deployment":
                 yield from _selector(look, wanted[_name(item)], item)
+    if unread:
+        what = "; ".join(one.sentence for one in unread)
+        yield Finding(
+            code="name",
+            level="unknown",
+            message=f"Whether a name is taken is not known: {what}.",
+            hint="The dry-run shows it, before anything is changed.",
+        )
 
 
 def _taken(look: Look, kind: str, item: Object) -> Finding:

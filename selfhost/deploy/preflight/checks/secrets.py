@@ -52,7 +52,7 @@ def secrets(look: Look) -> Iterator[Finding]:
                 code="secret",
                 level="error",
                 message=f"Secret {use.name} has no entry `{lacking[0]}`, which is read (it has {has}).",
-                hint=_how(look, use),
+                hint=f"Add the entry, or delete the Secret and make it anew: {_how(look, use)}",
             )
     if not wrong:
         yield Finding(

@@ -9,7 +9,7 @@ from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.amounts import milli, shown
 from selfhost.deploy.preflight.facts import Look, Unread
 from selfhost.deploy.preflight.needs import Needs, needs_of
-from selfhost.deploy.surge import steps, workloads
+from selfhost.deploy.surge import steps
 from selfhost.deploy.types import Finding, is_ours
 
 _DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
@@ -256,24 +256,6 @@ def _mounted(spec: Object) -> set[str]:
     }
 
 
-def surging(look: Look) -> Iterator[Finding]:
-    """A volume that one node mounts, and pods that are to overlap."""
-    wants = needs_of(look.desired)
-    single = {_name(one) for one in wants.own_claims if set(_modes(one)) <= {_RWO, _RWOP}}
-    for one in workloads(look.desired.objects):
-        shared = [
-            name for group in one.groups for name in sorted(single & _mounted(part(group.template, "spec")))
-        ]
-        if one.serves and one.surge and shared:
-            yield Finding(
-                code="claim",
-                level="warning",
-                message=f"The new pod starts before the old one ends (--surge), and {shared[0]} can be on one node "
-                "alone: it has to find its GPUs on the same node.",
-                hint="Take ReadWriteMany storage (--access-mode), or leave --surge out.",
-            )
-
-
 def _zones(look: Look) -> set[str]:
     if isinstance(look.facts.nodes, Unread):
         return set()
@@ -304,4 +286,4 @@ def _name(item: Object) -> str:
     return text(part(item, "metadata"), "name")
 
 
-CHECKS = (storage_class, claims, surging)
+CHECKS = (storage_class, claims)
