@@ -36,7 +36,7 @@ def container(cpu: str, **more: Any) -> dict[str, Any]:
 
 
 def test_requests_of_a_pod_are_those_of_the_scheduler() -> None:
-    spec = {
+    spec: dict[str, Any] = {
         "containers": [container("1"), {"name": "d", "resources": {"limits": {"cpu": "2"}}}],
         "initContainers": [
             container("2", restartPolicy="Always"), container("4"), container("1", restartPolicy="Always"),

@@ -89,6 +89,15 @@ def release(look: Look) -> Iterator[Finding]:
     name = ".".join(map(str, found))
     evidence = (f"API server {text(look.facts.version, 'gitVersion') or name}",)
     wrong = False
+    if found < OLDEST:
+        yield Finding(
+            code="cluster",
+            level="error",
+            message=f"Kubernetes {name} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest that is rendered for.",
+            hint="Upgrade the cluster.",
+            evidence=evidence,
+        )
+        return
     for feature in _used(look):
         if found < feature.since:
             wrong = True
@@ -99,16 +108,7 @@ def release(look: Look) -> Iterator[Finding]:
                 hint=feature.hint,
                 evidence=(*evidence, feature.source),
             )
-    if found < OLDEST:
-        wrong = True
-        yield Finding(
-            code="cluster",
-            level="error",
-            message=f"Kubernetes {name} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest that is rendered for.",
-            hint="Upgrade the cluster.",
-            evidence=evidence,
-        )
-    elif found > NEWEST:
+    if found > NEWEST:
         yield Finding(
             code="cluster",
             level="warning",
