@@ -74,8 +74,14 @@ _STEPS: Mapping[str, tuple[_Step, ...]] = {
         _step(r"Graph capturing finished", "warming", "CUDA graphs captured"),
         _step(r"KV cache size: ([\d,]+ tokens)", "warming", "KV cache of {0}"),
         _step(r"Available KV cache memory: ([\d.]+ GiB)", "warming", "{0} for the KV cache"),
-        _step(r"torch\.compile(?: and initial profiling run)? took|torch\.compile takes", "warming", "compiled"),
-        _step(r"Dynamo bytecode transform time|Compiling a graph|torch_compile_cache", "compiling", "torch.compile"),
+        _step(
+            r"torch\.compile(?: and initial profiling run)? took|torch\.compile takes", "warming", "compiled"
+        ),
+        _step(
+            r"Dynamo bytecode transform time|Compiling a graph|torch_compile_cache",
+            "compiling",
+            "torch.compile",
+        ),
         _step(r"Model loading took ([\d.]+ GiB)", "compiling", "{0} of weights loaded"),
         _step(r"Loading weights took", "loading", "weights read"),
         *_TORCH,
@@ -86,7 +92,11 @@ _STEPS: Mapping[str, tuple[_Step, ...]] = {
         _step(r"fired up and ready to roll|Uvicorn running on", "ready", "the server listens"),
         _step(rf"Capturing batches.*?{_BAR}", "warming", "CUDA graphs", "graphs"),
         _step(r"Capture (?:cuda|piecewise)[\w ]*graph (?:begin|end)", "warming", "CUDA graphs"),
-        _step(r"max_total_num_tokens=(\d+)|KV Cache is allocated.*?#tokens: (\d+)", "warming", "KV cache of {0} tokens"),
+        _step(
+            r"max_total_num_tokens=(\d+)|KV Cache is allocated.*?#tokens: (\d+)",
+            "warming",
+            "KV cache of {0} tokens",
+        ),
         _step(r"Memory pool end", "warming", "memory pool"),
         _step(r"Load weight end", "warming", "weights loaded"),
         *_TORCH,
@@ -125,9 +135,11 @@ _STEPS: Mapping[str, tuple[_Step, ...]] = {
         _step(r"pulling [0-9a-f]{12}:\s+(\d{1,3})%", "downloading", "{0} %"),
         _step(r"Listening on", "ready", "the server listens"),
     ),
-}  # fmt: skip
+}
 # `63.0 GiB of 71.2 GiB pulled · 412.0 MiB/s · about 3 min left`
-_PULLED = re.compile(r"^([\d.]+ \w+) of ([\d.]+ \w+) (?:pulled|verified|hashed|\w+)(?: · ([\d.]+ \w+/s))?(?: · (.+) left)?$")
+_PULLED = re.compile(
+    r"^([\d.]+ \w+) of ([\d.]+ \w+) (?:pulled|verified|hashed|\w+)(?: · ([\d.]+ \w+/s))?(?: · (.+) left)?$"
+)
 _LATER = ("triton",)  # its vLLM backend writes vLLM's lines too
 _WIDTH = 300
 
@@ -206,7 +218,11 @@ def _progress(words: str, engine: str) -> Progress | None:
     if step.unit and len(groups) >= 2:
         done, total = int(groups[-2]), int(groups[-1])
         return Progress(
-            stage=step.stage, done=done, total=total, unit=step.unit, detail=f"{done} of {total} {step.detail}"
+            stage=step.stage,
+            done=done,
+            total=total,
+            unit=step.unit,
+            detail=f"{done} of {total} {step.detail}",
         )
     return Progress(stage=step.stage, detail=step.detail.format(*groups))
 
