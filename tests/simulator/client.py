@@ -154,7 +154,13 @@ class Client:
         connection.close()
 
     def close(self) -> None:
-        """End every connection; whoever waits for an answer gets none."""
+        """End every connection; no other thread may be at one any more."""
+        self.hang_up()
+        for connection in tuple(self._open):
+            self._drop(connection)
+
+    def hang_up(self) -> None:
+        """Whoever waits for an answer gets none, and asks no more."""
         self.closed.set()
         for connection in tuple(self._open):
             held = connection.sock

@@ -109,9 +109,11 @@ def cache_too_small(
     """One request of the longest length does not fit."""
     said = f"ValueError: To serve at least one request with the model's max seq len ({max_model_len}), ({need} GiB KV "
     said += f"cache is needed, which is larger than the available KV cache memory ({have} GiB). Based on the available "
-    said += f"memory, the estimated maximum model length is {estimated}. Try increasing `gpu_memory_utilization` (which "
-    said += "also controls CPU memory on the CPU backend) or decreasing `max_model_len` when initializing the engine. "
-    said += "See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
+    said += (
+        f"memory, the estimated maximum model length is {estimated}. Try increasing `gpu_memory_utilization` "
+    )
+    said += "(which also controls CPU memory on the CPU backend) or decreasing `max_model_len` when initializing the "
+    said += "engine. See https://docs.vllm.ai/en/latest/configuration/conserving_memory/ for more details."
     return _engine("cache too small", "memory", said)
 
 
@@ -133,47 +135,38 @@ def unknown_flag(flag: str = "--no-such-flag") -> Behaviour:
 
 def unsupported_architecture(architecture: str = "Qwen9ForCausalLM") -> Behaviour:
     """The engine has no class for the model."""
-    lines = [
-        "(APIServer pid=1) Traceback (most recent call last):",
-        '(APIServer pid=1)   File "/usr/local/bin/vllm", line 10, in <module>',
-        "(APIServer pid=1) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
-        (
-            f"(APIServer pid=1)   Value error, Model architectures ['{architecture}'] are not supported for now. "
-            "Supported architectures: dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM', 'Qwen3ForCausalLM'])"
-        ),
-    ]
-    return crash("\n".join(lines), name="unsupported architecture")
+    said = "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, Model "
+    said += f"architectures ['{architecture}'] are not supported for now. Supported architectures: "
+    said += "dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM', 'Qwen3ForCausalLM'])"
+    return crash(_traceback(said), name="unsupported architecture")
 
 
 def start_limit(seconds: int = 600) -> Behaviour:
     """The engine's own limit of its start."""
-    lines = [
-        "(APIServer pid=1) Traceback (most recent call last):",
-        '(APIServer pid=1)   File "/usr/local/bin/vllm", line 10, in <module>',
-        (
-            "(APIServer pid=1) TimeoutError: Timed out waiting for engine core processes to start. This is often caused by "
-            f"slow weight loading for large models. Waited {seconds}s (configured by VLLM_ENGINE_READY_TIMEOUT_S). To "
-            "increase the timeout, set the environment variable: VLLM_ENGINE_READY_TIMEOUT_S=<seconds>"
-        ),
-    ]
-    return crash("\n".join(lines), after="loading", seconds=float(seconds), name="start limit")
+    said = "TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow weight "
+    said += f"loading for large models. Waited {seconds}s (configured by VLLM_ENGINE_READY_TIMEOUT_S). To increase the "
+    said += "timeout, set the environment variable: VLLM_ENGINE_READY_TIMEOUT_S=<seconds>"
+    return crash(_traceback(said), after="loading", seconds=float(seconds), name="start limit")
 
 
 def weights_missing() -> Behaviour:
     """The Hub library is offline and finds no files."""
+    said = "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the "
+    said += "specified revision on the local disk and outgoing traffic has been disabled. To enable repo look-ups and "
+    said += "downloads online, pass 'local_files_only=False' as input."
+    more = "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the "
+    more += "cached files."
+    return crash(_traceback(f"{said}\n{more}"), name="weights missing")
+
+
+def _traceback(error: str) -> str:
+    """An error of the process that takes requests."""
     lines = [
-        "(APIServer pid=1) Traceback (most recent call last):",
-        (
-            "(APIServer pid=1) huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot "
-            "folder for the specified revision on the local disk and outgoing traffic has been disabled. To enable repo "
-            "look-ups and downloads online, pass 'local_files_only=False' as input."
-        ),
-        (
-            "(APIServer pid=1) OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't "
-            "find them in the cached files."
-        ),
+        "Traceback (most recent call last):",
+        '  File "/usr/local/bin/vllm", line 10, in <module>',
+        *error.split("\n"),
     ]
-    return crash("\n".join(lines), name="weights missing")
+    return "\n".join(f"(APIServer pid=1) {line}" for line in lines)
 
 
 def nccl_failed() -> Behaviour:

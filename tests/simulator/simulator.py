@@ -76,13 +76,14 @@ class Simulator:
         for name in self._classes:
             self._forget(f"/apis/storage.k8s.io/v1/storageclasses/{name}")
         self.closed = True
-        self.client.close()
+        self.client.hang_up()
         for life in tuple(self.pods.values()):
             life.abandon()
         self.loop.close()
         self.kubelets.close()
         for thread in self._threads:
             thread.join(timeout=10)
+        self.client.close()
         assert not self.loop.errors, "\n".join(self.loop.errors)
 
     def _forget(self, path: str) -> None:
@@ -123,6 +124,19 @@ class Simulator:
         for life in tuple(self.pods.values()):
             if life.node == name:
                 life.abandon()
+
+    def up(self, name: str) -> None:
+        """The node's kubelet is back, and begins anew with the pods that are bound to it."""
+        node = self.nodes[name]
+        node.up = True
+        self._renew(node)
+        self._node_status(node, node.status(self.kubelets.port))
+        for key, life in tuple(self.pods.items()):
+            if life.node == name:
+                self._gone(key)
+        for pod in self.client.ask("GET", "/api/v1/pods").get("items") or ():
+            if pod["spec"].get("nodeName") == name:
+                self._pod(pod)
 
     def not_ready(self, name: str, message: str) -> None:
         """The node's kubelet says itself that it is not ready."""
