@@ -227,17 +227,22 @@ def test_a_claim_that_is_there_is_used_again_or_said_to_be_another() -> None:
     assert told(claim()) is None
     small = {"resources": {"requests": {"storage": "10Gi"}}}
     large = told(claim(resources={"requests": {"storage": "900Gi"}}))
-    assert large is not None and "cannot shrink" in large.message
+    assert large is not None
+    assert "cannot shrink" in large.message
     grown = told(claim(**small))
-    assert grown is not None and "does not let volumes grow" in grown.message
+    assert grown is not None
+    assert "does not let volumes grow" in grown.message
     growing = (storage_class(allowVolumeExpansion=True),)
     assert told(claim(**small, storageClassName="fast"), storage_classes=growing) is None
     shared = told(claim(accessModes=["ReadWriteMany"]))
-    assert shared is not None and "cannot be changed to ReadWriteOnce" in shared.message
+    assert shared is not None
+    assert "cannot be changed to ReadWriteOnce" in shared.message
     foreign = told(claim() | {"metadata": {"name": claim()["metadata"]["name"]}})
-    assert foreign is not None and "is not selfhost's" in foreign.message
+    assert foreign is not None
+    assert "is not selfhost's" in foreign.message
     lost = told(claim() | {"status": {"phase": "Lost"}})
-    assert lost is not None and "has lost its volume" in lost.message
+    assert lost is not None
+    assert "has lost its volume" in lost.message
 
 
 def quota(hard: dict[str, str], used: dict[str, str] | None = None, **spec: Any) -> Any:
@@ -320,7 +325,8 @@ def test_a_service_that_would_take_these_pods_for_its_own_is_named() -> None:
         return {"metadata": {"name": "all"}, "spec": {"selector": selector}}
 
     told = found(facts(services=(service(**{"app.kubernetes.io/name": "vllm"}),)))["service"]
-    assert told.level == "warning" and "Service all of another owner" in told.message
+    assert told.level == "warning"
+    assert "Service all of another owner" in told.message
     assert "service" not in found(facts(services=(service(app="other"), service())))
 
 
