@@ -181,12 +181,12 @@ def test_pods_that_wait_for_gpus_too_are_named() -> None:
 
 
 def secret(name: str, *keys: str) -> Any:
-    fields = {"f:data": {".": {}, **{f"f:{key}": {} for key in keys}}, "f:type": {}}
+    fields: Any = {"f:data": {".": {}, **{f"f:{key}": {} for key in keys}}, "f:type": {}}
     return {"metadata": {"name": name, "managedFields": [{"manager": "kubectl-create", "fieldsV1": fields}]}}
 
 
 def test_entries_of_a_secret_are_known_without_its_data() -> None:
-    assert entries(secret("k", "api-key", "other")) == {"api-key", "other"}
+    assert entries(secret("k", "api-key", "other")) == frozenset(("api-key", "other"))
     assert entries({"metadata": {"name": "k"}}) is None
     asked = options(access={"api_key_secret": "k"})
     assert found(facts(secrets=(secret("k", "api-key"),)), asked)["secret"].level == "ok"

@@ -88,9 +88,12 @@ def _fake(kube: Kube, folder: Path) -> Server:
             kube.add(_whole("rbac.authorization.k8s.io/v1", kind, metadata | body))
         return kube.kubeconfig(folder / name, token=kube.user(name))
 
+    def make(item: Any) -> None:
+        kube.add(item)
+
     return Server(
         config=kube.kubeconfig(folder / "config"),
-        make=lambda item: kube.add(item).clear(),
+        make=make,
         user=user,
         folder=folder,
     )
