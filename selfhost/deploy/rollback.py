@@ -26,13 +26,18 @@ def deployed(api: Api, namespace: str, name: str) -> tuple[tuple[Head, ...], Rev
             f"{name} was never ready in namespace {namespace}: revision {found[0].number} is {found[0].state}.",
             hint="`selfhost deploy PLAN` goes on with it.",
         )
+    raise nothing_there(api, namespace, name)
+
+
+def nothing_there(api: Api, namespace: str, name: str) -> ClusterError:
+    """That there is no such deployment, and which there are."""
     others = sorted({head.name for head in revisions.heads(api, namespace)})
     there = (
         f"There are: {', '.join(others[:10])}."
         if others
         else "Nothing of selfhost is there; -n names another."
     )
-    raise ClusterError(f"There is no deployment {name} in namespace {namespace}.", hint=there)
+    return ClusterError(f"There is no deployment {name} in namespace {namespace}.", hint=there)
 
 
 def choose(found: tuple[Head, ...], number: int | None) -> Head:
