@@ -16,6 +16,8 @@ from selfhost.local.types import RUN_VARIABLE, Process
 
 PROC = Path("/proc")
 _PAUSE_SECONDS = 0.1
+# Ours: what an engine left behind has nothing to finish.
+_REST_SECONDS = 2.0
 # Ours: what was killed is gone within a moment, unless it waits for a device.
 _KILLED_SECONDS = 10.0
 _STARTED = 22  # field of /proc/PID/stat; two before it are the number and the name in brackets
@@ -101,6 +103,7 @@ def send(process: Process, number: int) -> bool:
 def end(
     run: str,
     watcher: Process | None,
+    engine: Process | None,
     *,
     within_seconds: float,
     clock: Callable[[], float] = time.monotonic,
@@ -111,6 +114,7 @@ def end(
     Args:
         run: which.
         watcher: asks the engine on its part; where it is gone every process of the run is asked.
+        engine: has all the time there is; what it leaves behind has not. None where nobody knows it: then all have.
         within_seconds: how long they may take.
         clock, sleep: of the machine.
 
@@ -120,7 +124,10 @@ def end(
     if watcher is None or not send(watcher, signal.SIGTERM):
         for process in of_run(run):
             send(process, signal.SIGTERM)
-    if _gone(run, clock() + within_seconds, clock, sleep):
+    deadline = clock() + within_seconds
+    while engine is not None and alive(engine) and clock() < deadline:
+        sleep(_PAUSE_SECONDS)
+    if _gone(run, deadline if engine is None else clock() + _REST_SECONDS, clock, sleep):
         return True
     deadline = clock() + _KILLED_SECONDS
     while True:  # one that was just made by another is found by the next look
@@ -161,7 +168,7 @@ def who_listens(port: int, proc: Path = PROC) -> int | None:
     for entry in os.listdir(proc) if inodes else ():
         if entry.isdecimal():
             with suppress(OSError):
-                for one in os.scandir(proc / entry / "fd"):
-                    if os.readlink(one.path) in inodes:
-                        return int(entry)
+                folder = proc / entry / "fd"
+                if any(os.readlink(folder / one) in inodes for one in os.listdir(folder)):
+                    return int(entry)
     return None

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -103,7 +103,7 @@ def up(
             )
         else:
             assert now is not None
-            wanted = now
+            wanted = replace(now, start_seconds=wanted.start_seconds)
     return _await(store, wanted, plan, settings, key, tell, started=started, sleep=sleep)
 
 

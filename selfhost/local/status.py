@@ -77,6 +77,8 @@ def _phase(
         return "unhealthy" if was_ready(store, wanted) else "starting"
     if ended is not None:
         return "stopped" if ended.asked else "failed"
+    if store.being_born(wanted):
+        return "starting"
     if running is not None or any_left:
         return "failed"
     return "stopped"

@@ -36,7 +36,7 @@ def stop(store: Store, wanted: Wanted, *, sleep: Callable[[float], object] = tim
         return boxes.stop(store, wanted)
     running = store.read(Running)
     waited = 0.0
-    while running is None and store.watched() and waited < _BIRTH_SECONDS:
+    while running is None and store.being_born(wanted) and waited < _BIRTH_SECONDS:
         sleep(_PAUSE_SECONDS)
         waited += _PAUSE_SECONDS
         running = store.read(Running)
@@ -47,8 +47,9 @@ def stop(store: Store, wanted: Wanted, *, sleep: Callable[[float], object] = tim
     for run in runs:
         if of_run(run):
             ran = True
-            mine = watcher if running is not None and running.run == run else None
-            if not end(run, mine, within_seconds=wanted.stop_seconds, sleep=sleep):
+            mine = running if running is not None and running.run == run else None
+            first, engine = (watcher, mine.engine) if mine is not None else (None, None)
+            if not end(run, first, engine, within_seconds=wanted.stop_seconds, sleep=sleep):
                 raise OutputError(
                     f"Processes of {store.name} do not end: {', '.join(str(one.pid) for one in of_run(run))}.",
                     hint="They wait for a device or a disk; try again, or restart the machine.",
@@ -81,7 +82,9 @@ def down(store: Store, *, with_weights: bool, sleep: Callable[[float], object] =
 def _remove(store: Store, *, with_weights: bool) -> bool:
     """Everything that was made, the locks last; the folder goes with its last file."""
     removed, locks = False, []
-    for entry in os.scandir(store.folder):
+    with os.scandir(store.folder) as found:
+        entries = tuple(found)
+    for entry in entries:
         if entry.name == WEIGHTS and not with_weights:
             continue
         if entry.name.endswith(".lock"):

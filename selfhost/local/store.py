@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 from selfhost import strict
 from selfhost.errors import OutputError, PlanFormatError, SelfhostError, UsageError
+from selfhost.local.processes import of_run
 from selfhost.local.types import Ended, Running, Wanted
 from selfhost.plan import Plan, read_plan, to_json
 from selfhost.plan.check import NAME
@@ -132,14 +133,11 @@ class Store:
         finally:
             os.close(held)
 
-    def watched(self) -> bool:
-        """Whether something watches over an engine of it now."""
-        if not (self.folder / _WATCHER_LOCK).exists():
+    def being_born(self, wanted: Wanted) -> bool:
+        """Whether a watcher was started that has not said yet who it is: a Python takes a moment to begin."""
+        if (self.folder / RUNNING).exists():
             return False
-        held = held_lock(self.folder / _WATCHER_LOCK)
-        if held is not None:
-            os.close(held)
-        return held is None
+        return bool(of_run(wanted.run))
 
 
 def watch_lock(folder: Path) -> int | None:

@@ -48,14 +48,14 @@ def main(folder: str, words: list[str]) -> int:
     if words[:1] == ["-c"]:
         if script.get("none"):
             return 3
-        print("vllm", script.get("version", VERSION) + "+cpu")
+        _say(f"vllm {script.get('version', VERSION)}+cpu")
         return 0
     options = dict(
         word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word
     )
     _note(Path(folder), words)
     for line in script.get("say", ()):
-        print(line, flush=True)
+        _say(line)
     if "die" in script:
         return int(script["die"])
     if script.get("child"):
@@ -64,6 +64,11 @@ def main(folder: str, words: list[str]) -> int:
         )
     time.sleep(script.get("delay", 0.0))
     return _serve(options, script)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _note(folder: Path, words: list[str]) -> None:
@@ -88,7 +93,7 @@ def _serve(options: dict[str, str], script: dict[str, Any]) -> int:
         threading.Thread(target=late, daemon=True).start()
 
     signal.signal(signal.SIGTERM, end)
-    print("INFO 11-26 12:00:00 [launcher.py:40] Application startup complete.", flush=True)
+    _say("INFO 11-26 12:00:00 [launcher.py:40] Application startup complete.")
     server.serve_forever(poll_interval=0.02)
     server.server_close()
     return 0
