@@ -65,8 +65,13 @@ print(json.dumps({"cpu": (time.process_time() - cpu) / count, "wall": (time.perf
 """
 
 
-def ours(count: int) -> None:
-    """Fast refreshes as the poller makes them, with the threads' hand-over and the observation; prints their cost."""
+def ours(count: int, gpus: int | None) -> None:
+    """Fast refreshes as the poller makes them, with the threads' hand-over and the observation; prints their cost.
+
+    Args:
+        count: blocks of ten refreshes.
+        gpus: how many there have to be; None takes what there is.
+    """
     from selfhost.monitor import Sources
     from selfhost.monitor.edges import ALL_LANES, machine
     from selfhost.monitor.observer import Observer
@@ -84,7 +89,8 @@ def ours(count: int) -> None:
     observer.start()
     for lanes in (ALL_LANES, FAST, FAST, FAST):
         seen = observer.look(lanes, nvml_seconds=30, engine_seconds=0)
-    assert len(seen.node.gpus) == GPUS, seen.node.nvml
+    there = len(seen.node.gpus)
+    assert there == gpus if gpus is not None else there, seen.node.nvml
     found = {}
     for lanes, name in ((FAST, ""), (SLOW, "slow ")):
         calls = opened[0].calls
@@ -97,7 +103,7 @@ def ours(count: int) -> None:
             cpus.append((time.process_time() - cpu) / 10)
             walls.append((time.perf_counter() - wall) / 10)
         found[f"{name}cpu"], found[f"{name}wall"] = min(cpus), min(walls)
-        found[f"{name}calls"] = (opened[0].calls - calls) / count / 10 / GPUS
+        found[f"{name}calls"] = (opened[0].calls - calls) / count / 10 / there
     observer.stop(1)
     print(json.dumps(found))
 
@@ -141,10 +147,20 @@ def measured(words: list[str], environment: dict[str, str]) -> dict[str, float]:
     return {name: float(value) for name, value in json.loads(done.stdout).items()}
 
 
-def refreshes(python: Path, environment: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
+def refreshes(
+    python: Path, environment: dict[str, str], rounds: int, *, real: bool = False
+) -> dict[str, dict[str, float]]:
     """Least cost of one refresh of each program over the rounds, in turns."""
     programs = {
-        "selfhost": [sys.executable, __file__, "--part", "ours", "--count", "20"],
+        "selfhost": [
+            sys.executable,
+            __file__,
+            "--part",
+            "ours",
+            "--count",
+            "20",
+            *(("--real",) if real else ()),
+        ],
         "nvitop": [str(python), "-c", NVITOP, "20"],
         "gpustat": [str(python), "-c", GPUSTAT, "2"],
     }
@@ -266,6 +282,19 @@ def report(rows: list[tuple[str, float, float, str]], slack: float) -> bool:
     return failed
 
 
+def show(gpus: str, cost: dict[str, dict[str, float]], rounds: int) -> None:
+    """Print what a refresh costs each program."""
+    print(f"One refresh of {gpus} (least of {rounds} runs):")
+    for name, row in cost.items():
+        print(f"  {name:<10}{row['cpu'] * 1000:9.3f} ms of processor time {row['wall'] * 1000:10.3f} ms")
+    mine = cost["selfhost"]
+    print(
+        f"  every {SLOW_EVERY}rd of ours also reads the slow lane, processes' names and the node: "
+        f"{mine['slow cpu'] * 1000:.3f} ms of processor time, {mine['slow wall'] * 1000:.3f} ms, "
+        f"{mine['slow calls']:.1f} calls per GPU; the fast lane makes {mine['calls']:.1f}"
+    )
+
+
 def main() -> int:
     """Run everything and compare with the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -273,15 +302,26 @@ def main() -> int:
     parser.add_argument("--scrapes", type=int, default=10_000, help="scrapes of the exporter")
     parser.add_argument("--slack", type=float, default=1.0, help="factor on every limit but the calls")
     parser.add_argument("--peers", type=Path, help="an interpreter that has nvitop and gpustat already")
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="the refreshes alone, on this machine's GPUs and driver; no limits",
+    )
     parser.add_argument("--part", choices=("ours", "served"), help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20, help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part == "ours":
-        ours(given.count)
+        ours(given.count, None if given.real else GPUS)
         return 0
     if given.part == "served":
         served(given.url)
+        return 0
+    if given.real:
+        python = given.peers or peers()
+        show(
+            "this machine's GPUs", refreshes(python, dict(os.environ), given.rounds, real=True), given.rounds
+        )
         return 0
     if nvml.compiler() is None:
         sys.exit("this needs a C compiler, for the fake NVML")
@@ -291,14 +331,7 @@ def main() -> int:
         nvml.rewrite(scenario, nvml.expand(nvml.scenario("eight")))
         environment = {**os.environ, **nvml.environment_for(nvml.build(Path(folder)), scenario)}
         cost = refreshes(python, environment, given.rounds)
-        print(f"One refresh of {GPUS} fake GPUs (least of {given.rounds} runs):")
-        for name, row in cost.items():
-            print(f"  {name:<10}{row['cpu'] * 1000:9.3f} ms of processor time {row['wall'] * 1000:10.3f} ms")
-        slow = {what: cost["selfhost"][f"slow {what}"] for what in ("cpu", "wall", "calls")}
-        print(
-            f"  every {SLOW_EVERY}rd of ours also reads the slow lane, processes' names and the node: "
-            f"{slow['cpu'] * 1000:.3f} ms of processor time, {slow['calls']:.1f} calls per GPU"
-        )
+        show(f"{GPUS} fake GPUs", cost, given.rounds)
         load = scrapes(environment, given.scrapes)
         print(
             f"{given.scrapes:,} scrapes of {load['packed']:,.0f} bytes, compressed, dcgm-exporter's names included; "
