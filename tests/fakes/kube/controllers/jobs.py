@@ -1,0 +1,186 @@
+"""Job -> pods, until one has succeeded or too many have failed (pkg/controller/job, 1.36)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.kube.controllers.tools import Tools, owned_by, pod_of
+from tests.fakes.kube.verbs import random_suffix
+from tests.fakes.kube.wire import (
+    Object,
+    Refused,
+    at,
+    deleting,
+    holds,
+    moment,
+    name_of,
+    namespace_of,
+    now,
+    uid_of,
+)
+
+_FINALIZER = "batch.kubernetes.io/job-tracking"
+_COMPONENT = "job-controller"
+_BACKOFF_SECONDS, _LONGEST_SECONDS = 10.0, 600.0
+
+
+def sync(tools: Tools, namespace: str, name: str) -> float | None:
+    """One step; seconds after which to look again."""
+    item = tools.find("Job", namespace, name)
+    pods = _tracked(tools, namespace, name, item)
+    if item is None or deleting(item):
+        return None
+    if holds(item, "Complete") or holds(item, "Failed"):
+        return _expire(tools, item)
+    spec: Any = item["spec"]
+    if spec.get("suspend"):
+        for one in pods:
+            if at(one, "status", "phase") not in ("Succeeded", "Failed"):
+                tools.delete(one)
+        _write(tools, item, [], 0, 0, [_condition("Suspended", "True", "JobSuspended", "Job suspended")])
+        return None
+    active = [
+        one for one in pods if at(one, "status", "phase") not in ("Succeeded", "Failed") and not deleting(one)
+    ]
+    succeeded = sum(at(one, "status", "phase") == "Succeeded" for one in pods)
+    failed = sum(at(one, "status", "phase") == "Failed" for one in pods)
+    begun = at(item, "status", "startTime") or now()
+    completions = int(spec.get("completions") or 1)
+    deadline = spec.get("activeDeadlineSeconds")
+    left = moment(begun) + float(deadline) - moment(now()) if deadline is not None else None
+    restarts = sum(
+        int(status.get("restartCount") or 0)
+        for one in active
+        for status in at(one, "status", "containerStatuses") or ()
+    )
+    if succeeded >= completions:
+        return _end(tools, item, active, succeeded, failed, "")
+    if failed > int(spec["backoffLimit"]) or (restarts and restarts >= int(spec["backoffLimit"]) > 0):
+        return _end(
+            tools, item, active, succeeded, failed, "BackoffLimitExceeded:Job has reached the specified backoff limit"
+        )  # fmt: skip
+    if left is not None and left <= 0:
+        return _end(
+            tools, item, active, succeeded, failed, "DeadlineExceeded:Job was active longer than specified deadline"
+        )  # fmt: skip
+    again = _start(tools, item, active, pods, min(int(spec["parallelism"]), completions - succeeded), failed)
+    now_active = [
+        one for one in owned_by(tools.all("Pod", namespace), item)
+        if at(one, "status", "phase") not in ("Succeeded", "Failed") and not deleting(one)
+    ]  # fmt: skip
+    _write(tools, item, now_active, succeeded, failed, [])
+    waits = [one for one in (again, left + 0.05 if left is not None else None) if one is not None]
+    return min(waits) if waits else None
+
+
+def _tracked(tools: Tools, namespace: str, name: str, item: Object | None) -> list[Object]:
+    """Pods of the job; those that are over are let go of."""
+    found = []
+    for one in tools.all("Pod", namespace):
+        owner = next(
+            (ref for ref in at(one, "metadata", "ownerReferences") or () if ref.get("kind") == "Job"), None
+        )
+        if owner is None or owner["name"] != name:
+            continue
+        over = at(one, "status", "phase") in ("Succeeded", "Failed")
+        if _FINALIZER in (at(one, "metadata", "finalizers") or ()) and (
+            item is None or deleting(item) or deleting(one) or over
+        ):
+            metadata = dict(one["metadata"])
+            metadata["finalizers"] = [x for x in metadata["finalizers"] if x != _FINALIZER]
+            if not metadata["finalizers"]:
+                del metadata["finalizers"]
+            one = tools.verbs.finish(tools.kind("Pod"), one | {"metadata": metadata})
+            if tools.find("Pod", namespace, name_of(one)) is None:
+                continue
+        if item is not None and owner["uid"] == uid_of(item):
+            found.append(one)
+    return found
+
+
+def _start(tools: Tools, item: Object, active: list[Object], pods: list[Object], wanted: int, failed: int) -> float | None:  # fmt: skip
+    """New pods, later and later after failures; seconds until the next try."""
+    if len(active) >= wanted:
+        return None
+    if failed:
+        ends = [
+            moment(at(status, "state", "terminated", "finishedAt"))
+            for one in pods
+            if at(one, "status", "phase") == "Failed"
+            for status in at(one, "status", "containerStatuses") or ()
+        ]
+        last = max(ends, default=0.0) or moment(now())
+        delay = min(_BACKOFF_SECONDS * 2 ** (failed - 1), _LONGEST_SECONDS) / tools.pace
+        left = last + delay - moment(now())
+        if left > 0:
+            return left + 0.05
+    for _ in range(wanted - len(active)):
+        try:
+            made = tools.create(pod_of(item, f"{name_of(item)}-{random_suffix()}", [_FINALIZER]))
+        except Refused as refusal:
+            tools.event(item, "Warning", "FailedCreate", f"Error creating: {refusal.message}", _COMPONENT)
+            return 1.0 / tools.pace
+        tools.event(item, "Normal", "SuccessfulCreate", f"Created pod: {name_of(made)}", _COMPONENT)
+    return None
+
+
+def _end(
+    tools: Tools, item: Object, active: list[Object], succeeded: int, failed: int, why: str
+) -> float | None:
+    for one in active:
+        tools.delete(one)
+    if why:
+        reason, _, message = why.partition(":")
+        conditions = [
+            _condition("FailureTarget", "True", reason, message),
+            _condition("Failed", "True", reason, message),
+        ]
+        tools.event(item, "Warning", reason, message, _COMPONENT)
+    else:
+        words = "Reached expected number of succeeded pods"
+        conditions = [_condition(kind, "True", "CompletionsReached", words) for kind in ("SuccessCriteriaMet", "Complete")]  # fmt: skip
+        tools.event(item, "Normal", "Completed", "Job completed", _COMPONENT)
+    _write(tools, item, [], succeeded, failed, conditions)
+    live = tools.find("Job", namespace_of(item), name_of(item))
+    return _expire(tools, live) if live is not None else None
+
+
+def _expire(tools: Tools, item: Object) -> float | None:
+    """A job that is over goes after its time."""
+    seconds = at(item, "spec", "ttlSecondsAfterFinished")
+    if seconds is None:
+        return None
+    ends = [
+        moment(one["lastTransitionTime"])
+        for one in at(item, "status", "conditions") or ()
+        if one["type"] in ("Complete", "Failed")
+    ]
+    left = max(ends, default=0.0) + float(seconds) - moment(now())
+    if left > 0:
+        return left + 0.05
+    tools.delete(item)
+    return None
+
+
+def _write(
+    tools: Tools, item: Object, active: list[Object], succeeded: int, failed: int, conditions: list[Object]
+) -> None:
+    before: Any = at(item, "status") or {}
+    status: Object = {"startTime": before.get("startTime") or now(), "uncountedTerminatedPods": {}}
+    ready = sum(holds(one, "Ready") for one in active)
+    status |= {"active": len(active)} if active else {}
+    status |= {"ready": ready, "terminating": 0}
+    status |= {"succeeded": succeeded} if succeeded else {}
+    status |= {"failed": failed} if failed else {}
+    found = conditions or before.get("conditions") or []
+    status |= {"conditions": found} if found else {}
+    if any(one["type"] == "Complete" for one in found):
+        status["completionTime"] = before.get("completionTime") or now()
+    tools.status(item, status)
+
+
+def _condition(kind: str, status: str, reason: str, message: str) -> Object:
+    return {
+        "type": kind, "status": status, "lastProbeTime": now(), "lastTransitionTime": now(), "reason": reason,
+        "message": message,
+    }  # fmt: skip
