@@ -15,7 +15,7 @@ from selfhost.manifests.options import RenderOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Another namespace is another deployment; --surge is decided by what is free unless it is said; the image is the plan's.
+# Another namespace is another deployment; whether to surge and the image are options of the upgrade's own.
 _WITHOUT = frozenset({"namespace", "surge", "image"})
 
 

@@ -45,7 +45,7 @@ def command(
 
 
 def _list(found: tuple[Head, ...], *, as_json: bool) -> None:
-    from selfhost.cli._output import emit_json, table
+    from selfhost.cli._output import Align, emit_json, table
 
     if as_json:
         facts = [
@@ -57,12 +57,8 @@ def _list(found: tuple[Head, ...], *, as_json: bool) -> None:
         ]  # fmt: skip
         emit_json("revisions", {"name": found[0].name, "namespace": found[0].namespace, "revisions": facts})
         return
-    columns = (
-        ("revision", "right"),
-        ("state", "left"),
-        ("created", "left"),
-        ("by", "left"),
-        ("because", "left"),
-    )
+    columns: tuple[tuple[str, Align], ...] = (
+        ("revision", "right"), ("state", "left"), ("created", "left"), ("by", "left"), ("because", "left"),
+    )  # fmt: skip
     rows = [(str(head.number), head.state, head.created, head.by, head.because) for head in found]
     table(columns, rows)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from selfhost.cluster import Api, ApiError
-from selfhost.cluster.kinds import DEPLOYMENT, NODE, POD
-from selfhost.cluster.values import part, text, texts
-from selfhost.deploy.capacity import Wanted, fit, free_gpus
+from selfhost.cluster.kinds import NODE, POD
+from selfhost.deploy.capacity import free_gpus
 from selfhost.deploy.desired import desired
 from selfhost.deploy.replan import Changes, replan
-from selfhost.deploy.types import COMPONENT_LABEL, Desired, Event
+from selfhost.deploy.surge import room_beside
+from selfhost.deploy.types import Desired, Event
 from selfhost.errors import UsageError
 from selfhost.manifests import RenderOptions
 from selfhost.plan import Plan
@@ -117,13 +117,13 @@ def headroom(api: Api, before: Desired, wanted: Desired) -> Headroom:
     free = tuple(
         (one.node, one.free) for one in free_gpus(nodes, pods) if one.resource == resource and one.free > 0
     )
-    if wanted.options.gpus.dra:
+    if wanted.options.gpus.dra:  # what claims hold is not counted here
         way = "beside" if before.options.surge else "after"
         because = (
             f"GPUs are claimed (DRA), so the new pods start {way} the old ones, as at the last deployment."
         )
         return Headroom(surge=before.options.surge, because=because, free=free)
-    room = fit(nodes, pods, _one_more(wanted))
+    room = room_beside(wanted, nodes, pods)
     need = f"{wanted.plan.gpu.count} {resource}" if resource else "room for one more pod"
     if room.fits and room.placed:
         node = room.placed[0][1]
@@ -136,12 +136,3 @@ def headroom(api: Api, before: Desired, wanted: Desired) -> Headroom:
         way = "the old pod is drained and ends before the new one starts"
     because = f"No node has {need} to spare (free: {nodes_words}): {way}."
     return Headroom(surge=False, because=because, free=free)
-
-
-def _one_more(wanted: Desired) -> tuple[Wanted, ...]:
-    return tuple(
-        Wanted(what="server", spec=part(part(part(item, "spec"), "template"), "spec"))
-        for item in wanted.objects
-        if text(item, "kind") == DEPLOYMENT.name
-        and texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) not in ("picker", "proxy")
-    )
