@@ -105,6 +105,30 @@ class ControlPlane:
                 assert time.monotonic() < deadline, f"{definition['metadata']['name']} is not served"
                 time.sleep(0.2)
 
+    def empty(self, namespace: str) -> None:
+        """Delete what runs in a namespace, and wait for its pods: the nodes that they are on must still be there."""
+        for root, plural in (
+            ("/apis/apps/v1", "deployments"),
+            ("/apis/apps/v1", "statefulsets"),
+            ("/apis/batch/v1", "jobs"),
+            ("/api/v1", "pods"),
+        ):
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+            self.client.ask("DELETE", f"{root}/namespaces/{namespace}/{plural}", options)
+        deadline = time.monotonic() + START_SECONDS
+        while left := self.client.ask("GET", f"/api/v1/namespaces/{namespace}/pods").get("items"):
+            assert time.monotonic() < deadline, f"pods stay: {[one['metadata']['name'] for one in left]}"
+            time.sleep(0.1)
+
+    def remove(self, namespace: str) -> None:
+        """Delete a namespace with all that is in it, and wait for that."""
+        self.empty(namespace)
+        self.client.try_ask("DELETE", f"/api/v1/namespaces/{namespace}")
+        deadline = time.monotonic() + START_SECONDS
+        while self.client.try_ask("GET", f"/api/v1/namespaces/{namespace}") is not None:
+            assert time.monotonic() < deadline, f"namespace {namespace} stays"
+            time.sleep(0.2)
+
     def objects(self, *, events: bool = False) -> set[tuple[str, str, str, str]]:
         """Every object of the cluster that can be listed: (apiVersion, kind, namespace, name).
 

@@ -145,6 +145,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         if request.param == "real":
             found.until(lambda: _has_account(found))
         yield found
+        if request.param == "real":
+            plane.empty(namespace)
         stack.callback(lambda: client.try_ask("DELETE", f"/api/v1/namespaces/{namespace}"))
 
 
@@ -256,7 +258,7 @@ def test_a_container_that_ended_says_how(place: Place, name: str) -> None:
 def test_a_crash_that_passes_ends_ready(place: Place) -> None:
     place.sim.behave(crashes.crash("first try", only=1))
     place.pod()
-    place.until(lambda: place.ready())
+    place.until(place.ready)
     assert place.state()["restartCount"] == 1
 
 
@@ -292,7 +294,7 @@ def test_what_a_pod_refers_to_is_looked_for(place: Place) -> None:
     _add(place, "configmaps", "ConfigMap", "files", {"data": {"a": "b"}})
     place.until(lambda: ("Warning", "Failed", 'Error: secret "keys" not found') in place.events("server-1"))
     _add(place, "secrets", "Secret", "keys", {"stringData": {"key": "s3cr3t"}})
-    place.until(lambda: place.ready())
+    place.until(place.ready)
     status, body = _ask(place, "/v1/models", {})
     assert (status, body) == (401, {"error": "Unauthorized"})
     status, body = _ask(place, "/v1/models", {"Authorization": "Bearer s3cr3t"})
@@ -310,7 +312,8 @@ def _ask(place: Place, path: str, headers: dict[str, str], body: Object | None =
     from kubernetes import client, config
     from kubernetes.stream import portforward
 
-    api = config.new_client_from_config(str(place.config))
+    loader: Any = config
+    api = loader.new_client_from_config(str(place.config))
     core = client.CoreV1Api(api)
     forward = portforward(
         core.connect_get_namespaced_pod_portforward, "server-1", place.namespace, ports="8000"
@@ -330,7 +333,7 @@ def _ask(place: Place, path: str, headers: dict[str, str], body: Object | None =
 
 def test_the_engine_answers_over_a_forwarded_port(place: Place) -> None:
     place.pod()
-    place.until(lambda: place.ready())
+    place.until(place.ready)
     assert _ask(place, "/health", {})[0] == 200
     status, said = _ask(
         place, "/v1/completions", {}, {"model": "Qwen/Qwen3-32B", "prompt": "a", "max_tokens": 4}
@@ -370,7 +373,7 @@ def test_logs_follow_and_end(place: Place) -> None:
 
 def test_a_deleted_pod_stops_and_is_gone(place: Place) -> None:
     place.pod()
-    place.until(lambda: place.ready())
+    place.until(place.ready)
     path = f"/api/v1/namespaces/{place.namespace}/pods/server-1"
     place.client.ask("DELETE", path)
     place.until(lambda: not place.items("pods"))
@@ -398,14 +401,14 @@ def test_a_claim_of_nobodys_class_stays_pending(place: Place) -> None:
 def test_a_node_that_is_gone(place: Place) -> None:
     """Its condition is unknown, its pods stay as they are, and nobody answers for their logs."""
     place.pod()
-    place.until(lambda: place.ready())
+    place.until(place.ready)
     place.sim.down("gpu-1")
     node = place.client.ask("GET", "/api/v1/nodes/gpu-1")
     ready = next(one for one in node["status"]["conditions"] if one["type"] == "Ready")
     assert (ready["status"], ready["message"]) == ("Unknown", "Kubelet stopped posting node status.")
     assert place.log().startswith("5")
     place.sim.up("gpu-1")
-    place.until(lambda: place.ready())
+    place.until(place.ready)
 
 
 def test_every_fault_of_the_catalogue_is_a_behaviour() -> None:

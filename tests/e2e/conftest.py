@@ -36,7 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason="LiteLLM is not installed: `make e2e` sets it up, or set SELFHOST_LITELLM_PYTHON"
     )
     for item in items:
-        if HERE in item.path.parents:
+        if HERE / "cluster" in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
+        elif HERE in item.path.parents:
             item.add_marker("e2e")
             item.add_marker(pytest.mark.timeout(900))
             if item.path.name == "test_hybrid.py":

@@ -57,7 +57,7 @@ class Client:
         """A new one."""
         made: http.client.HTTPConnection
         if self.tls:
-            context = ssl._create_unverified_context()  # noqa: S323: the tests' own server on loopback
+            context = ssl._create_unverified_context()  # the tests' own server
             made = http.client.HTTPSConnection(self.host, self.port, timeout=30, context=context)
         else:
             made = http.client.HTTPConnection(self.host, self.port, timeout=30)
