@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
+from selfhost.cluster.types import Object
 from selfhost.cluster.values import printable
-from selfhost.deploy.types import Cause
+from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_BY, MANAGED_LABEL, Cause, LogRef, Snapshot
 from selfhost.hush import hushed
 from selfhost.local.types import Ended
 from selfhost.plan import Plan
@@ -15,6 +17,10 @@ from selfhost.plan import Plan
 _TAIL_BYTES = 256 * 1024
 # Python's last line of a traceback: the exception's name and what it says.
 _RAISED = re.compile(r"(?:^|\s)([A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)): (.+)$")
+# Causes of this rank and above rest on what an engine says (selfhost/deploy/causes/, its modules' RANK).
+_OF_LOGS = 500
+_CLUSTER = re.compile(r"\b(?:pods?|nodes?|kubectl|Kubernetes|container|Job)\b")
+_DEPLOY = re.compile(r"selfhost deploy PLAN --set ([\w-]+)=(\S+)")
 _PREFIX = re.compile(r"^\((?:EngineCore|APIServer|Worker)[^)]*\)\s*")
 # What ends others for want of memory is the kernel: SIGKILL that nobody here sent.
 _KILLED = signal.SIGKILL
@@ -48,7 +54,7 @@ def blame(ended: Ended | None, lines: tuple[str, ...], plan: Plan, name: str) ->
             hint="`selfhost up` looks for the engine again",
             final=True,
         )
-    known = _known(lines, plan)
+    known = _known(ended, lines, plan, name)
     if known is not None:
         return known
     log_hint = f"selfhost logs {name} --local shows the whole log"
@@ -71,8 +77,28 @@ def blame(ended: Ended | None, lines: tuple[str, ...], plan: Plan, name: str) ->
     return Cause(code="engine-exit", sentence=_exit(ended), evidence=_last(lines), hint=log_hint, final=True)
 
 
-def _known(lines: tuple[str, ...], plan: Plan) -> Cause | None:
-    """What the explanations of a cluster know from the same lines."""
+def _known(ended: Ended | None, lines: tuple[str, ...], plan: Plan, name: str) -> Cause | None:
+    """What the explanations of a cluster find in the same lines; what they say of pods and nodes is left out."""
+    from selfhost.deploy.causes import SYMPTOM, explain, known
+
+    code = 0 if ended is None else ended.code if ended.code is not None else 128 + (ended.signal or 0)
+    state = {"terminated": {"exitCode": code, "reason": "Error"}}
+    pod: Object = {
+        "metadata": {"name": name, "labels": {INSTANCE_LABEL: name, MANAGED_LABEL: MANAGED_BY}},
+        "spec": {"containers": [{"name": "server"}]},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "server", "state": state}]},
+    }
+    logs = {LogRef(pod=name, container="server"): "\n".join(lines)}
+    snapshot = Snapshot(name=name, namespace="", now=0.0, plan=plan, pods=(pod,), logs=logs)
+    ranks = {one.code: one.rank for one in known()}
+    for cause in explain(snapshot):
+        if (
+            cause.evidence
+            and _OF_LOGS <= ranks.get(cause.code, 0) < SYMPTOM
+            and not _CLUSTER.search(cause.sentence)
+        ):
+            hint = _DEPLOY.sub(r"the same command with --\1 \2", cause.hint)
+            return replace(cause, hint="" if _CLUSTER.search(hint) else hint, pod="", node="", final=True)
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from selfhost.deploy.engine_log import progress
 from selfhost.deploy.types import Cause, Event, Tell
 from selfhost.local.blame import blame, tail
 from selfhost.local.endpoint import healthy, models
@@ -106,11 +107,6 @@ def _is_it(wanted: Wanted, plan: Plan, key: str | None) -> bool:
 
 def stage(store: Store, plan: Plan) -> tuple[str, dict[str, object]]:
     """How far the engine is by its log, in a phrase."""
-    try:
-        from selfhost.deploy.engine_log import progress
-    except ImportError:
-        return "starting", {"stage": "starting"}
-
     found = progress(tail(store.log), plan.engine.name)
     if found is None:
         return "starting", {"stage": "starting"}
