@@ -43,7 +43,8 @@ _MEMORY = re.compile(
     r"Model loading took|Available KV cache memory|KV cache size:|Maximum concurrency for|Free memory on device"
     r"|Graph capturing finished|CUDA graph (?:pool )?memory|Memory profiling takes|non-torch"
     r"|mem usage=|avail mem=|KV Cache is allocated|max_total_num_tokens=|Setting max batch total tokens"
-    r"|(?:CUDA\d|ROCm\d|CPU\w*) +(?:model|KV|compute|output) buffer size|offloaded \d+/\d+ layers|total VRAM|inference compute"
+    r"|(?:CUDA\d|ROCm\d|CPU\w*) +(?:model|KV|compute|output) buffer size|offloaded \d+/\d+ "
+    r"layers|total VRAM|inference compute"
 )
 _BAR = r"(\d{1,6})/(\d{1,6}) \["
 

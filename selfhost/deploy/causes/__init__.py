@@ -1,7 +1,7 @@
-"""Snapshot -> causes, the most certain first. A module here is a family; a cause is a function enrolled by its presence.
+"""Snapshot -> causes, the most certain first. A module here is a family, a cause is a function that is there.
 
-A public function of a module `(scene) -> Cause | Iterable[Cause] | None` is a cause: its name with dashes is the code, its
-docstring's first paragraph says when it is named, what follows `Way out:` what to do; docs/failures.md is made of both.
+A public function of a module `(scene) -> Cause | Iterable[Cause] | None` is a cause: its name with dashes is the
+code, its docstring says when it is named, what follows `Way out:` is what to do; docs/failures.md is made of it.
 A module's RANK says how near to the root its causes are: modules are asked in that order, and what has the rank of
 a symptom is named only where nothing before explains it.
 """

@@ -349,19 +349,26 @@ def _is_of(item: Object, newest: frozenset[str]) -> bool:
 
 
 def _counts(item: Object, snapshot: Snapshot) -> bool:
-    """Not a pod that ended well, nor a failed one of a Job that succeeded on another try, or still tries."""
-    phase = text(part(item, "status"), "phase")
+    """Not a pod that ended well, nor a failed one in whose place another is already at work."""
+    phase, metadata = text(part(item, "status"), "phase"), part(item, "metadata")
     if phase == "Succeeded":
         return False
-    owners = {
-        text(one, "name")
-        for one in parts(part(item, "metadata"), "ownerReferences")
-        if text(one, "kind") == "Job"
-    }
-    return not any(
-        text(part(job, "metadata"), "name") in owners and (whole(part(job, "status"), "succeeded") or 0) > 0
+    mine = _owners(item)
+    if any(
+        text(part(job, "metadata"), "name") in mine and (whole(part(job, "status"), "succeeded") or 0) > 0
         for job in snapshot.jobs
+    ):
+        return False
+    return phase != "Failed" or not any(
+        mine & _owners(other)
+        and text(part(other, "metadata"), "creationTimestamp") > text(metadata, "creationTimestamp")
+        and text(part(other, "status"), "phase") in ("Running", "Succeeded")
+        for other in snapshot.pods
     )
+
+
+def _owners(item: Object) -> frozenset[str]:
+    return frozenset(text(one, "name") for one in parts(part(item, "metadata"), "ownerReferences"))
 
 
 def going(item: Object) -> bool:

@@ -54,7 +54,10 @@ _FORMS = (
     ),
     _form(
         "limit-range",
-        r"(maximum|minimum) ([\w./-]+) usage per (\w+) is ([\w.]+)(?:, but (?:limit|request) is ([\w.]+)|\.\s+No \w+ is specified)",
+        (
+            r"(maximum|minimum) ([\w./-]+) usage per (\w+) is ([\w.]+)(?:, but (?:limit|request) "
+            r"is ([\w.]+)|\.\s+No \w+ is specified)"
+        ),
         "A LimitRange of the namespace refuses {what}: the {0} of {1} per {2} is {3}, and {4} is asked.",
         "Have the LimitRange changed (kubectl get limitrange -o yaml), or deploy into another namespace.",
     ),
@@ -68,7 +71,10 @@ _FORMS = (
         "pod-security",
         rf"violates PodSecurity {_NAME}: (.+)",
         "Pod Security {0} of the namespace refuses {what}: {1}.",
-        "Deploy into a namespace whose level allows it (label pod-security.kubernetes.io/enforce), or take the option out that needs it.",
+        (
+            "Deploy into a namespace whose level allows it (label "
+            "pod-security.kubernetes.io/enforce), or take the option out that needs it."
+        ),
     ),
     _form(
         "pod-security",
@@ -80,7 +86,10 @@ _FORMS = (
         "webhook-unreachable",
         rf"failed calling webhook {_NAME}(?:: (.+)|;)",
         "The admission webhook {0} does not answer, and nothing is accepted without it: {1}.",
-        "Have its pods looked at (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations names its service).",
+        (
+            "Have its pods looked at (kubectl get "
+            "validatingwebhookconfigurations,mutatingwebhookconfigurations names its service)."
+        ),
         patience=120.0,
     ),
     _form(
@@ -112,7 +121,10 @@ _FORMS = (
         "runtime-class-missing",
         r"RuntimeClass \"([^\"]+)\" not found",
         "The cluster has no RuntimeClass {0}, which {what} asks for.",
-        "Name one that exists (kubectl get runtimeclasses), or install what brings it (NVIDIA's GPU operator brings nvidia).",
+        (
+            "Name one that exists (kubectl get runtimeclasses), or install what brings it "
+            "(NVIDIA's GPU operator brings nvidia)."
+        ),
     ),
 )
 _WIDTH = 220

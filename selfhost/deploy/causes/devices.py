@@ -20,7 +20,8 @@ _DRIVER = (
     r"unsatisfied condition: (?P<need>\w+ ?>= ?[\d.]+)|driver on your system is too old \(found version (?P<has>\d+)\)"
     r"|driver on your system is too old|CUDA driver version is insufficient for CUDA runtime version"
     r"|Error 80[34]: |system has unsupported display driver / cuda driver combination"
-    r"|forward compatibility was attempted on non supported HW|CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|COMPAT_NOT_SUPPORTED)"
+    r"|forward compatibility was attempted on non supported HW"
+    r"|CUDA_ERROR_(?:SYSTEM_DRIVER_MISMATCH|COMPAT_NOT_SUPPORTED)"
     r"|Driver/library version mismatch|the provided PTX was compiled with an unsupported toolchain"
 )
 _NONE = (
@@ -47,9 +48,15 @@ def driver_too_old(scene: Scene) -> Iterator[Cause]:
         on = f"of {line.pod.node}" if line.pod.node else "of the node"
         known = f" ({driver})" if driver else ""
         if need:
-            what = f"The driver {on}{known} is too old for {line.box.image}, which needs {need.replace('cuda', 'CUDA ').replace('>=', 'of at least ')}."
+            what = (
+                f"The driver {on}{known} is too old for {line.box.image}, which needs "
+                f"{need.replace('cuda', 'CUDA ').replace('>=', 'of at least ')}."
+            )
         elif has:
-            what = f"The driver {on}{known} carries CUDA {int(has) // 1000}.{int(has) % 1000 // 10}, too old for {line.box.image}."
+            what = (
+                f"The driver {on}{known} carries CUDA "
+                f"{int(has) // 1000}.{int(has) % 1000 // 10}, too old for {line.box.image}."
+            )
         elif re.search(r"80[34]|combination|forward compat|mismatch|DRIVER_MISMATCH|COMPAT", line.match[0]):
             what = f"The driver {on}{known} and the CUDA libraries of {line.box.image} do not go together."
         else:
@@ -57,7 +64,8 @@ def driver_too_old(scene: Scene) -> Iterator[Cause]:
         yield line.cause(
             "driver-too-old",
             what,
-            "Have the node's driver renewed (and the node restarted where it just was), or deploy with an --image of an "
+            "Have the node's driver renewed (and the node restarted where it just was), or "
+            "deploy with an --image of an "
             "older CUDA.",
         )
 
@@ -121,7 +129,8 @@ def device_plugin(scene: Scene) -> Iterator[Cause]:
                 sentence=f"The kubelet of {pod.node} could not give {pod.name} its devices: "
                 f"{shortened(why[1] if why else words, 160).rstrip('.')}.",
                 evidence=(shortened(words),),
-                hint=f"kubectl get pods -A --field-selector spec.nodeName={pod.node} shows the device plugin's pod; read its "
+                hint=f"kubectl get pods -A --field-selector spec.nodeName={pod.node} shows "
+                f"the device plugin's pod; read its "
                 "log, or restart it.",
                 patience_seconds=60.0,  # Ours: a plugin that registers again after a restart is there within this
                 since=pod.created,
@@ -136,7 +145,10 @@ def container_toolkit(scene: Scene) -> Iterator[Cause]:
     Way out: look at the toolkit of that node; a read-only root is a reason for some hooks (`--writable-root`).
     """
     for line in scene.created(
-        r"nvidia-container-cli(?:\.real)?: (.+)|nvidia-c(?:di|tk)-hook|unresolvable CDI devices ([^\s:]+)|CDI device injection failed"
+
+            r"nvidia-container-cli(?:\.real)?: (.+)|nvidia-c(?:di|tk)-hook|unresolvable CDI "
+            r"devices ([^\s:]+)|CDI device injection failed"
+
     ):
         if re.search(_DRIVER, line.match.string, re.IGNORECASE):
             continue
@@ -146,7 +158,10 @@ def container_toolkit(scene: Scene) -> Iterator[Cause]:
             f"NVIDIA's container toolkit cannot set up the container on {line.pod.node or 'the node'}: {_tail(line)}.",
             "Deploy with --writable-root."
             if readonly
-            else f"Look at the toolkit and the driver of {line.pod.node or 'the node'} (nvidia-container-cli info there).",
+            else (
+                f"Look at the toolkit and the driver of {line.pod.node or 'the node'} "
+                f"(nvidia-container-cli info there)."
+            ),
             final=False,
             patience=120.0,
         )

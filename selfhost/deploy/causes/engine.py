@@ -1,6 +1,6 @@
 """What the engine itself objects to: its options, the model's architecture, the code and files beside the weights.
 
-Words of vLLM 0.32.0 (engine/arg_utils.py, config/model.py, model_executor/models/registry.py, v1/engine/core_client.py),
+Words of vLLM 0.32.0 (engine/arg_utils.py, config/model.py, models/registry.py, v1/engine/core_client.py),
 transformers 5.19 (dynamic_module_utils.py, models/auto/configuration_auto.py), argparse, and clap of TGI 3.3.
 """
 
@@ -21,7 +21,10 @@ def unknown_option(scene: Scene) -> Iterator[Cause]:
 
     Way out: leave it out, or deploy the release that has it; `selfhost engines` says which.
     """
-    pattern = r"unrecognized arguments: (?P<flag>.+)|unexpected argument '(?P<clap>--[\w-]+)'|(?:unknown|invalid) (?:argument|flag|option):? '?(?P<other>--?[\w-]+)"
+    pattern = (
+        r"unrecognized arguments: (?P<flag>.+)|unexpected argument '(?P<clap>--[\w-]+)'"
+        r"|(?:unknown|invalid) (?:argument|flag|option):? '?(?P<other>--?[\w-]+)"
+    )
     for line in scene.lines(pattern):
         flag = next((value for value in line.match.groupdict().values() if value), "").strip()
         version = f" {scene.plan.engine.version}" if scene.plan else ""
@@ -33,8 +36,9 @@ def unknown_option(scene: Scene) -> Iterator[Cause]:
 
 
 def option_refused(scene: Scene) -> Iterator[Cause]:
-    """The engine refuses the value of an option, in its own words: a context beyond the model's, heads that the GPUs do
-    not divide, a number that is none.
+    """The engine refuses the value of an option, in its own words.
+
+    A context beyond the model's, heads that the GPUs do not divide, a number that is none.
 
     Way out: change that option in the plan, or with `--set`.
     """
@@ -71,7 +75,8 @@ def architecture_unsupported(scene: Scene) -> Iterator[Cause]:
     Way out: a release that has it (`selfhost plan MODEL --engine …`), or another engine.
     """
     pattern = (
-        r"Model architectures? (\[[^\]]+\]|\S+) (?:are not supported for now|failed to be inspected|was supported in|is not supported)"
+        r"Model architectures? (\[[^\]]+\]|\S+) (?:are not supported for now|failed to be "
+        r"inspected|was supported in|is not supported)"
         r"|has model type `([^`]+)` but Transformers does not recognize|unknown model architecture: '([^']+)'"
         r"|Unsupported model type (\S+)|has no SGLang implementation"
     )
@@ -82,7 +87,10 @@ def architecture_unsupported(scene: Scene) -> Iterator[Cause]:
         yield line.cause(
             "architecture-unsupported",
             f"{_engine(scene)}{version} has no code for the architecture {name}{model}.",
-            f"selfhost plan {scene.plan.model.id if scene.plan else 'MODEL'} --engine with a newer release, or another engine.",
+            (
+                f"selfhost plan {scene.plan.model.id if scene.plan else 'MODEL'} --engine with a "
+                f"newer release, or another engine."
+            ),
         )
 
 
@@ -92,7 +100,10 @@ def remote_code(scene: Scene) -> Iterator[Cause]:
     Way out: read that code, then plan with `--trust-remote-code`.
     """
     for line in scene.lines(
-        r"(?:pass the argument|set the option|argument) `?-?-?trust[_-]remote[_-]code|requires you to execute|contains custom code which must be executed|--trust-remote-code"
+
+            r"(?:pass the argument|set the option|argument) `?-?-?trust[_-]remote[_-]code"
+            r"|requires you to execute|contains custom code which must be executed|--trust-remote-code"
+
     ):
         if not re.search(r"Please|must|requires|allow", line.match.string):
             continue
@@ -105,13 +116,17 @@ def remote_code(scene: Scene) -> Iterator[Cause]:
 
 
 def engine_start_limit(scene: Scene) -> Iterator[Cause]:
-    """The engine gave up on itself: its own limit for the start was over (vLLM's VLLM_ENGINE_READY_TIMEOUT_S, 600 s where
-    nobody sets it).
+    """The engine gave up on itself: its own limit for the start was over.
+
+    vLLM's is VLLM_ENGINE_READY_TIMEOUT_S, 600 s where nobody sets it.
 
     Way out: faster storage, or a longer limit; plans of selfhost set it to the load-time budget.
     """
     for line in scene.lines(
-        r"Timed out waiting for engine core processes.*?(?:Waited (\d+)s)?|did not become ready within (\d+)|Timeout waiting for shard|Waited (\d+)s \(configured by VLLM_ENGINE_READY"
+
+            r"Timed out waiting for engine core processes.*?(?:Waited (\d+)s)?|did not become "
+            r"ready within (\d+)|Timeout waiting for shard|Waited (\d+)s \(configured by VLLM_ENGINE_READY"
+
     ):
         waited = re.search(r"Waited (\d+)s", line.box.log)
         after = f" after {int(waited[1]):,} s" if waited else ""
@@ -119,7 +134,10 @@ def engine_start_limit(scene: Scene) -> Iterator[Cause]:
         yield line.cause(
             "engine-start-limit",
             f"{_engine(scene)} gave up on its own start{after}{how_far}.",
-            "Put the weights on faster storage, or raise VLLM_ENGINE_READY_TIMEOUT_S with the other clocks of the plan.",
+            (
+                "Put the weights on faster storage, or raise VLLM_ENGINE_READY_TIMEOUT_S with "
+                "the other clocks of the plan."
+            ),
         )
 
 

@@ -23,7 +23,8 @@ _FREE = re.compile(
     r"(?:desired GPU memory utilization|the engine's budget[^(]*) ?\((?P<share>[\d.]+), (?P<want>[\d.]+) GiB\)"
 )
 _NEEDS = re.compile(
-    r"max seq len \(?(?P<length>\d+)\)?,? \(?(?P<need>[\d.]+) GiB KV cache is needed, which is larger than the available "
+    r"max seq len \(?(?P<length>\d+)\)?,? \(?(?P<need>[\d.]+) GiB KV cache is needed, which "
+    r"is larger than the available "
     r"KV cache memory \((?P<have>[\d.]+) GiB\)(?:.*?estimated maximum model length is (?P<fits>\d+))?"
 )
 _NO_BLOCKS = re.compile(
@@ -31,7 +32,8 @@ _NO_BLOCKS = re.compile(
 )
 _OOM = re.compile(
     r"(?P<torch>OutOfMemoryError: )?(?:CUDA|HIP|XPU) out of memory(?! occurred)(?P<rest>.*)|CUDA error: out of memory"
-    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaMalloc failed: out of memory|out of memory occurred when warming up (?P<what>sampler|pooler) with (?P<seqs>\d+)"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaMalloc failed: out of memory|out of memory occurred when "
+    r"warming up (?P<what>sampler|pooler) with (?P<seqs>\d+)"
     r"|unable to allocate CUDA\d+ buffer|ErrorCode\.?.{0,20}OUT_OF_MEMORY|model requires more system memory"
 )
 _ASKED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
@@ -67,8 +69,9 @@ _PHASES = (
 
 
 def gpu_shared(scene: Scene) -> Iterator[Cause]:
-    """Somebody else holds memory of the GPU, so that the engine's share is not free: a process outside of Kubernetes, an
-    earlier pod that has not ended, or time-sliced neighbours.
+    """Somebody else holds memory of the GPU, so that the engine's share is not free.
+
+    A process outside of Kubernetes, an earlier pod that has not ended, or time-sliced neighbours.
 
     Way out: find the process (`nvidia-smi` on that node), or a smaller `--set gpu-memory-utilization=`.
     """
@@ -84,7 +87,8 @@ def gpu_shared(scene: Scene) -> Iterator[Cause]:
         who = "" if tight else f"nvidia-smi on {node} names the process"
         yield line.cause(
             "gpu-shared",
-            f"{total - free:.1f} of {total:.1f} GiB of a GPU of {node} were taken before the engine began, and it wants "
+            f"{total - free:.1f} of {total:.1f} GiB of a GPU of {node} were taken before the "
+            f"engine began, and it wants "
             f"{want:.1f} GiB: {want - free:.1f} GiB short.",
             "; or ".join(one for one in (who, lower) if one) or f"Free the GPUs of {node}.",
             *_plan_lines(scene),
@@ -98,7 +102,10 @@ def gpu_shared(scene: Scene) -> Iterator[Cause]:
             node = line.pod.node or "the node"
             yield line.cause(
                 "gpu-shared",
-                f"Another process holds {gib(others)} GiB of a GPU of {node}, and the engine is {gib(short)} GiB short.",
+                (
+                    f"Another process holds {gib(others)} GiB of a GPU of {node}, and the engine "
+                    f"is {gib(short)} GiB short."
+                ),
                 f"nvidia-smi on {node} names it; end it, or have the GPU to yourself.",
                 *_plan_lines(scene),
                 final=False,
@@ -120,7 +127,8 @@ def kv_cache_too_small(scene: Scene) -> Iterator[Cause]:
         hint = f"selfhost deploy PLAN --set max-model-len={fits}" if fits else _weights_hint(plan)
         yield line.cause(
             "kv-cache-too-small",
-            f"One request of {int(line.match['length']):,} tokens needs {need:.2f} GiB of KV cache, and {have:.2f} GiB are "
+            f"One request of {int(line.match['length']):,} tokens needs {need:.2f} GiB of KV "
+            f"cache, and {have:.2f} GiB are "
             f"left for it: {need - have:.2f} GiB short.",
             hint,
             *_plan_lines(scene),

@@ -56,10 +56,12 @@ def no_such_gpu(scene: Scene) -> Iterator[Cause]:
             "no-such-gpu",
             pod,
             f"No node is labelled as {plan.gpu.name} ({wanted}): {has}.",
-            f"Label the node: kubectl label node {bare[0]} {plan.gpu.label}={named[0] if named else 'true'}, if it is one."
+            (
+                f"Label the node: kubectl label node {bare[0]} "
+                f"{plan.gpu.label}={named[0] if named else 'true'}, if it is one."
+            )
             if bare
             else f"selfhost plan {plan.model.id} finds GPUs that carry it; or add a node with {need} of these.",
-            final=True,
         )
 
 
@@ -114,8 +116,10 @@ def gpus_not_advertised(scene: Scene) -> Iterator[Cause]:
 
 
 def insufficient_gpus(scene: Scene) -> Iterator[Cause]:
-    """No node has as many GPUs free as one pod asks for; says which node lacks how many, and who holds them. Own pods of
-    an earlier revision that are still ending are no cause, and an autoscaler that is adding a node gets its time.
+    """No node has as many GPUs free as one pod asks for.
+
+    Says which node lacks how many, and who holds them. Own pods of an earlier revision that are still ending are no
+    cause, and an autoscaler that is adding a node gets its time.
 
     Way out: free GPUs, add a node, or plan for what is free.
     """
@@ -208,7 +212,10 @@ def _freeing(nodes: list[Room], need: int) -> str:
 def _smaller(scene: Scene, largest: int) -> str:
     if scene.plan is None or largest == 0:
         return "Add a node with as many GPUs."
-    return f"selfhost plan {scene.plan.model.id} --tp {largest}, a quantization (--quant fp8), or a node with more GPUs."
+    return (
+        f"selfhost plan {scene.plan.model.id} --tp {largest}, a quantization (--quant "
+        f"fp8), or a node with more GPUs."
+    )
 
 
 def _cause(

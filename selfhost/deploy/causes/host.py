@@ -20,8 +20,9 @@ RANK = 530
 
 
 def oom_killed(scene: Scene) -> Iterator[Cause]:
-    """The kernel ended the container, or a process in it, as it used more host memory than its limit; the limit beside
-    what the plan asks. GPU memory is another cause.
+    """The kernel ended the container, or a process in it, as it used more host memory than its limit.
+
+    The limit stands beside what the plan asks. GPU memory is another cause.
 
     Way out: a larger limit in the plan's pod, fewer workers, or, of a download, `--jobs` fewer.
     """
@@ -40,7 +41,10 @@ def oom_killed(scene: Scene) -> Iterator[Cause]:
             pod,
             box,
             ended,
-            f"{box.name} of {pod.name} used more host memory than its limit{has}, and was ended for it{_how_far(scene, box)}.",
+            (
+                f"{box.name} of {pod.name} used more host memory than its limit{has}, and was "
+                f"ended for it{_how_far(scene, box)}."
+            ),
             (
                 f"Give it more: memory in the plan's pod (now {gib(limit)} GiB), then deploy again."
                 if limit
@@ -56,7 +60,11 @@ def shared_memory(scene: Scene) -> Iterator[Cause]:
 
     Way out: a larger memory volume at /dev/shm; plans of selfhost size it by the workers.
     """
-    pattern = r"No space left on device.*(?:/dev/shm|shm)|(?:/dev/shm|shm_open|shared memory).*(?:No space left|too small|Bus error)|Error while creating shared memory segment|insufficient shared memory"
+    pattern = (
+        r"No space left on device.*(?:/dev/shm|shm)|(?:/dev/shm|shm_open|shared "
+        r"memory).*(?:No space left|too small|Bus error)|Error while creating shared memory "
+        r"segment|insufficient shared memory"
+    )
     for pod, box, ended in scene.ended():
         found = next((one for one in box.log.splitlines() if re.search(pattern, one)), "")
         bus = ended.code == 135 or "Bus error" in box.log
@@ -79,7 +87,8 @@ def nccl(scene: Scene) -> Iterator[Cause]:
     Way out: `NCCL_DEBUG=INFO` says more; between nodes the interface (`NCCL_SOCKET_IFNAME`) and open ports count.
     """
     pattern = (
-        r"NCCL (?:error|WARN|failure)|ncclSystemError|ncclUnhandledCudaError|ncclInternalError|ncclRemoteError|ncclInvalidUsage"
+        r"NCCL (?:error|WARN|failure)|ncclSystemError|ncclUnhandledCudaError"
+        r"|ncclInternalError|ncclRemoteError|ncclInvalidUsage"
         r"|Watchdog caught collective operation timeout|DistBackendError|DistNetworkError|connectFullMesh failed"
     )
     for line in scene.lines(pattern, fatal=True):
@@ -93,8 +102,14 @@ def nccl(scene: Scene) -> Iterator[Cause]:
         why = next((one.strip() for one in (more.groups() if more else ()) if one), "")
         yield line.cause(
             "nccl",
-            f"The GPUs of {line.pod.name} cannot talk to each other{between}{f': {why[:120].rstrip(chr(46))}' if why else ''}.",
-            "Deploy with the variable NCCL_DEBUG=INFO to see why; between nodes NCCL_SOCKET_IFNAME and open ports count.",
+            (
+                f"The GPUs of {line.pod.name} cannot talk to each "
+                f"other{between}{f': {why[:120].rstrip(chr(46))}' if why else ''}."
+            ),
+            (
+                "Deploy with the variable NCCL_DEBUG=INFO to see why; between nodes "
+                "NCCL_SOCKET_IFNAME and open ports count."
+            ),
             final=False,
             patience=120.0,
         )
@@ -106,7 +121,10 @@ def permission_denied(scene: Scene) -> Iterator[Cause]:
     Way out: an fsGroup that the volume honours, its owner changed once, or `--writable-root`.
     """
     for line in scene.lines(
-        r"PermissionError: .*?(?:'([^']+)')?$|Permission denied:? ?'?(/[^\s':]+)?|Read-only file system:? ?'?(/[^\s']+)?|EACCES",
+        (
+            r"PermissionError: .*?(?:'([^']+)')?$|Permission denied:? ?'?(/[^\s':]+)?|Read-only "
+            r"file system:? ?'?(/[^\s']+)?|EACCES"
+        ),
         fatal=True,
     ):
         path = next((one for one in line.match.groups() if one), "")
@@ -115,10 +133,16 @@ def permission_denied(scene: Scene) -> Iterator[Cause]:
         who = f" as user {context}" if isinstance(context, int) else ""
         yield line.cause(
             "permission-denied",
-            f"{line.box.name} of {line.pod.name} may not {'write' if readonly else 'use'} {path or 'a path it needs'}{who}.",
+            (
+                f"{line.box.name} of {line.pod.name} may not {'write' if readonly else 'use'} "
+                f"{path or 'a path it needs'}{who}."
+            ),
             "Deploy with --writable-root, or mount a volume there."
             if readonly
-            else f"Let the volume belong to that user (chown -R {context or 'UID'} once), or use storage that honours fsGroup.",
+            else (
+                f"Let the volume belong to that user (chown -R {context or 'UID'} once), or "
+                f"use storage that honours fsGroup."
+            ),
         )
 
 

@@ -92,7 +92,8 @@ def image_unauthorised(scene: Scene) -> Iterator[Cause]:
     """
     pattern = (
         r"401 Unauthorized|403 Forbidden|unauthorized|authentication required|denied: |access denied|"
-        r"insufficient_scope|authorization failed|no basic auth credentials|may require authorization|pull access denied"
+        r"insufficient_scope|authorization failed|no basic auth credentials|may require "
+        r"authorization|pull access denied"
     )
     for pod, box, words in _failing(scene, pattern):
         yield _cause(
@@ -101,7 +102,8 @@ def image_unauthorised(scene: Scene) -> Iterator[Cause]:
             box,
             words,
             f"The registry does not let {pod.node or 'the node'} pull {_short(box)} with the credentials it has.",
-            f"kubectl -n {scene.snapshot.namespace} create secret docker-registry NAME --docker-server=… and deploy with "
+            f"kubectl -n {scene.snapshot.namespace} create secret docker-registry NAME "
+            f"--docker-server=… and deploy with "
             "--image-pull-secret NAME; a name that does not exist is refused the same way.",
             final=True,
         )

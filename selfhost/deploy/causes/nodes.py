@@ -29,7 +29,10 @@ def evicted(scene: Scene) -> Iterator[Cause]:
             continue
         own = re.search(r"Usage of EmptyDir volume \"([\w.-]+)\" exceeds the limit \"(\w+)\"", pod.message)
         beyond = re.search(
-            r"ephemeral local storage usage exceeds the total limit of containers (\w+)|exceeded its local ephemeral storage limit \"(\w+)\"",
+            (
+                r"ephemeral local storage usage exceeds the total limit of containers (\w+)"
+                r"|exceeded its local ephemeral storage limit \"(\w+)\""
+            ),
             pod.message,
         )
         low = re.search(
@@ -163,7 +166,10 @@ def stuck_terminating(scene: Scene) -> Iterator[Cause]:
                 code="stuck-terminating",
                 sentence=f"The earlier pod {name} on {node or 'no node'} should have ended {late:,} s ago{held}.",
                 evidence=(f"deletionTimestamp {text(metadata, 'deletionTimestamp')}",),
-                hint=f"kubectl describe node {node}; where it is off: kubectl -n {scene.snapshot.namespace} delete pod {name} --force",
+                hint=(
+                    f"kubectl describe node {node}; where it is off: kubectl -n "
+                    f"{scene.snapshot.namespace} delete pod {name} --force"
+                ),
                 patience_seconds=60.0,
                 since=until,
                 pod=name,

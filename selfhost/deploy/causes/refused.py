@@ -18,8 +18,9 @@ RANK = 100
 
 
 def quota(scene: Scene) -> Cause | None:
-    """A ResourceQuota of the namespace leaves no room for the pods. Pods of ours that are still ending count too, and
-    while some are the quota is not called the cause.
+    """A ResourceQuota of the namespace leaves no room for the pods.
+
+    Pods of ours that are still ending count too, and while some are the quota is not called the cause.
 
     Way out: raise the quota, or scale something else down: `kubectl describe quota`.
     """

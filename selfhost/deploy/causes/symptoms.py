@@ -170,7 +170,10 @@ def deadline(scene: Scene) -> Iterator[Cause]:
         yield Cause(
             code="deadline",
             sentence=f"The rollout's time is over, and nothing wrong was seen: {pod.name} has been at {stage}{lasted}.",
-            hint=f"selfhost status {scene.snapshot.name} -n {scene.snapshot.namespace}; or deploy with a longer --timeout",
+            hint=(
+                f"selfhost status {scene.snapshot.name} -n {scene.snapshot.namespace}; or "
+                f"deploy with a longer --timeout"
+            ),
             final=True,
             since=since,
             pod=pod.name,

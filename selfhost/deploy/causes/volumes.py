@@ -82,7 +82,10 @@ def volume_not_provisioned(scene: Scene) -> Iterator[Cause]:
                     "volume-not-provisioned",
                     claim,
                     f"The StorageClass of the claim {name} cannot make a volume of {asked}: {words}.",
-                    "Deploy with a class that can (--storage-class), or with one replica and ReadWriteOnce (--access-mode).",
+                    (
+                        "Deploy with a class that can (--storage-class), or with one replica and "
+                        "ReadWriteOnce (--access-mode)."
+                    ),
                     failed.message,
                     final=True,
                 )
@@ -237,7 +240,8 @@ def volume_not_mounted(scene: Scene) -> Iterator[Cause]:
         yield _of_pod(
             "volume-not-mounted",
             pod,
-            f"The volume{f' {volume[1]}' if volume else ''} of {pod.name} cannot be mounted on {pod.node or 'its node'}: "
+            f"The volume{f' {volume[1]}' if volume else ''} of {pod.name} cannot be mounted "
+            f"on {pod.node or 'its node'}: "
             f"{shortened(words.rpartition('desc = ')[2] or words, 160).rstrip('.')}.",
             hint,
             words,

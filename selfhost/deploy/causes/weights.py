@@ -16,12 +16,15 @@ from selfhost.deploy.types import Cause
 
 RANK = 510
 _GATED = (
-    r"access has to be granted by its owner|GatedRepoError|Cannot access gated repo|You are trying to access a gated repo"
-    r"|is a gated repository|the Hub did not accept the token|Invalid credentials in Authorization|Access to model .* is restricted"
+    r"access has to be granted by its owner|GatedRepoError|Cannot access gated repo|You are "
+    r"trying to access a gated repo"
+    r"|is a gated repository|the Hub did not accept the token|Invalid credentials in "
+    r"Authorization|Access to model .* is restricted"
 )
 _NETWORK = (
     r"the Hub did not answer|tries in a row brought nothing|the Hub did not finish|We couldn't connect to"
-    r"|Temporary failure in name resolution|Name or service not known|getaddrinfo|Connection refused|Network is unreachable"
+    r"|Temporary failure in name resolution|Name or service not known|getaddrinfo|Connection "
+    r"refused|Network is unreachable"
     r"|Max retries exceeded|ConnectTimeout|ConnectionError|proxy .*cannot be used|ProxyError|certificate .*not trusted"
     r"|CERTIFICATE_VERIFY_FAILED|cannot be reached|the Hub answered 5\d\d|No route to host"
 )
@@ -37,7 +40,8 @@ def gated_model(scene: Scene) -> Iterator[Cause]:
         yield line.cause(
             "gated-model",
             f"The Hub does not let this deployment download {model}: its token is missing, or has no access.",
-            f"Accept the terms on https://huggingface.co/{model}, then: kubectl -n {scene.snapshot.namespace} create secret "
+            f"Accept the terms on https://huggingface.co/{model}, then: kubectl -n "
+            f"{scene.snapshot.namespace} create secret "
             f"generic {secret} --from-file=token=FILE",
         )
 
@@ -48,8 +52,10 @@ def revision_missing(scene: Scene) -> Iterator[Cause]:
     Way out: plan again with a revision that its page shows.
     """
     pattern = (
-        r"has no revision|RevisionNotFoundError|Revision Not Found|is not a valid git identifier|RepositoryNotFoundError"
-        r"|Repository Not Found|not found, or private|No model \S+ on the Hub|: no such revision|is not a valid model identifier"
+        r"has no revision|RevisionNotFoundError|Revision Not Found|is not a valid git "
+        r"identifier|RepositoryNotFoundError"
+        r"|Repository Not Found|not found, or private|No model \S+ on the Hub|: no such "
+        r"revision|is not a valid model identifier"
         r"|no such repository"
     )
     for line in scene.lines(pattern, fatal=True):
@@ -82,7 +88,10 @@ def download_disk_full(scene: Scene) -> Iterator[Cause]:
 
     Way out: a larger claim: `kubectl edit pvc` where its class can grow, else another claim.
     """
-    pattern = r"No space left on device|\[Errno 28\]|Disk quota exceeded|has .{3,20} free, and .{3,20} are still to come|not enough free disk space"
+    pattern = (
+        r"No space left on device|\[Errno 28\]|Disk quota exceeded|has .{3,20} free, "
+        r"and .{3,20} are still to come|not enough free disk space"
+    )
     for line in scene.lines(pattern, fatal=True):
         claim = _claim(line)
         need = f" {scene.plan.weights.volume_bytes.value // (1 << 30)} GiB are planned." if scene.plan else ""
@@ -120,10 +129,13 @@ def weights_missing(scene: Scene) -> Iterator[Cause]:
     Way out: let the download run again, or copy them to where the plan says.
     """
     pattern = (
-        r"Cannot find any model weights|Cannot find any safetensors|Cannot find an appropriate cached snapshot|LocalEntryNotFoundError"
+        r"Cannot find any model weights|Cannot find any safetensors|Cannot find an "
+        r"appropriate cached snapshot|LocalEntryNotFoundError"
         r"|cannot find the requested files|outgoing traffic has been disabled|couldn't find them in the cached files"
-        r"|did not appear within \d+ s: the weights are not on the volume|failed to (?:open|load) (?:GGUF )?(?:file|model).*No such file"
-        r"|Could not detect config format for no config file|Invalid repository ID or local directory|error loading model: .*failed to open"
+        r"|did not appear within \d+ s: the weights are not on the volume|failed to (?:open"
+        r"|load) (?:GGUF )?(?:file|model).*No such file"
+        r"|Could not detect config format for no config file|Invalid repository ID or local "
+        r"directory|error loading model: .*failed to open"
     )
     for line in scene.lines(pattern, fatal=True):
         plan = scene.plan
@@ -142,15 +154,20 @@ def weights_damaged(scene: Scene) -> Iterator[Cause]:
     Way out: delete it and let the download run again; `selfhost verify` names which.
     """
     pattern = (
-        r"SafetensorError|MetadataIncompleteBuffer|incomplete metadata, file not fully covered|HeaderTooLarge|HeaderTooSmall|InvalidHeader|"
-        r"PytorchStreamReader failed|invalid magic (?:number|characters)|is not what (?:its|the) lock file says|tensor .* data is not within the file bounds|"
+        r"SafetensorError|MetadataIncompleteBuffer|incomplete metadata, file not fully "
+        r"covered|HeaderTooLarge|HeaderTooSmall|InvalidHeader|"
+        r"PytorchStreamReader failed|invalid magic (?:number|characters)|is not what (?:its"
+        r"|the) lock file says|tensor .* data is not within the file bounds|"
         r"Following weights were not initialized from checkpoint|Consistency check failed"
     )
     for line in scene.lines(pattern, fatal=True):
         yield line.cause(
             "weights-damaged",
             f"A file of the weights of {_model(scene)} is cut off or damaged: {_own(line)}.",
-            "selfhost verify names the file; delete it and the marker beside it, then deploy again: it is fetched anew.",
+            (
+                "selfhost verify names the file; delete it and the marker beside it, then deploy "
+                "again: it is fetched anew."
+            ),
         )
 
 
@@ -160,7 +177,8 @@ def files_missing(scene: Scene) -> Iterator[Cause]:
     Way out: name the repository that has it (`--set tokenizer=`), or add the files.
     """
     pattern = (
-        r"does not appear to have a file named (?P<file>\S+?)[.\s]|Can't load (?P<what>tokenizer|the configuration|image processor|feature extractor)"
+        r"does not appear to have a file named (?P<file>\S+?)[.\s]|Can't load "
+        r"(?P<what>tokenizer|the configuration|image processor|feature extractor)"
         r"|Couldn't instantiate the backend tokenizer|Cannot find the config file for|No (?P<none>tokenizer) file found"
         r"|Entry Not Found for url: (?P<url>\S+)|FileNotFoundError: .*'(?P<path>[^']*(?:json|model|txt|jinja))'"
     )
@@ -192,7 +210,8 @@ def download_deadline(scene: Scene) -> Cause | None:
                 reached = _came_to(scene)
                 return Cause(
                     code="download-deadline",
-                    sentence=f"The download was not done within {f'{limit:,} s' if isinstance(limit, int) else 'its time'}"
+                    sentence=f"The download was not done within "
+                    f"{f'{limit:,} s' if isinstance(limit, int) else 'its time'}"
                     f"{reached}.",
                     evidence=(text(one, "message"),),
                     hint="Deploy again: it goes on where it stopped; a nearer mirror (--hub-endpoint) is faster.",
