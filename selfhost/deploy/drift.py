@@ -19,7 +19,7 @@ from selfhost.cluster.kinds import ref_of
 from selfhost.cluster.values import part, parts, text, texts
 from selfhost.deploy.apply import lasting
 from selfhost.deploy.canary import WEIGHT_ANNOTATION
-from selfhost.deploy.scale import PAUSED_ANNOTATION
+from selfhost.deploy.rollout import PAUSED_ANNOTATION
 from selfhost.deploy.types import Desired
 from selfhost.diff import Field, compare_objects
 from selfhost.hush import hushed

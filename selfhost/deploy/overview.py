@@ -19,8 +19,7 @@ from selfhost.cluster.types import AbsentError, Kind, Object
 from selfhost.cluster.values import json_object, part, parts, text, texts, whole
 from selfhost.deploy.pod_words import PodLine, pod_line, unix
 from selfhost.deploy.revisions import heads
-from selfhost.deploy.rollout import condition, rollout_of
-from selfhost.deploy.scale import is_paused
+from selfhost.deploy.rollout import condition, is_paused, rollout_of
 from selfhost.deploy.types import (
     COMPONENT_LABEL,
     INSTANCE_LABEL,
@@ -40,7 +39,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "kserve": (INFERENCE_SERVICE, LLM_INFERENCE_SERVICE),
 }
 # Not what answers for the model: the gateway in front of it.
-_BESIDE = ("proxy", "download", "revision")
+_BESIDE = ("proxy", "picker", "download", "revision")
 # Whose device plugins name GPUs (selfhost/catalog/accelerators.toml, and NVIDIA's for MIG); rdma/… is none.
 _VENDORS = ("nvidia.com", "amd.com", "gpu.intel.com", "habana.ai")
 

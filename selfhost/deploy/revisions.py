@@ -28,8 +28,6 @@ from selfhost.deploy.types import (
     State,
 )
 from selfhost.errors import ClusterError, SelfhostError, UnsupportedError
-from selfhost.manifests import RenderOptions
-from selfhost.plan import from_json, to_json
 
 SCHEMA = "selfhost/revision/v1"
 COMPONENT = "revision"
@@ -202,6 +200,8 @@ def _head(item: Object) -> Head | None:
 
 
 def _packed(wanted: Desired) -> str:
+    from selfhost.plan import to_json
+
     return json.dumps(
         {
             "schema": SCHEMA,
@@ -223,6 +223,9 @@ def _unpack(packed: str, head: Head) -> Desired:
         )
 
     import zlib
+
+    from selfhost.manifests import RenderOptions  # a list of revisions need not wait for what reads one
+    from selfhost.plan import from_json
 
     try:
         unpacked = zlib.decompressobj(wbits=31).decompress(base64.b64decode(packed), _LARGEST_UNPACKED_BYTES)

@@ -13,11 +13,12 @@ from selfhost.cluster.kinds import (
     ref_of,
 )
 from selfhost.cluster.types import Kind, Object, Ref
-from selfhost.cluster.values import part, parts, text, whole
+from selfhost.cluster.values import part, parts, text, texts, whole
 from selfhost.deploy.types import Desired
 
 WORKLOADS: tuple[Kind, ...] = (DEPLOYMENT, LEADER_WORKER_SET, INFERENCE_SERVICE, LLM_INFERENCE_SERVICE)
 _BY_NAME = {kind.name: kind for kind in WORKLOADS}
+PAUSED_ANNOTATION = "selfhost/paused"  # on workloads, while they have no replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,12 @@ def rollout_of(item: Object) -> Rollout:
     return Rollout(
         ref=ref, wanted=wanted, ready=min(updated, available), done=done, failed=failed if seen else ""
     )
+
+
+def is_paused(item: Object) -> bool:
+    """Whether a live workload was paused and has no replica."""
+    noted = PAUSED_ANNOTATION in texts(part(item, "metadata"), "annotations")
+    return noted and whole(part(item, "spec"), "replicas") == 0
 
 
 def condition(item: Object, name: str) -> Object:

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from selfhost.cluster import Api, Object
 from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET
-from selfhost.cluster.values import part, text, texts, whole
+from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.apply import side_of
 from selfhost.deploy.desired import desired
 from selfhost.deploy.gone import MARGIN_SECONDS, await_gone
+from selfhost.deploy.rollout import PAUSED_ANNOTATION
 from selfhost.deploy.types import COMPONENT_LABEL, Desired, Event, Tell, selector_of
 from selfhost.diff import compare
 from selfhost.errors import UnsupportedError, UsageError
 
-PAUSED_ANNOTATION = "selfhost/paused"  # on workloads, while they have no replica
 # KEDA 2 (concepts/scaling-deployments, "Pausing autoscaling"): the number at which a ScaledObject holds its target.
 _KEDA_PAUSED = "autoscaling.keda.sh/paused-replicas"
 # These answer requests in the model's stead, or say where they go; they hold no GPU.
@@ -151,12 +151,6 @@ def pause(
         api, before.namespace, f"{selector_of(before.name)},{components}", seconds=grace + MARGIN_SECONDS, keep=keep,
         left=left, monotonic=monotonic,
     )  # fmt: skip
-
-
-def is_paused(item: Object) -> bool:
-    """Whether a live workload was paused and has no replica."""
-    noted = PAUSED_ANNOTATION in texts(part(item, "metadata"), "annotations")
-    return noted and whole(part(item, "spec"), "replicas") == 0
 
 
 def _noted(item: Object, more: dict[str, str]) -> Object:

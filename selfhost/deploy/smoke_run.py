@@ -237,7 +237,7 @@ def _serving(api: Api, wanted: Desired) -> Object:
 
 def _serves(pod: Object) -> bool:
     component = texts(part(pod, "metadata"), "labels").get(COMPONENT_LABEL, "")
-    return component not in ("download", "worker", "proxy") and any(
+    return component not in ("download", "worker", "proxy", "picker") and any(
         parts(container, "ports") for container in parts(part(pod, "spec"), "containers")
     )
 

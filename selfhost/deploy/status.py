@@ -268,7 +268,9 @@ def _health(
 
     lines = [(pod, pod_line(pod)) for pod in seen.pods]
     ready = tuple(
-        pod for pod, line in lines if is_ready(pod) and line.component not in ("download", "worker", "proxy")
+        pod
+        for pod, line in lines
+        if is_ready(pod) and line.component not in ("download", "worker", "proxy", "picker")
     )
     try:
         looked = engines(api, running.desired, ready)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from selfhost.cluster.types import Object, Ref
-from selfhost.manifests import RenderOptions
-from selfhost.plan import Plan
+
+if TYPE_CHECKING:  # `selfhost status` of hundreds reads no plan, and need not wait for what reads one
+    from selfhost.manifests import RenderOptions
+    from selfhost.plan import Plan
 
 # Labels and annotations of everything that selfhost makes on a cluster.
 NAME_LABEL = "app.kubernetes.io/name"
