@@ -10,6 +10,7 @@ from selfhost.cluster import (
     AbsentError,
     Api,
     ApiError,
+    Applied,
     Claim,
     ConflictError,
     Object,
@@ -67,15 +68,8 @@ def dry_run(api: Api, wanted: Desired, *, force: bool) -> tuple[tuple[Tried, ...
     claims: list[Claim] = []
     for item in wanted.objects:
         ref = ref_of(item)
-        try:
-            found = api.apply(item, dry_run=True)
-        except ConflictError as error:
-            claims += (Claim(manager=one.manager, field=f"{ref}: {one.field}") for one in error.claims)
-            found = api.apply(item, dry_run=True, force=True)
-        except AbsentError as error:
-            raise _no_place(error, ref) from None
-        except RefusedError as error:
-            raise _refused(error, ref) from None
+        found, owned = _try(api, item, ref, wanted.name)
+        claims += owned
         live = None if found.created else api.get(ref)
         if live is not None and not is_ours(live, wanted.name):
             raise _foreign(live, ref)
@@ -90,6 +84,24 @@ def dry_run(api: Api, wanted: Desired, *, force: bool) -> tuple[tuple[Tried, ...
             hint="Let the owner give them up, or take them over with --force-conflicts.",
         )
     return tuple(tried), tuple(claims)
+
+
+def _try(api: Api, item: Object, ref: Ref, name: str) -> tuple[Applied, tuple[Claim, ...]]:
+    """One object of the dry-run, and whose fields it would take over."""
+    claims: tuple[Claim, ...] = ()
+    try:
+        try:
+            return api.apply(item, dry_run=True), claims
+        except ConflictError as error:
+            claims = tuple(Claim(manager=one.manager, field=f"{ref}: {one.field}") for one in error.claims)
+            return api.apply(item, dry_run=True, force=True), claims
+    except AbsentError as error:
+        raise _no_place(error, ref) from None
+    except RefusedError as error:
+        there = api.get(ref)  # merged with another owner's object it may be anything
+        if there is not None and not is_ours(there, name):
+            raise _foreign(there, ref) from None
+        raise _refused(error, ref) from None
 
 
 def preview(
