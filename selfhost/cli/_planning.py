@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from selfhost.plan import Plan
 
 
+ARE_FREE = "are free"  # how the reason ends where GPUs that would do are taken
+
+
 def judged(raw: RawModel, use: Use | None, accepted: tuple[str, ...]) -> Verdict:
     """What the model's licence means for the use.
 
@@ -64,7 +67,7 @@ def placed(
 
     def objection(gpu: Gpu, shape: Split) -> Objection | None:
         if most is not None and shape.gpus > most.get(gpu.id, 0):
-            return Objection(because=f"{shape.gpus} are needed, and {most.get(gpu.id, 0)} are free", hint=None)
+            return Objection(because=f"{shape.gpus} needed, {most.get(gpu.id, 0)} {ARE_FREE}", hint=None)
         against = driver.object_to(serving_for(asked.spec, asked.engine, gpu, shape, asked.workload))
         if against is not None:
             objections.append(against)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfhost.cli._placements import Asked, show_nothing
-from selfhost.cli._planning import explain_if_impossible, judged, placed, plan_of
+from selfhost.cli._planning import ARE_FREE, explain_if_impossible, judged, placed, plan_of
 from selfhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def decide(asked: Upping, what: Asked, printer: Printer, *, most: Mapping[str, i
 
     placements, objections = placed(what, asked.split, fixed=asked.fixed, most=most)
     if not placements.fitting:
-        explain_if_impossible(what, placements, objections)
+        if not any(refusal.because.endswith(ARE_FREE) for refusal in placements.refused):
+            explain_if_impossible(what, placements, objections)
         if asked.reach.as_json:
             nearest = placements.refused[0]
             facts: dict[str, object] = {
