@@ -93,8 +93,7 @@ def rooms(scene: Scene, pod: Seen, resource: str) -> tuple[Room, ...]:
         has = amounts(part(status, "allocatable")).get(resource, 0) // 1000
         known = has or amounts(part(status, "capacity")).get(resource, 0)
         why = obstacles(item, pod.spec)
-        labelled = scene.plan is not None and not any("label" in one or " is wanted" in one for one in why)
-        if not known and not labelled:
+        if not known and (scene.plan is None or labels_bar(why)):
             continue
         here = held.get(name, [])
         found.append(
@@ -111,6 +110,13 @@ def rooms(scene: Scene, pod: Seen, resource: str) -> tuple[Room, ...]:
             )
         )
     return tuple(found)
+
+
+def labels_bar(why: tuple[str, ...]) -> bool:
+    """Whether it is a node's labels that keep a pod from it, not its state or a taint."""
+    return any(
+        one not in ("is cordoned", "is not ready") and not one.startswith("has the taint ") for one in why
+    )
 
 
 def scales_up(pod: Seen) -> str:

@@ -145,10 +145,8 @@ def container_toolkit(scene: Scene) -> Iterator[Cause]:
     Way out: look at the toolkit of that node; a read-only root is a reason for some hooks (`--writable-root`).
     """
     for line in scene.created(
-
-            r"nvidia-container-cli(?:\.real)?: (.+)|nvidia-c(?:di|tk)-hook|unresolvable CDI "
-            r"devices ([^\s:]+)|CDI device injection failed"
-
+        r"nvidia-container-cli(?:\.real)?: (.+)|nvidia-c(?:di|tk)-hook|unresolvable CDI "
+        r"devices ([^\s:]+)|CDI device injection failed"
     ):
         if re.search(_DRIVER, line.match.string, re.IGNORECASE):
             continue

@@ -45,7 +45,7 @@ def option_refused(scene: Scene) -> Iterator[Cause]:
     pattern = (
         r"error: argument (?P<arg>\S+?): (?P<why>.+)|(?P<len>User-specified max_model_len \(\d+\) is greater than .+)"
         r"|(?P<heads>Total number of attention heads \(\d+\) must be divisible by .+?\.)"
-        r"|(?P<valid>(?:Value error|Assertion failed), .+)|invalid value '(?P<clap>[^']*)' for '(?P<of>--[\w-]+)"
+        r"|(?:Value error|Assertion failed), (?P<valid>.+)|invalid value '(?P<clap>[^']*)' for '(?P<of>--[\w-]+)"
     )
     for line in scene.lines(pattern):
         found = line.match.groupdict()
@@ -57,7 +57,7 @@ def option_refused(scene: Scene) -> Iterator[Cause]:
         known = re.search(r"max_model_len=(\d+)|max_position_embeddings=(\d+)", said or "")
         hint = (
             f"selfhost deploy PLAN --set max-model-len={known[1] or known[2]}"
-            if found["len"] and known
+            if "max_model_len" in (said or "") and known
             else ""
         )
         if not said or re.search(r"trust_remote_code|not supported for now|gated", line.match.string):
@@ -100,10 +100,8 @@ def remote_code(scene: Scene) -> Iterator[Cause]:
     Way out: read that code, then plan with `--trust-remote-code`.
     """
     for line in scene.lines(
-
-            r"(?:pass the argument|set the option|argument) `?-?-?trust[_-]remote[_-]code"
-            r"|requires you to execute|contains custom code which must be executed|--trust-remote-code"
-
+        r"(?:pass the argument|set the option|argument) `?-?-?trust[_-]remote[_-]code"
+        r"|requires you to execute|contains custom code which must be executed|--trust-remote-code"
     ):
         if not re.search(r"Please|must|requires|allow", line.match.string):
             continue
@@ -123,10 +121,8 @@ def engine_start_limit(scene: Scene) -> Iterator[Cause]:
     Way out: faster storage, or a longer limit; plans of selfhost set it to the load-time budget.
     """
     for line in scene.lines(
-
-            r"Timed out waiting for engine core processes.*?(?:Waited (\d+)s)?|did not become "
-            r"ready within (\d+)|Timeout waiting for shard|Waited (\d+)s \(configured by VLLM_ENGINE_READY"
-
+        r"Timed out waiting for engine core processes.*?(?:Waited (\d+)s)?|did not become "
+        r"ready within (\d+)|Timeout waiting for shard|Waited (\d+)s \(configured by VLLM_ENGINE_READY"
     ):
         waited = re.search(r"Waited (\d+)s", line.box.log)
         after = f" after {int(waited[1]):,} s" if waited else ""

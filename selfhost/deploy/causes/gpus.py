@@ -12,6 +12,7 @@ from selfhost.deploy.causes._nodes import (
     BUSY_SECONDS,
     Room,
     gpus_of,
+    labels_bar,
     listed,
     reasons,
     rooms,
@@ -40,7 +41,7 @@ def no_such_gpu(scene: Scene) -> Iterator[Cause]:
             continue
         if (
             f"Insufficient {resource}" in found
-            or any(_product_fits(room) for room in nodes)
+            or any(not labels_bar(room.why) for room in nodes)
             or not scene.snapshot.nodes
         ):
             continue
@@ -170,7 +171,7 @@ def _asking(scene: Scene) -> Iterator[tuple[Seen, str, int]]:
 
 def _product_fits(room: Room) -> bool:
     """Nothing but its state keeps a pod from it: labels are right and taints are tolerated."""
-    return not any(" is wanted" in one or "label" in one or "taint" in one for one in room.why)
+    return not labels_bar(room.why) and not any(one.startswith("has the taint ") for one in room.why)
 
 
 def _product(room: Room, label: str) -> str:

@@ -15,6 +15,7 @@ from selfhost.deploy.capacity import has_ended, is_gpu
 from selfhost.deploy.causes._nodes import (
     AUTOSCALER_SECONDS,
     BUSY_SECONDS,
+    labels_bar,
     listed,
     reasons,
     scales_not,
@@ -76,25 +77,16 @@ def resource_claim(scene: Scene) -> Iterator[Cause]:
 
 
 def insufficient_resources(scene: Scene) -> Iterator[Cause]:
-    """The nodes that would do lack CPU, memory, ephemeral storage or room for another pod; says which and how much.
+    """The nodes that would do lack CPU, memory or ephemeral storage; says which and how much.
 
     Way out: free it, add a node, or plan for less.
     """
     for pod in waiting(scene):
         found = reasons(words_of(pod))
         lacking = [one.removeprefix("Insufficient ") for one in found if one.startswith("Insufficient ")]
-        if any(is_gpu(one) for one in lacking) or not (lacking or "Too many pods" in found):
+        if any(is_gpu(one) for one in lacking) or not lacking:
             continue
         asked, free = requests_of(pod.spec), _free(scene, pod)
-        if not lacking:
-            yield _cause(
-                scene,
-                "too-many-pods",
-                pod,
-                "Every node that would do runs as many pods as it may.",
-                "End pods there, raise the kubelet's maxPods, or add a node.",
-            )
-            continue
         if free and any(all(asked.get(one, 0) <= has.get(one, 0) for one in lacking) for _, has in free):
             continue  # has been freed meanwhile: the scheduler looks again
         told = [
@@ -112,19 +104,38 @@ def insufficient_resources(scene: Scene) -> Iterator[Cause]:
         )
 
 
+def too_many_pods(scene: Scene) -> Iterator[Cause]:
+    """The nodes that would do run as many pods as they may.
+
+    Way out: end pods there, raise the kubelet's maxPods, or add a node.
+    """
+    for pod in _decided(scene, re.compile(r"Too many pods")):
+        yield _cause(
+            scene,
+            "too-many-pods",
+            pod,
+            "Every node that would do runs as many pods as it may.",
+            "End pods there, raise the kubelet's maxPods, or add a node.",
+        )
+
+
 def untolerated_taint(scene: Scene) -> Iterator[Cause]:
     """The nodes that would do have a taint that the pod does not tolerate; taints of a node's state are another cause.
 
     Way out: take the taint away, or add nodes without it.
     """
-    for pod in _decided(scene, _TAINT):
+    for pod in waiting(scene) if scene.snapshot.nodes else _decided(scene, _TAINT):
         words = words_of(pod)
+        found = reasons(words)
+        if not any(_TAINT.search(one) for one in found) or any("Insufficient" in one for one in found):
+            continue  # a node that lacks something was nearer
         taints = _taints(scene, pod)
         if scene.snapshot.nodes and not taints:
             continue  # of control planes alone, or of a node's state: something else keeps the pod waiting
-        if not taints:
-            taints = [one for one in re.findall(r"taint(?:\(s\))? \{([^}]+)\}", words) if not _of_state(one)]
-            if not taints and not words.rstrip().endswith("taint(s)") and "taint(s)" not in words:
+        if not taints:  # releases before 1.34 named it
+            told = re.findall(r"taint \{([^}]+)\}", words)
+            taints = [one for one in told if not _of_state(one)]
+            if told and not taints:
                 continue
         named = listed(sorted(set(taints))) or "a taint"
         yield _cause(
@@ -147,7 +158,7 @@ def nodes_not_ready(scene: Scene) -> Iterator[Cause]:
             (text(part(node, "metadata"), "name"), why)
             for node in scene.snapshot.nodes
             for why in [obstacles(node, pod.spec)]
-            if why and not any(" is wanted" in one or "label" in one for one in why)
+            if why and not labels_bar(why)
         ]
         bad = [
             (name, why)
@@ -175,8 +186,7 @@ def node_affinity(scene: Scene) -> Iterator[Cause]:
     """
     for pod in _decided(scene, re.compile(r"Pod's node affinity/selector|match node selector")):
         if scene.snapshot.nodes and any(
-            not any(" is wanted" in one or "label" in one for one in obstacles(node, pod.spec))
-            for node in scene.snapshot.nodes
+            not labels_bar(obstacles(node, pod.spec)) for node in scene.snapshot.nodes
         ):
             continue
         why = [

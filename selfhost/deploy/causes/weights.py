@@ -93,6 +93,8 @@ def download_disk_full(scene: Scene) -> Iterator[Cause]:
         r"and .{3,20} are still to come|not enough free disk space"
     )
     for line in scene.lines(pattern, fatal=True):
+        if "/dev/shm" in line.match.string:
+            continue
         claim = _claim(line)
         need = f" {scene.plan.weights.volume_bytes.value // (1 << 30)} GiB are planned." if scene.plan else ""
         space = scene.snapshot.namespace
@@ -177,7 +179,7 @@ def files_missing(scene: Scene) -> Iterator[Cause]:
     Way out: name the repository that has it (`--set tokenizer=`), or add the files.
     """
     pattern = (
-        r"does not appear to have a file named (?P<file>\S+?)[.\s]|Can't load "
+        r"does not appear to have a file named (?P<file>\S+?)\.?(?:\s|$)|Can't load "
         r"(?P<what>tokenizer|the configuration|image processor|feature extractor)"
         r"|Couldn't instantiate the backend tokenizer|Cannot find the config file for|No (?P<none>tokenizer) file found"
         r"|Entry Not Found for url: (?P<url>\S+)|FileNotFoundError: .*'(?P<path>[^']*(?:json|model|txt|jinja))'"
