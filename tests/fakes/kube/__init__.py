@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +31,7 @@ from tests.fakes.kube.wire import Object, Refused
 
 __all__ = ["Kube", "Object", "Refused", "Request", "kube_api"]
 
+Objects = list[Object]
 ADMIN = "admin"
 _SPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -63,10 +64,8 @@ class _Listener(ThreadingHTTPServer):
 
     def drop(self) -> None:
         for one in list(self.connections):
-            try:
+            with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 @dataclass(slots=True)
@@ -122,7 +121,7 @@ class Kube:
         """How many are open."""
         return self.server.open_watches
 
-    def objects(self, namespace: str | None = None, *, events: bool = True) -> list[Object]:
+    def objects(self, namespace: str | None = None, *, events: bool = True) -> Objects:
         """Every object, or those of a namespace."""
         return [
             one
@@ -136,7 +135,7 @@ class Kube:
         found = next((one for one in self.store.kinds if one.name == kind), None)
         return self.store.find(found, namespace, name) if found is not None else None
 
-    def list(self, kind: str, namespace: str = "") -> list[Object]:
+    def list(self, kind: str, namespace: str = "") -> Objects:
         """Objects of a kind by its name."""
         found = next((one for one in self.store.kinds if one.name == kind), None)
         return self.store.all(found, namespace) if found is not None else []
@@ -155,7 +154,7 @@ class Kube:
 
     # -- writing to it without the wire -----------------------------------------------------------------------------
 
-    def add(self, *items: Object, manager: str = "tests") -> list[Object]:
+    def add(self, *items: Object, manager: str = "tests") -> Objects:
         """New objects, without a request; a namespace that is missing is made."""
         made = []
         for item in items:

@@ -15,6 +15,7 @@ from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store, absent
 from tests.fakes.kube.wire import Object, Refused, at, deleting, name_of, namespace_of, pod_specs, quantity
 
+_TOLERATED = 300  # seconds (plugin/pkg/admission/defaulttolerationseconds)
 _LEVEL = "pod-security.kubernetes.io/"
 
 
@@ -124,8 +125,20 @@ class Admission:
             spec.setdefault("volumes", []).append({"name": name, "projected": {"sources": sources}})
 
     def _priority(self, item: Object) -> None:
-        name = item["spec"].get("priorityClassName")
+        spec = item["spec"]
+        tolerations = spec.setdefault("tolerations", [])
+        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+            if not any(
+                one.get("key") in (key, None) and one.get("effect") in ("NoExecute", None)
+                for one in tolerations
+            ):
+                tolerations.append(
+                    {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATED}
+                )  # fmt: skip
+        spec["preemptionPolicy"] = spec.get("preemptionPolicy") or "PreemptLowerPriority"
+        name = spec.get("priorityClassName")
         if not name:
+            spec["priority"] = 0
             return
         found = self.store.find(self._kind("PriorityClass", "scheduling.k8s.io/v1"), "", name)
         if found is None and name not in ("system-node-critical", "system-cluster-critical"):
@@ -151,19 +164,25 @@ class Admission:
         ]
 
     def _defaults(self, item: Object) -> None:
+        said: list[str] = []
         spec = item["spec"]
         for limit in self._ranges(namespace_of(item)):
             if limit.get("type") != "Container":
                 continue
             for one in [*(spec.get("initContainers") or ()), *spec.get("containers", ())]:
                 resources = one.setdefault("resources", {})
-                limits = (limit.get("default") or {}) | (resources.get("limits") or {})
-                requests = dict(resources.get("requests") or {})
-                for name, value in (resources.get("limits") or {}).items():
-                    requests.setdefault(name, value)
-                requests = (limit.get("defaultRequest") or limit.get("default") or {}) | requests
-                resources |= {"limits": limits} if limits else {}
-                resources |= {"requests": requests} if requests else {}
+                for place, given in (("requests", "defaultRequest"), ("limits", "default")):
+                    missing = {
+                        k: v
+                        for k, v in (limit.get(given) or {}).items()
+                        if k not in (resources.get(place) or {})
+                    }
+                    if missing:
+                        resources[place] = (resources.get(place) or {}) | missing
+                        said.append(f"{', '.join(sorted(missing))} {place[:-1]} for container {one['name']}")
+        if said:
+            annotations = item["metadata"].setdefault("annotations", {})
+            annotations["kubernetes.io/limit-ranger"] = f"LimitRanger plugin set: {'; '.join(said)}"
 
     def _limits(self, item: Object) -> None:
         found: list[str] = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
-from tests.fakes.kube.wire import Object, Refused, at, namespace_of
+from tests.fakes.kube.wire import Object, Refused, at, name_of, namespace_of
 
 MASTERS = "system:masters"
 _RBAC = "rbac.authorization.k8s.io/v1"
@@ -69,7 +69,19 @@ class Authorizer:
             return True
         if asked.verb == "create" and asked.resource.startswith("selfsubject"):
             return True
-        return any(_permits(rule, asked) for rule in self.rules(user, asked.namespace))
+        return bool(self.reason(user, asked))
+
+    def reason(self, user: User, asked: Asked) -> str:
+        """Which binding lets a user do it, in RBAC's words; empty where none does."""
+        for binding in [*self._all("ClusterRoleBinding"), *self._all("RoleBinding")]:
+            place = namespace_of(binding)
+            if place and place != asked.namespace:
+                continue
+            if any(_permits(rule, asked) for rule in self._rules_of(user, binding, place)):
+                role = binding["roleRef"]
+                called = f"{name_of(binding)}/{place}" if place else name_of(binding)
+                return f'RBAC: allowed by {binding["kind"]} "{called}" of {role["kind"]} "{role["name"]}" to User "{user.name}"'
+        return ""
 
     def require(self, user: User, asked: Asked) -> None:
         """Nothing, where a user may.
@@ -134,18 +146,20 @@ class Authorizer:
     def access_review(self, user: User, item: Object) -> Object:
         """Answer to a SelfSubjectAccessReview."""
         wanted = at(item, "spec", "resourceAttributes")
+        why = ""
         if wanted is None:
             may = MASTERS in user.groups or at(item, "spec", "nonResourceAttributes", "verb") == "get"
         else:
-            may = self.allowed(
-                user,
-                Asked(
-                    verb=wanted.get("verb", ""), group=wanted.get("group", ""), resource=wanted.get("resource", ""),
-                    namespace=wanted.get("namespace", ""), name=wanted.get("name", ""),
-                    subresource=wanted.get("subresource", ""),
-                ),
+            wanted = {key: value for key, value in wanted.items() if value}
+            item = item | {"spec": item["spec"] | {"resourceAttributes": wanted}}
+            asked = Asked(
+                verb=wanted.get("verb", ""), group=wanted.get("group", ""), resource=wanted.get("resource", ""),
+                namespace=wanted.get("namespace", ""), name=wanted.get("name", ""),
+                subresource=wanted.get("subresource", ""),
             )  # fmt: skip
-        return item | {"metadata": {}, "status": {"allowed": may}}
+            may = self.allowed(user, asked)
+            why = self.reason(user, asked) if may else ""
+        return item | {"metadata": {}, "status": {"allowed": may} | ({"reason": why} if why else {})}
 
     def review(self, user: User, item: Object) -> Object:
         """Answer to a SelfSubjectReview."""

@@ -7,10 +7,9 @@ import uuid
 from typing import Any
 
 from tests.fakes.kube.kinds import Kind, Shape, own_kinds, shape_of
-from tests.fakes.kube.wire import Object, at, quantity, uid_of
+from tests.fakes.kube.wire import Object, at, quantity
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
-_TOLERATED = 300  # seconds; plugin/pkg/admission/defaulttolerationseconds
 
 
 def defaulted(kind: Kind, item: Object) -> Object:
@@ -31,10 +30,41 @@ def defaulted(kind: Kind, item: Object) -> Object:
         made.setdefault("reclaimPolicy", "Delete")
         made.setdefault("volumeBindingMode", "Immediate")
     elif kind.name == "Namespace":
-        made.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
-        made.setdefault("status", {}).setdefault("phase", "Active")
         made["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = made["metadata"]["name"]
-    return made
+    elif kind.name == "LimitRange":
+        for limit in at(made, "spec", "limits") or ():
+            _limit(limit)
+    return tidy(made, shape_of(kind)) if own else made
+
+
+def tidy(item: Object, shape: Shape) -> Object:
+    """Less the lists and maps that are empty: Go leaves them out (omitempty)."""
+    result = {}
+    for name, value in item.items():
+        below = shape.field(name)
+        if value == [] or (value == {} and below is not None and below.free):
+            continue
+        result[name] = _tidied(value, below) if below is not None else value
+    return result
+
+
+def _tidied(value: Any, shape: Shape) -> Any:
+    if isinstance(value, dict):
+        return tidy(value, shape)
+    if isinstance(value, list):
+        inner = shape.item()
+        return [_tidied(one, inner) for one in value]
+    return value
+
+
+def _limit(limit: Object) -> None:
+    """Of a LimitRange: what is given unasked follows from what is allowed."""
+    if limit.get("type") != "Container":
+        return
+    given = (limit.get("max") or {}) | (limit.get("default") or {})
+    asked = (limit.get("min") or {}) | given | (limit.get("defaultRequest") or {})
+    limit |= {"default": given} if given else {}
+    limit |= {"defaultRequest": asked} if asked else {}
 
 
 def _encoded(texts: dict[str, str]) -> dict[str, str]:
@@ -164,8 +194,9 @@ def _stateful_set(_: Object, spec: Object) -> None:
         _set(spec["updateStrategy"], rollingUpdate={"partition": 0})
 
 
-def _daemon_set(_: Object, spec: Object) -> None:
+def _daemon_set(item: Object, spec: Object) -> None:
     _template(spec)
+    item["metadata"].setdefault("annotations", {}).setdefault("deprecated.daemonset.template.generation", "1")
     _set(spec, revisionHistoryLimit=10, updateStrategy={})
     _set(spec["updateStrategy"], type="RollingUpdate")
     if spec["updateStrategy"]["type"] == "RollingUpdate":
@@ -178,24 +209,6 @@ def _job(item: Object, spec: Object) -> None:
         _set(spec, completions=1)
     _set(spec, parallelism=1, completionMode="NonIndexed", suspend=False, manualSelector=False)
     _set(spec, backoffLimit=6, podReplacementPolicy="TerminatingOrFailed")
-    uid = uid_of(item)
-    if not uid or spec["manualSelector"]:
-        return
-    key = "batch.kubernetes.io/controller-uid"
-    labels = spec["template"]["metadata"].setdefault("labels", {})
-    if key not in labels:  # pkg/registry/batch/job/strategy.go, generateSelector
-        name = item["metadata"]["name"]
-        labels |= {
-            key: uid,
-            "batch.kubernetes.io/job-name": name,
-            "controller-uid": uid,
-            "job-name": name,
-        }
-    _set(spec, selector={})
-    _set(spec["selector"], matchLabels={})
-    spec["selector"]["matchLabels"].setdefault(key, uid)
-    if not item["metadata"].get("labels"):
-        item["metadata"]["labels"] = dict(labels)  # SetDefaults_Job
 
 
 def _service(item: Object, spec: Object) -> None:
@@ -210,17 +223,14 @@ def _service(item: Object, spec: Object) -> None:
             number = uuid.uuid4().int
             spec["clusterIP"] = f"10.0.{number % 250 + 1}.{number // 256 % 250 + 1}"
         _set(spec, clusterIPs=[spec["clusterIP"]])
-    item.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
 def _claim(item: Object, spec: Object) -> None:
     _set(spec, volumeMode="Filesystem")
-    item.setdefault("status", {}).setdefault("phase", "Pending")
 
 
 def _persistent_volume(item: Object, spec: Object) -> None:
     _set(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
-    item.setdefault("status", {}).setdefault("phase", "Pending")
 
 
 def _pod(item: Object, spec: Object) -> None:
@@ -230,19 +240,13 @@ def _pod(item: Object, spec: Object) -> None:
         limits = at(one, "resources", "limits") or {}
         if limits:
             one["resources"]["requests"] = limits | (one["resources"].get("requests") or {})
-    tolerations = spec.setdefault("tolerations", [])
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-        if not any(
-            one.get("key") in (key, None) and one.get("effect") in ("NoExecute", None) for one in tolerations
-        ):
-            tolerations.append(
-                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _TOLERATED}
-            )  # fmt: skip
-    _set(spec, priority=0, preemptionPolicy="PreemptLowerPriority")
-    _set(item.setdefault("status", {}), phase="Pending", qosClass=_quality(spec))
+    _set(item.setdefault("status", {}), phase="Pending")
+    for one in item["status"].get("conditions") or ():
+        one.setdefault("lastProbeTime", None)
+        one.setdefault("lastTransitionTime", None)
 
 
-def _quality(spec: Object) -> str:
+def quality(spec: Object) -> str:
     """Quality of service (pkg/apis/core/v1/helper/qos)."""
     given, guaranteed = False, True
     for one in [*(spec.get("initContainers") or ()), *spec.get("containers", ())]:
@@ -265,12 +269,8 @@ def _autoscaler(_: Object, spec: Object) -> None:
     _set(spec, minReplicas=1)
 
 
-def _quota(item: Object, spec: Object) -> None:
-    item.setdefault("status", {})
-
-
 _MAKERS = {
     "Deployment": _deployment, "ReplicaSet": _replica_set, "StatefulSet": _stateful_set, "DaemonSet": _daemon_set,
     "Job": _job, "Service": _service, "PersistentVolumeClaim": _claim, "PersistentVolume": _persistent_volume,
-    "Pod": _pod, "NetworkPolicy": _policy, "HorizontalPodAutoscaler": _autoscaler, "ResourceQuota": _quota,
+    "Pod": _pod, "NetworkPolicy": _policy, "HorizontalPodAutoscaler": _autoscaler,
 }  # fmt: skip

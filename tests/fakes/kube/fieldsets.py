@@ -168,21 +168,17 @@ def merged(live: Any, wanted: Any, shape: Shape) -> Any:
 
 
 def _merged_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
-    """The order of what is wanted; what only the live list has stays in front of what followed it."""
+    """In the order of what is live; what both have moves to where the wanted list has it."""
     inner = shape.item()
     old = {element(one, shape): one for one in live}
     new = {element(one, shape): one for one in wanted}
     if len(new) != len(wanted):
         raise Refused(500, "", "failed to create typed patch object: duplicate entries for key")
-    left = list(old)
     result = []
-    for key, one in new.items():
-        if key not in old:
-            result.append(one)
-            continue
-        while left and left[0] != key and left[0] not in new:
-            result.append(old[left.pop(0)])
-        if key in left:
-            left.remove(key)
-        result.append(merged(old[key], one, inner))
-    return result + [old[key] for key in left if key not in new]
+    rest = list(new)
+    for key in old:
+        if key not in new:
+            result.append(old[key])
+        elif rest and rest[0] == key:
+            result.append(merged(old[key], new[rest.pop(0)], inner))
+    return result + [merged(old[key], new[key], inner) if key in old else new[key] for key in rest]

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.fakes.kube import discovery, relay, selectors, watching
-from tests.fakes.kube.authorization import Asked, Authorizer, User
+from tests.fakes.kube.authorization import MASTERS, Asked, Authorizer, User
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
-from tests.fakes.kube.verbs import Verbs, Writing
-from tests.fakes.kube.wire import Object, Refused, at, success, uid_of
+from tests.fakes.kube.verbs import Verbs, Writing, bind
+from tests.fakes.kube.wire import Object, Refused, at, invalid, success, uid_of
 
 _REVIEWS = {
     "selfsubjectaccessreviews": Authorizer.access_review,
@@ -116,7 +116,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _user(self) -> User | None:
         given = self.headers.get("Authorization") or ""
-        return self.fake.users.get(given.removeprefix("Bearer "))
+        found = self.fake.users.get(given.removeprefix("Bearer "))
+        other = self.headers.get("Impersonate-User")
+        if found is not None and MASTERS in found.groups and other:
+            return User(name=other, groups=tuple(self.headers.get_all("Impersonate-Group") or ()))
+        return found
 
     def _do(
         self, asked: Request, user: User, raw: bytes, warnings: list[str]
@@ -239,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
         verbs, kind = self.fake.verbs, target.kind
         verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}[self.command]
         self._require(user, verb, target)
-        if not isinstance(body, (dict, list)):
+        if not isinstance(body, dict) and (self.command != "PATCH" or not isinstance(body, list)):
             raise Refused(400, "BadRequest", "the body of the request is not an object")
         if self.command == "POST":
             if kind.name == "Pod" and target.subresource in ("binding", "eviction"):
@@ -255,8 +259,13 @@ class Handler(BaseHTTPRequestHandler):
             return 200, verbs.update(kind, target.namespace, target.name, body, how, target.subresource)
         form = (self.headers.get("Content-Type") or "").partition(";")[0].strip()
         if form in _PATCHES:
-            if not how.manager or "fieldManager" not in urlsplit(self.path).query:
-                raise Refused(400, "BadRequest", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")  # fmt: skip
+            if "fieldManager" not in urlsplit(self.path).query:
+                missing = (
+                    "fieldManager",
+                    "FieldValueRequired",
+                    "Required value: is required for apply patch",
+                )
+                raise invalid("PatchOptions", "meta.k8s.io", "", [missing])
             if self.fake.store.find(kind, target.namespace, target.name) is None:
                 self._require(user, "create", target)
             item, new = verbs.apply(kind, target.namespace, target.name, body, how, target.subresource)
@@ -271,8 +280,7 @@ class Handler(BaseHTTPRequestHandler):
             )
             return success({})
         found = verbs.store.get(kind, target.namespace, target.name)
-        bound = found | {"spec": found["spec"] | {"nodeName": body["target"]["name"]}}
-        verbs.update(kind, target.namespace, target.name, bound, how)
+        bind(verbs, found, body["target"]["name"])
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
     def _rescale(self, target: Target, how: Writing, body: Any) -> Object:
@@ -282,7 +290,8 @@ class Handler(BaseHTTPRequestHandler):
         return _scale(self.fake.verbs.patch(kind, target.namespace, target.name, change, form, how, "scale"))
 
     def _delete(self, user: User, target: Target, query: dict[str, str], body: Object) -> tuple[int, Object]:
-        options = {"propagationPolicy": query["propagationPolicy"]} if "propagationPolicy" in query else {}
+        options: Object = {}
+        options |= {"propagationPolicy": query["propagationPolicy"]} if "propagationPolicy" in query else {}
         if "gracePeriodSeconds" in query:
             options["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
         options |= body
@@ -388,7 +397,7 @@ def _target(store: Store, words: list[str]) -> Target | None:
     kind = store.kind(group, version, rest[0])
     if kind is None or (namespace and not kind.namespaced) or len(rest) > 3:
         return None
-    name, subresource = (rest + ["", ""])[1:3]
+    name, subresource = [*rest, "", ""][1:3]
     known = {"", "log", "portforward", "binding", "eviction", "finalize"}
     known |= {"status"} if kind.status else set()
     known |= {"scale"} if kind.scale else set()

@@ -168,7 +168,7 @@ class Shape:
             free = not seen.get("properties") and "additionalProperties" not in seen
             self.form = "atomic" if map_type == "atomic" else ("unknown" if free else "struct")
         elif kind == "array":
-            self.form = {"map": "keyed", "set": "set"}.get(list_type, "atomic")  # type: ignore[assignment]
+            self.form = "keyed" if list_type == "map" else "set" if list_type == "set" else "atomic"
             self.keys = tuple(
                 own.get("x-kubernetes-list-map-keys") or seen.get("x-kubernetes-list-map-keys") or ()
             )
@@ -201,6 +201,11 @@ class Shape:
         """The default of a key that an item lacks."""
         found = (self._schema.get("properties") or {}).get(name) or {}
         return found.get("default", _KEY_DEFAULTS.get(name))
+
+    @property
+    def free(self) -> bool:
+        """Whether it is a map of any names."""
+        return "additionalProperties" in self._schema and not self._schema.get("properties")
 
     @property
     def defaults(self) -> dict[str, Any]:

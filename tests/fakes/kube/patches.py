@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tests.fakes.kube.fieldsets import element, merged
+from tests.fakes.kube.fieldsets import element
 from tests.fakes.kube.kinds import Kind, Shape, shape_of
 from tests.fakes.kube.wire import Object, Refused
 
@@ -26,9 +26,7 @@ def patched(kind: Kind, live: Object, change: Any, form: str) -> Object:
         made: Object = _strategic(copy.deepcopy(live), change, shape_of(kind))
         return made
     raise Refused(
-        415, "UnsupportedMediaType",
-        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
-        "application/merge-patch+json, application/apply-patch+yaml, application/strategic-merge-patch+json",
+        415, "UnsupportedMediaType", "415: Unsupported Media Type", details={}
     )  # fmt: skip
 
 
@@ -62,9 +60,23 @@ def _strategic(target: Any, change: Any, shape: Shape) -> Any:
         wanted = [one for one in change if one.get("$patch") != "delete"]
         left = [one for one in target if element(one, shape) not in gone]
         old = {element(one, shape): one for one in left}
-        laid = [_strategic(old.get(element(one, shape)), one, shape.item()) for one in wanted]
-        return merged(left, laid, shape)
+        laid = {
+            element(one, shape): _strategic(old.get(element(one, shape)), one, shape.item()) for one in wanted
+        }
+        return _ordered(list(old), old, laid)
     return change
+
+
+def _ordered(order: list[str], old: dict[str, Any], laid: dict[str, Any]) -> list[Any]:
+    """What the patch names first, unless what only the live list has stood in front of it (mergeSortedSlice)."""
+    left, right = [key for key in order if key not in laid], list(laid)
+    result = []
+    while left or right:
+        if not right or (left and right[0] in old and order.index(left[0]) < order.index(right[0])):
+            result.append(old[left.pop(0)])
+        else:
+            result.append(laid[right.pop(0)])
+    return result
 
 
 def _json_patch(target: Any, change: Any) -> Any:

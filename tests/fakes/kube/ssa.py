@@ -30,7 +30,7 @@ _ALWAYS: tuple[Path, ...] = (
     ("f:spec",), ("f:status",), ("f:spec", "f:template"), ("f:spec", "f:template", "f:metadata"),
     ("f:spec", "f:template", "f:spec"), ("f:spec", "f:strategy"), ("f:spec", "f:resources"),
     ("f:status", "f:loadBalancer"), ("f:spec", "f:updateStrategy"), ("f:spec", "f:scaleTargetRef"),
-    ("f:spec", "f:podSelector"),
+    ("f:spec", "f:podSelector"), ("f:spec", "f:containers"), ("f:spec", "f:template", "f:spec", "f:containers"),
 )  # fmt: skip
 
 
@@ -78,9 +78,10 @@ def write(item: Object, entries: list[Entry]) -> Object:
         if not one.fields:
             continue
         row: Object = {
-            "manager": one.manager, "operation": one.operation, "apiVersion": one.api_version, "time": one.time,
+            "manager": one.manager, "operation": one.operation, "apiVersion": one.api_version,
             "fieldsType": "FieldsV1", "fieldsV1": fieldsets.encode(one.fields),
         }  # fmt: skip
+        row |= {"time": one.time} if one.time else {}
         listed.append(row | ({"subresource": one.subresource} if one.subresource else {}))
     metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
     return item | {"metadata": metadata | ({"managedFields": listed} if listed else {})}
@@ -126,15 +127,16 @@ def track(kind: Kind, before: Object | None, after: Object, manager: str, subres
             one if left == one.fields else Entry(one.manager, one.operation, one.api_version, one.time, left, one.subresource)
         )  # fmt: skip
     both = mine | changed
-    stamp = me.time if both == mine and not changed else now()
+    stamp = "" if subresource == "scale" else me.time if not changed else now()
     if both:
         found.append(Entry(manager, "Update", kind.api_version, stamp, both, subresource))
     return write(after, found)
 
 
 def apply(
-    kind: Kind, live: Object | None, wanted: Object, manager: str, *, force: bool, subresource: str = ""
-) -> Object:
+    kind: Kind, live: Object | None, wanted: Object, manager: str, *, force: bool, subresource: str = "",
+    called: str | None = None,
+) -> Object:  # fmt: skip
     """Live with what a manager says of it.
 
     Args:
@@ -144,12 +146,14 @@ def apply(
         manager: who.
         force: take over what others own.
         subresource: `status`, `scale` or empty.
+        called: its namespace as errors say it: as the request's body does.
 
     Raises:
         Refused: a field that there is not, or conflicts.
     """
     shape = shape_of(kind)
-    called = f"{namespace_of(wanted) + '/' if namespace_of(wanted) else ''}{name_of(wanted)}; {kind.api_version}, Kind={kind.name}"
+    place = namespace_of(wanted) if called is None else called
+    typed = f"{place}/{name_of(wanted)}; {kind.api_version}, Kind={kind.name}"
     if (wanted.get("metadata") or {}).get("managedFields"):
         raise Refused(400, "BadRequest", "metadata.managedFields must be nil")
     said = _without_nulls(wanted)
@@ -158,7 +162,7 @@ def apply(
     try:
         mine = owned(fieldsets.members(said, shape), subresource=subresource, status=kind.status)
     except UndeclaredError as error:
-        raise Refused(500, "", f"failed to create typed patch object ({called}): {error}") from None
+        raise Refused(500, "", f"failed to create typed patch object ({typed}): {error}") from None
     before: Object = bare(live) if live is not None else {
         "apiVersion": kind.api_version, "kind": kind.name, "metadata": {},
     }  # fmt: skip

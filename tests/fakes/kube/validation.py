@@ -19,6 +19,12 @@ _RFC1123 = (
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
 
+_RFC1123_LABEL = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+
 
 def check(kind: Kind, before: Object | None, item: Object, *, strict: bool, warnings: list[str]) -> None:
     """Nothing, where an object may be as it is; unknown fields are left out of it where they are no error.
@@ -93,7 +99,8 @@ def _content(kind: Kind, item: Object) -> Iterator[Cause]:
     if not name:
         yield "metadata.name", "FieldValueRequired", "Required value: name or generateName is required"
     elif not pattern.fullmatch(name) and kind.group != "rbac.authorization.k8s.io":
-        yield "metadata.name", "FieldValueInvalid", f"Invalid value: {go(name)}: {_RFC1123}"
+        words = _RFC1123_LABEL if pattern is _LABEL else _RFC1123
+        yield "metadata.name", "FieldValueInvalid", f"Invalid value: {go(name)}: {words}"
     if kind not in own_kinds():
         return
     for path, spec in pod_specs(item):
@@ -177,7 +184,12 @@ def _unchanged(kind: Kind, before: Object, item: Object) -> Iterator[Cause]:
                 and new.get("clusterIP") != old.get("clusterIP")
                 and new.get("type") != "ExternalName"
             ):
-                yield from _same("spec.clusterIPs[0]", [old["clusterIP"]], [new.get("clusterIP")])
+                value = go([new.get("clusterIP")])
+                yield (
+                    "spec.clusterIPs[0]",
+                    "FieldValueInvalid",
+                    f"Invalid value: {value}: may not change once set",
+                )
         case "ConfigMap" | "Secret":
             if before.get("immutable") and any(
                 before.get(name) != item.get(name)

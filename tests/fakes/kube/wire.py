@@ -33,7 +33,7 @@ class Refused(Exception):  # noqa: N818: what is raised is the refusal
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message,
         }  # fmt: skip
         said |= {"reason": self.reason} if self.reason else {}
-        said |= {"details": self.details} if self.details else {}
+        said |= {"details": self.details} if self.details is not None else {}
         return said | {"code": self.code}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.fakes.kube.controllers.tools import Tools, owned_by, pod_of
-from tests.fakes.kube.verbs import random_suffix
+from tests.fakes.kube.strategy import random_suffix
 from tests.fakes.kube.wire import (
     Object,
     Refused,

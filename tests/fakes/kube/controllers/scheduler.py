@@ -10,7 +10,7 @@ from tests.fakes.kube import selectors
 from tests.fakes.kube.controllers.claims import SELECTED_NODE, used_by
 from tests.fakes.kube.controllers.tools import Tools, set_condition
 from tests.fakes.kube.quotas import pod_usage
-from tests.fakes.kube.verbs import writing
+from tests.fakes.kube.verbs import bind
 from tests.fakes.kube.wire import Object, at, deleting, labels_of, name_of, namespace_of, now, quantity
 
 _COMPONENT = "default-scheduler"
@@ -74,17 +74,7 @@ def _preemption(count: int, reasons: Counter[str]) -> str:
 
 
 def _bind(tools: Tools, pod: Object, node: Object) -> None:
-    conditions = set_condition(
-        list(at(pod, "status", "conditions") or ()),
-        {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now(),
-         "observedGeneration": at(pod, "metadata", "generation")},
-    )  # fmt: skip
-    kind = tools.kind("Pod")
-    how = writing(manager="kube-scheduler")
-    bound = pod | {"spec": pod["spec"] | {"nodeName": name_of(node)}}
-    with tools.store.lock:
-        bound = tools.verbs.update(kind, namespace_of(pod), name_of(pod), bound, how)
-        tools.status(bound, (at(bound, "status") or {}) | {"conditions": conditions}, "kube-scheduler")
+    bind(tools.verbs, pod, name_of(node))
     tools.event(
         pod, "Normal", "Scheduled",
         f"Successfully assigned {namespace_of(pod)}/{name_of(pod)} to {name_of(node)}", _COMPONENT,
