@@ -45,8 +45,17 @@ def make(path: str, body: Object, user: str = "") -> Step:
     )
 
 
-def apply(path: str, body: Object, manager: str = "selfhost", *, force: bool = False, dry: bool = False, user: str = "") -> Step:  # fmt: skip
-    query = f"fieldManager={manager}&fieldValidation=Strict" + ("&force=true" if force else "") + ("&dryRun=All" if dry else "")  # fmt: skip
+def apply(
+    path: str,
+    body: Object,
+    manager: str = "selfhost",
+    *,
+    force: bool = False,
+    dry: bool = False,
+    user: str = "",
+) -> Step:
+    query = f"fieldManager={manager}&fieldValidation=Strict"
+    query += ("&force=true" if force else "") + ("&dryRun=All" if dry else "")
     return Step(method="PATCH", path=f"{path}?{query}", body=body, form=APPLY, user=user)
 
 
@@ -111,7 +120,8 @@ _HARDENED: Object = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [container(securityContext=ENGINE["securityContext"])],
 }
-_WEB, _MAP, _POD, _CLAIM = f"{APPS}/deployments/web", f"{CORE}/configmaps/m", f"{CORE}/pods/p", f"{CORE}/persistentvolumeclaims/weights"  # fmt: skip
+_WEB, _MAP, _POD = f"{APPS}/deployments/web", f"{CORE}/configmaps/m", f"{CORE}/pods/p"
+_CLAIM = f"{CORE}/persistentvolumeclaims/weights"
 
 
 def _claim(**spec: Any) -> Object:
@@ -146,7 +156,8 @@ DIALOGUES: dict[str, tuple[Step, ...]] = {
         apply(_WEB, deployment(container=ENGINE, pod={"volumes": VOLUMES})),
         apply(_WEB, deployment(container=ENGINE, pod={"volumes": VOLUMES})),
         apply(_WEB, deployment(container=ENGINE, pod={"volumes": VOLUMES[:2]}), dry=True),
-        apply(_WEB, deployment(container=ENGINE | {"env": [{"name": "A", "value": "2"}]}, pod={"volumes": VOLUMES[:2]})),
+        apply(_WEB, deployment(
+            container=ENGINE | {"env": [{"name": "A", "value": "2"}]}, pod={"volumes": VOLUMES[:2]})),
         apply(_WEB, deployment(container=ENGINE | {"args": ["--c"]}, replicas=None)),
         get(_WEB),
     ),
@@ -208,7 +219,8 @@ DIALOGUES: dict[str, tuple[Step, ...]] = {
         apply(f"{BATCH}/jobs/pull", _job()),
         apply(f"{BATCH}/jobs/pull", _job("example/pull:2")),
         delete(f"{BATCH}/jobs/pull", {"propagationPolicy": "Background"}),
-        make(f"{BATCH}/jobs", obj("batch/v1", "Job", "x", {"spec": {"template": {"spec": {"containers": [container()]}}}})),
+        make(f"{BATCH}/jobs", obj("batch/v1", "Job", "x", {
+            "spec": {"template": {"spec": {"containers": [container()]}}}})),
     ),
     "pod": (
         make(f"{CORE}/pods", pod()),
@@ -382,7 +394,8 @@ DIALOGUES: dict[str, tuple[Step, ...]] = {
             "coordination.k8s.io/v1", "Lease", "l", {"spec": {"holderIdentity": "me", "leaseDurationSeconds": 30}})),
         apply("/apis/networking.k8s.io/v1/namespaces/NS/ingresses/i", obj(
             "networking.k8s.io/v1", "Ingress", "i", {"spec": {"rules": [{"host": "x.example", "http": {"paths": [
-                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]}})),
+                {"path": "/", "pathType": "Prefix",
+                 "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]}})),
         make(f"{APPS}/statefulsets", obj("apps/v1", "StatefulSet", "s", {"spec": deployment()["spec"]})),
         make(f"{APPS}/replicasets", obj("apps/v1", "ReplicaSet", "s", {"spec": deployment()["spec"]})),
         make(f"{APPS}/daemonsets", obj("apps/v1", "DaemonSet", "s", {"spec": {

@@ -1,9 +1,9 @@
 """A Kubernetes API server on loopback, with the controllers that a deployment needs, for tests without a real one.
 
 It speaks the wire protocol of Kubernetes 1.36 as far as selfhost and the node simulator use it: server-side apply with
-field managers and conflicts, lists and watches with bookmarks and 410, preconditions, owners' garbage, RBAC, quotas, Pod
-Security, and the controllers of Deployments, ReplicaSets, Jobs, claims, quotas and a scheduler. tests/test_fake_kube*.py
-ask a real server the same, where there is one.
+field managers and conflicts, lists and watches with bookmarks and 410, preconditions, owners' garbage, RBAC, quotas,
+Pod Security, and the controllers of Deployments, ReplicaSets, Jobs, claims, quotas and a scheduler.
+tests/test_fake_kube.py asks a real server the same, where there is one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tests.fakes.kube.handler import Handler, Request, Server
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
 from tests.fakes.kube.verbs import Verbs, writing
-from tests.fakes.kube.wire import Object, Refused
+from tests.fakes.kube.wire import Object, RefusalError
 
-__all__ = ["Kube", "Object", "Refused", "Request", "kube_api"]
+__all__ = ["Kube", "Object", "RefusalError", "Request", "kube_api"]
 
 Objects = list[Object]
 ADMIN = "admin"
@@ -81,7 +81,7 @@ class Kube:
     token: str
     port: int = 0
     _listener: _Listener | None = None
-    _faults: list[Callable[[Request], Refused | None]] = field(default_factory=list)
+    _faults: list[Callable[[Request], RefusalError | None]] = field(default_factory=list)
 
     # -- reaching it ------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Kube:
         """
         left = [times]
 
-        def look(asked: Request) -> Refused | None:
+        def look(asked: Request) -> RefusalError | None:
             fits = (
                 (not method or asked.method == method)
                 and path in asked.path
@@ -226,7 +226,7 @@ class Kube:
             left[0] -= 1
             headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
             details = {"retryAfterSeconds": retry_after} if retry_after is not None else None
-            return Refused(code, reason, message, details=details, headers=headers)
+            return RefusalError(code, reason, message, details=details, headers=headers)
 
         self.server.before.append(look)
 
@@ -319,7 +319,8 @@ def kube_api(
     )  # fmt: skip
     manager = Manager(Tools(verbs, pace=pace))
     kube = Kube(
-        store=store, verbs=verbs, server=server, admission=admission, authorizer=authorizer, manager=manager, token=token
+        store=store, verbs=verbs, server=server, admission=admission, authorizer=authorizer, manager=manager,
+        token=token,
     )  # fmt: skip
     for name in _SPACES:
         kube.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})

@@ -13,7 +13,16 @@ from typing import Any
 from tests.fakes.kube import podsecurity, quotas
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store, absent
-from tests.fakes.kube.wire import Object, Refused, at, deleting, name_of, namespace_of, pod_specs, quantity
+from tests.fakes.kube.wire import (
+    Object,
+    RefusalError,
+    at,
+    deleting,
+    name_of,
+    namespace_of,
+    pod_specs,
+    quantity,
+)
 
 _TOLERATED = 300  # seconds (plugin/pkg/admission/defaulttolerationseconds)
 _LEVEL = "pod-security.kubernetes.io/"
@@ -52,7 +61,7 @@ class Admission:
         """An object as it goes on.
 
         Raises:
-            Refused: its namespace is not there or goes, or what it names is missing.
+            RefusalError: its namespace is not there or goes, or what it names is missing.
         """
         if kind.namespaced and before is None:
             self._live_namespace(kind, item)
@@ -152,7 +161,7 @@ class Admission:
             return
         mark = "storageclass.kubernetes.io/is-default-class"
         classes = self.store.all(self._kind("StorageClass", "storage.k8s.io/v1"))
-        default = next((one for one in classes if (at(one, "metadata", "annotations") or {}).get(mark) == "true"), None)  # fmt: skip
+        default = next((one for one in classes if at(one, "metadata", "annotations", mark) == "true"), None)
         if default is not None:
             spec["storageClassName"] = name_of(default)
 
@@ -214,7 +223,7 @@ class Admission:
         """Nothing, where an object may be stored.
 
         Raises:
-            Refused: it may not.
+            RefusalError: it may not.
         """
         if kind.namespaced:
             self._security(kind, before, item, warnings)
@@ -283,26 +292,28 @@ class Admission:
                 )  # fmt: skip
 
 
-def forbidden(kind: Kind, name: str, words: str, causes: list[Object] | None = None) -> Refused:
+def forbidden(kind: Kind, name: str, words: str, causes: list[Object] | None = None) -> RefusalError:
     """403 of admission."""
     details: Object = {"name": name} | ({"group": kind.group} if kind.group else {}) | {"kind": kind.plural}
     details |= {"causes": causes} if causes else {}
-    return Refused(
+    return RefusalError(
         403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {words}', details=details
     )  # fmt: skip
 
 
-def _denied(hook: Webhook) -> Refused:
+def _denied(hook: Webhook) -> RefusalError:
     if hook.away:
         words = (
             f'failed calling webhook "{hook.name}": failed to call webhook: Post '
             f'"https://webhook.default.svc:443/validate?timeout=10s": {hook.message}'
         )
-        return Refused(
+        return RefusalError(
             500, "InternalError", f"Internal error occurred: {words}", details={"causes": [{"message": words}]}
         )  # fmt: skip
     reason = {403: "Forbidden", 422: "Invalid"}.get(hook.code, "")
-    return Refused(hook.code, reason, f'admission webhook "{hook.name}" denied the request: {hook.message}')
+    return RefusalError(
+        hook.code, reason, f'admission webhook "{hook.name}" denied the request: {hook.message}'
+    )
 
 
 def _beyond(limit: Object, what: str, resources: Object) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
-from tests.fakes.kube.wire import Object, Refused, at, name_of, namespace_of
+from tests.fakes.kube.wire import Object, RefusalError, at, name_of, namespace_of
 
 MASTERS = "system:masters"
 _RBAC = "rbac.authorization.k8s.io/v1"
@@ -80,14 +80,15 @@ class Authorizer:
             if any(_permits(rule, asked) for rule in self._rules_of(user, binding, place)):
                 role = binding["roleRef"]
                 called = f"{name_of(binding)}/{place}" if place else name_of(binding)
-                return f'RBAC: allowed by {binding["kind"]} "{called}" of {role["kind"]} "{role["name"]}" to User "{user.name}"'
+                what = f'{binding["kind"]} "{called}" of {role["kind"]} "{role["name"]}"'
+                return f'RBAC: allowed by {what} to User "{user.name}"'
         return ""
 
     def require(self, user: User, asked: Asked) -> None:
         """Nothing, where a user may.
 
         Raises:
-            Refused: 403 in the authorizer's words.
+            RefusalError: 403 in the authorizer's words.
         """
         if self.allowed(user, asked):
             return
@@ -96,7 +97,7 @@ class Authorizer:
         named = f'{called} "{asked.name}"' if asked.name else called
         details: Object = {"name": asked.name} if asked.name else {}
         details |= {"group": asked.group} if asked.group else {}
-        raise Refused(
+        raise RefusalError(
             403, "Forbidden",
             f'{named} is forbidden: User "{user.name}" cannot {asked.verb} resource "{asked.full}" in API group '
             f'"{asked.group}" {place}', details=details | {"kind": asked.resource},
@@ -170,7 +171,7 @@ class Authorizer:
         """Answer to a SelfSubjectRulesReview."""
         namespace = at(item, "spec", "namespace") or ""
         if not namespace:
-            raise Refused(400, "BadRequest", "no namespace on request")
+            raise RefusalError(400, "BadRequest", "no namespace on request")
         own = [
             {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
              "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},

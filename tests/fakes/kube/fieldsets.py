@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.fakes.kube.kinds import Shape
-from tests.fakes.kube.wire import Path, Refused
+from tests.fakes.kube.wire import Path, RefusalError
 
 Fields = frozenset[Path]
 _INNER = object()  # a struct or a list whose items are fields of their own
@@ -173,12 +173,12 @@ def _merged_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
     old = {element(one, shape): one for one in live}
     new = {element(one, shape): one for one in wanted}
     if len(new) != len(wanted):
-        raise Refused(500, "", "failed to create typed patch object: duplicate entries for key")
+        raise RefusalError(500, "", "failed to create typed patch object: duplicate entries for key")
     result = []
     rest = list(new)
-    for key in old:
+    for key, held in old.items():
         if key not in new:
-            result.append(old[key])
+            result.append(held)
         elif rest and rest[0] == key:
-            result.append(merged(old[key], new[rest.pop(0)], inner))
+            result.append(merged(held, new[rest.pop(0)], inner))
     return result + [merged(old[key], new[key], inner) if key in old else new[key] for key in rest]

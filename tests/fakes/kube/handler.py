@@ -15,7 +15,7 @@ from tests.fakes.kube.authorization import MASTERS, Asked, Authorizer, User
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
 from tests.fakes.kube.verbs import Verbs, Writing, bind
-from tests.fakes.kube.wire import Object, Refused, at, invalid, success, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, invalid, success, uid_of
 
 _REVIEWS = {
     "selfsubjectaccessreviews": Authorizer.access_review,
@@ -51,7 +51,7 @@ class Server:
     bookmark_seconds: float = 60.0
     minor: int = 36
     requests: list[Request] = field(default_factory=list)
-    before: list[Callable[[Request], Refused | None]] = field(default_factory=list)
+    before: list[Callable[[Request], RefusalError | None]] = field(default_factory=list)
     open_watches: int = 0
     stopped: bool = False
 
@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing on the screen."""
 
-    def do_GET(self) -> None:  # noqa: N802: http.server calls it so
+    def do_GET(self) -> None:
         self._answer()
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
@@ -103,9 +103,9 @@ class Handler(BaseHTTPRequestHandler):
                 if refusal is not None:
                     raise refusal
             if user is None:
-                raise Refused(401, "Unauthorized", "Unauthorized")
+                raise RefusalError(401, "Unauthorized", "Unauthorized")
             code, body = self._do(noted, user, raw, warnings)
-        except Refused as refusal:
+        except RefusalError as refusal:
             self.send(refusal.code, refusal.body(), refusal.headers, warnings)
             return
         except (ConnectionError, TimeoutError):
@@ -202,13 +202,13 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 version, after = json.loads(base64.b64decode(token))
             except ValueError:
-                raise Refused(400, "BadRequest", "continue key is not valid: invalid encoding") from None
+                raise RefusalError(400, "BadRequest", "continue key is not valid: invalid encoding") from None
             if int(version) < store.oldest:
-                raise Refused(
+                raise RefusalError(
                     410, "Expired",
-                    "The provided continue parameter is too old to display a consistent list result. You can start a new "
-                    "list without the continue parameter, or use the continue token in this response to retrieve the "
-                    "remainder of the results.",
+                    "The provided continue parameter is too old to display a consistent list result. You can start a "
+                    "new list without the continue parameter, or use the continue token in this response to retrieve "
+                    "the remainder of the results.",
                 )  # fmt: skip
             found = [
                 one
@@ -227,7 +227,8 @@ class Handler(BaseHTTPRequestHandler):
         if partial:
             items = [_partial(one) for one in found]
             return {
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items,
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                "items": items,
             }  # fmt: skip
         # the items of a list name neither their version nor their kind, except custom resources
         custom = kind.group.count(".") and not kind.group.endswith(".k8s.io")
@@ -244,33 +245,37 @@ class Handler(BaseHTTPRequestHandler):
         verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}[self.command]
         self._require(user, verb, target)
         if not isinstance(body, dict) and (self.command != "PATCH" or not isinstance(body, list)):
-            raise Refused(400, "BadRequest", "the body of the request is not an object")
+            raise RefusalError(400, "BadRequest", "the body of the request is not an object")
+        if self.command == "PATCH":
+            return self._patch(user, target, how, body)
+        assert isinstance(body, dict)
         if self.command == "POST":
             if kind.name == "Pod" and target.subresource in ("binding", "eviction"):
                 return 201, self._special(target, how, body)
             if target.name:
-                raise Refused(
+                raise RefusalError(
                     405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
                 )
             return 201, verbs.create(kind, target.namespace, body, how)
         if target.subresource == "scale":
             return 200, self._rescale(target, how, body)
-        if self.command == "PUT":
-            return 200, verbs.update(kind, target.namespace, target.name, body, how, target.subresource)
+        return 200, verbs.update(kind, target.namespace, target.name, body, how, target.subresource)
+
+    def _patch(self, user: User, target: Target, how: Writing, body: Any) -> tuple[int, Object]:
+        verbs, kind = self.fake.verbs, target.kind
         form = (self.headers.get("Content-Type") or "").partition(";")[0].strip()
-        if form in _PATCHES:
-            if "fieldManager" not in urlsplit(self.path).query:
-                missing = (
-                    "fieldManager",
-                    "FieldValueRequired",
-                    "Required value: is required for apply patch",
-                )
-                raise invalid("PatchOptions", "meta.k8s.io", "", [missing])
-            if self.fake.store.find(kind, target.namespace, target.name) is None:
-                self._require(user, "create", target)
-            item, new = verbs.apply(kind, target.namespace, target.name, body, how, target.subresource)
-            return 201 if new else 200, item
-        return 200, verbs.patch(kind, target.namespace, target.name, body, form, how, target.subresource)
+        if target.subresource == "scale":
+            return 200, self._rescale(target, how, body)
+        if form not in _PATCHES:
+            item = verbs.patch(kind, target.namespace, target.name, body, form, how, target.subresource)
+            return 200, item
+        if "fieldManager" not in urlsplit(self.path).query:
+            missing = ("fieldManager", "FieldValueRequired", "Required value: is required for apply patch")
+            raise invalid("PatchOptions", "meta.k8s.io", "", [missing])
+        if self.fake.store.find(kind, target.namespace, target.name) is None:
+            self._require(user, "create", target)
+        item, new = verbs.apply(kind, target.namespace, target.name, body, how, target.subresource)
+        return 201 if new else 200, item
 
     def _special(self, target: Target, how: Writing, body: Any) -> Object:
         verbs, kind = self.fake.verbs, target.kind
@@ -380,7 +385,7 @@ def _parsed(raw: bytes, form: str) -> Any:
         import yaml
 
         return yaml.safe_load(raw)
-    raise Refused(400, "BadRequest", "the object provided is unrecognized (must be of type JSON)")
+    raise RefusalError(400, "BadRequest", "the object provided is unrecognized (must be of type JSON)")
 
 
 def _target(store: Store, words: list[str]) -> Target | None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from tests.fakes.kube.fieldsets import element
 from tests.fakes.kube.kinds import Kind, Shape, shape_of
-from tests.fakes.kube.wire import Object, Refused
+from tests.fakes.kube.wire import Object, RefusalError
 
 
 def patched(kind: Kind, live: Object, change: Any, form: str) -> Object:
     """An object with a patch applied.
 
     Raises:
-        Refused: no such form, or the patch does not fit.
+        RefusalError: no such form, or the patch does not fit.
     """
     if form == "application/merge-patch+json":
         result: Object = merge_patch(copy.deepcopy(live), change)
@@ -25,7 +25,7 @@ def patched(kind: Kind, live: Object, change: Any, form: str) -> Object:
     if form == "application/strategic-merge-patch+json":
         made: Object = _strategic(copy.deepcopy(live), change, shape_of(kind))
         return made
-    raise Refused(
+    raise RefusalError(
         415, "UnsupportedMediaType", "415: Unsupported Media Type", details={}
     )  # fmt: skip
 
@@ -102,17 +102,17 @@ def _operate(target: Any, path: list[str], one: Object) -> Any:
             case "add":
                 place[last] = one["value"]
             case "replace":
-                place[last]  # noqa: B018: it has to be there
+                place[last]  # it has to be there
                 place[last] = one["value"]
             case "remove":
                 del place[last]
             case "test":
                 if place[last] != one["value"]:
-                    raise Refused(
+                    raise RefusalError(
                         422, "Invalid", "the server rejected our request due to an error in our request"
                     )
     except (KeyError, IndexError, TypeError, ValueError):
-        raise Refused(
+        raise RefusalError(
             422, "Invalid", "the server rejected our request due to an error in our request"
         ) from None
     return target

@@ -1,4 +1,4 @@
-"""Pod Security admission: what of a pod a level does not allow, in the words of pod-security-admission/policy (1.36)."""
+"""Pod Security admission: what of a pod a level does not allow, in pod-security-admission's words (1.36)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from tests.fakes.kube.wire import Object, at
 
 _CAPABILITIES = frozenset({
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
-    "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 })  # fmt: skip
 _VOLUMES = frozenset({
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
@@ -47,7 +47,8 @@ def _baseline(spec: Object) -> Iterator[str]:
     if ports:
         names = _named(spec, lambda one: any(port.get("hostPort") for port in one.get("ports") or ()))
         numbers = ", ".join(str(port) for _, port in ports)
-        yield f"hostPort ({names} use{'s' if len(ports) == 1 else ''} hostPort{'s' if len(ports) > 1 else ''} {numbers})"
+        uses = f"use hostPorts {numbers}" if len(ports) > 1 else f"uses hostPort {numbers}"
+        yield f"hostPort ({names} {uses})"
     found = _named(spec, lambda one: at(one, "securityContext", "privileged"))
     if found:
         yield f"privileged ({found} must not set securityContext.privileged=true)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from tests.fakes.kube.store import Store
-from tests.fakes.kube.wire import Object, Refused, at
+from tests.fakes.kube.wire import Object, RefusalError, at
 
 if TYPE_CHECKING:
     from tests.fakes.kube.handler import Handler
@@ -22,7 +22,7 @@ def serve(
     """Pass a request on to a kubelet, and its answer back.
 
     Raises:
-        Refused: there is no such pod or container, it has not begun, or its kubelet does not answer.
+        RefusalError: there is no such pod or container, it has not begun, or its kubelet does not answer.
     """
     pods, nodes = store.named("v1", "Pod"), store.named("v1", "Node")
     assert pods is not None
@@ -38,7 +38,7 @@ def serve(
         if what == "log":
             handler.send(200, "", {}, [])
             return
-        raise Refused(400, "BadRequest", f"pod {name} does not have a host assigned")
+        raise RefusalError(400, "BadRequest", f"pod {name} does not have a host assigned")
     host, port = _address(store.get(nodes, "", place))
     if what == "log":
         _fetch(handler, host, port, path)
@@ -57,10 +57,12 @@ def _log_path(pod: Object, namespace: str, name: str, query: dict[str, str]) -> 
             choice = f"choose one of: [{' '.join(containers)}]" if not starting else (
                 f"choose one of: [{' '.join(containers)}] or one of the init containers: [{' '.join(starting)}]"
             )  # fmt: skip
-            raise Refused(400, "BadRequest", f"a container name must be specified for pod {name}, {choice}")
+            raise RefusalError(
+                400, "BadRequest", f"a container name must be specified for pod {name}, {choice}"
+            )
         container = containers[0]
     if container not in containers + starting:
-        raise Refused(400, "BadRequest", f"container {container} is not valid for pod {name}")
+        raise RefusalError(400, "BadRequest", f"container {container} is not valid for pod {name}")
     names = {
         "follow": "follow", "previous": "previous", "tailLines": "tailLines", "sinceSeconds": "sinceSeconds",
         "timestamps": "timestamps", "limitBytes": "limitBytes", "sinceTime": "sinceTime",
@@ -83,9 +85,9 @@ def _context() -> ssl.SSLContext:
     return made
 
 
-def _away(host: str, port: int, path: str, error: OSError) -> Refused:
+def _away(host: str, port: int, path: str, error: OSError) -> RefusalError:
     words = "connect: connection refused" if isinstance(error, ConnectionRefusedError) else str(error)
-    return Refused(
+    return RefusalError(
         500, "", f'Get "https://{host}:{port}{path}": dial tcp {host}:{port}: {words}'
     )  # fmt: skip
 
@@ -100,7 +102,7 @@ def _fetch(handler: Handler, host: str, port: int, path: str) -> None:
             raise _away(host, port, path, error) from None
         if reply.status >= 400:
             words = reply.read().decode("utf-8", errors="replace").strip()
-            raise Refused(reply.status, "BadRequest" if reply.status == 400 else "", words)
+            raise RefusalError(reply.status, "BadRequest" if reply.status == 400 else "", words)
         handler.send_response(200)
         handler.send_header("Content-Type", "text/plain")
         handler.send_header("Transfer-Encoding", "chunked")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.fakes.kube.wire import Object, Refused, at, labels_of, name_of, namespace_of
+from tests.fakes.kube.wire import Object, RefusalError, at, labels_of, name_of, namespace_of
 
 Test = Callable[[Object], bool]
 _TERM = re.compile(
@@ -30,7 +30,7 @@ def labels(text: str) -> Test:
     """A label selector.
 
     Raises:
-        Refused: not one.
+        RefusalError: not one.
     """
     tests: list[Test] = []
     place = 0
@@ -38,7 +38,7 @@ def labels(text: str) -> Test:
         found = _TERM.match(text, place)
         if found is None:
             word = text[place:].split()[1] if len(text[place:].split()) > 1 else text
-            raise Refused(
+            raise RefusalError(
                 400, "BadRequest",
                 f"unable to parse requirement: found '{word}', expected: in, notin, =, ==, !=, gt, lt",
             )  # fmt: skip
@@ -68,17 +68,17 @@ def fields(text: str, plural: str) -> Test:
     """A field selector.
 
     Raises:
-        Refused: of a field that this kind is not chosen by.
+        RefusalError: of a field that this kind is not chosen by.
     """
     tests: list[Test] = []
     known = ("metadata.name", "metadata.namespace", *_FIELDS.get(plural, ()))
     for term in filter(None, text.split(",")):
         found = re.fullmatch(r"\s*([^\s=!]+)\s*(==|=|!=)\s*(.*?)\s*", term)
         if found is None:
-            raise Refused(400, "BadRequest", f"invalid selector: '{text}'; can't understand '{term}'")
+            raise RefusalError(400, "BadRequest", f"invalid selector: '{text}'; can't understand '{term}'")
         path, op, value = found.groups()
         if path not in known:
-            raise Refused(
+            raise RefusalError(
                 400, "BadRequest",
                 f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
                 if plural not in _FIELDS else f"field label not supported: {path}",
@@ -114,7 +114,7 @@ def matches(selector: Mapping[str, Any] | None, found: Mapping[str, str]) -> boo
 
 def expression(one: Mapping[str, Any], found: Mapping[str, str]) -> bool:
     """One requirement of a LabelSelector or NodeSelector."""
-    key, values = one["key"], one.get("values") or ()
+    key, values = one["key"], list(one.get("values") or ())
     match one["operator"]:
         case "In":
             return found.get(key) in values

@@ -12,7 +12,7 @@ from typing import Any
 from tests.fakes.kube import fieldsets
 from tests.fakes.kube.fieldsets import Fields, UndeclaredError
 from tests.fakes.kube.kinds import Kind, Shape, shape_of
-from tests.fakes.kube.wire import Object, Path, Refused, name_of, namespace_of, now
+from tests.fakes.kube.wire import Object, Path, RefusalError, name_of, namespace_of, now
 
 # managedfields/internal/stripmeta.go: nobody owns these.
 _NOBODYS: Fields = frozenset(
@@ -124,7 +124,8 @@ def track(kind: Kind, before: Object | None, after: Object, manager: str, subres
             continue
         left -= changed
         found.append(
-            one if left == one.fields else Entry(one.manager, one.operation, one.api_version, one.time, left, one.subresource)
+            one if left == one.fields
+            else Entry(one.manager, one.operation, one.api_version, one.time, left, one.subresource)
         )  # fmt: skip
     both = mine | changed
     stamp = "" if subresource == "scale" else me.time if not changed else now()
@@ -149,20 +150,20 @@ def apply(
         called: its namespace as errors say it: as the request's body does.
 
     Raises:
-        Refused: a field that there is not, or conflicts.
+        RefusalError: a field that there is not, or conflicts.
     """
     shape = shape_of(kind)
     place = namespace_of(wanted) if called is None else called
     typed = f"{place}/{name_of(wanted)}; {kind.api_version}, Kind={kind.name}"
     if (wanted.get("metadata") or {}).get("managedFields"):
-        raise Refused(400, "BadRequest", "metadata.managedFields must be nil")
+        raise RefusalError(400, "BadRequest", "metadata.managedFields must be nil")
     said = _without_nulls(wanted)
     if kind.status and subresource != "status":
         said = {key: value for key, value in said.items() if key != "status"}
     try:
         mine = owned(fieldsets.members(said, shape), subresource=subresource, status=kind.status)
     except UndeclaredError as error:
-        raise Refused(500, "", f"failed to create typed patch object ({typed}): {error}") from None
+        raise RefusalError(500, "", f"failed to create typed patch object ({typed}): {error}") from None
     before: Object = bare(live) if live is not None else {
         "apiVersion": kind.api_version, "kind": kind.name, "metadata": {},
     }  # fmt: skip
@@ -199,7 +200,7 @@ def _settled(others: list[Entry], changed: Fields, removed: Fields, *, force: bo
     """What the others own afterwards.
 
     Raises:
-        Refused: a change of theirs that is not forced.
+        RefusalError: a change of theirs that is not forced.
     """
     clashes = [(one, sorted(one.fields & changed)) for one in others]
     clashes = [(one, paths) for one, paths in clashes if paths]
@@ -211,7 +212,7 @@ def _settled(others: list[Entry], changed: Fields, removed: Fields, *, force: bo
     ]  # fmt: skip
 
 
-def _conflict(clashes: list[tuple[Entry, list[Path]]]) -> Refused:
+def _conflict(clashes: list[tuple[Entry, list[Path]]]) -> RefusalError:
     """409 in the server's words: one manager in a line where it is alone, else a list."""
     clashes = sorted(clashes, key=lambda one: one[0].called)
     causes = [
@@ -233,7 +234,7 @@ def _conflict(clashes: list[tuple[Entry, list[Path]]]) -> Refused:
             line + ":" if line.startswith("conflicts with") else line for line in words.split("\n")
         )
     count = len(causes)
-    return Refused(
+    return RefusalError(
         409, "Conflict", f"Apply failed with {count} conflict{'s' if count > 1 else ''}: {words}",
         details={"causes": causes},
     )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.fakes.kube.kinds import Kind, defined_kinds, own_kinds
-from tests.fakes.kube.wire import Object, Refused, name_of, namespace_of
+from tests.fakes.kube.wire import Object, RefusalError, name_of, namespace_of
 
 Key = tuple[str, str]  # namespace and name
 _KEPT = 20_000  # changes that a watch can go back
@@ -82,7 +82,7 @@ class Store:
         """An object.
 
         Raises:
-            Refused: there is none.
+            RefusalError: there is none.
         """
         found = self.find(kind, namespace, name)
         if found is None:
@@ -145,16 +145,16 @@ class Store:
         for change in reversed(self.history):
             if change.version <= version:
                 break
-            if change.kind.group == kind.group and change.kind.plural == kind.plural:
-                if not namespace or namespace_of(change.item) == namespace:
-                    found.append(change)
+            same_kind = (change.kind.group, change.kind.plural) == (kind.group, kind.plural)
+            if same_kind and (not namespace or namespace_of(change.item) == namespace):
+                found.append(change)
         return reversed(found)
 
 
-def absent(kind: Kind, name: str) -> Refused:
+def absent(kind: Kind, name: str) -> RefusalError:
     """404 of an object."""
     details: Object = {"name": name} | ({"group": kind.group} if kind.group else {}) | {"kind": kind.plural}
-    return Refused(404, "NotFound", f'{kind.resource} "{name}" not found', details=details)
+    return RefusalError(404, "NotFound", f'{kind.resource} "{name}" not found', details=details)
 
 
 def same(one: Object, other: Object) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.fakes.kube.defaults import quality
 from tests.fakes.kube.kinds import Kind, own_kinds
-from tests.fakes.kube.wire import Object, Refused, at, name_of, now, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, name_of, now, uid_of
 
 _BEGINNINGS: dict[str, Object] = {
     "ReplicaSet": {"replicas": 0}, "StatefulSet": {"replicas": 0, "availableReplicas": 0},
@@ -25,6 +25,7 @@ _BEGINNINGS: dict[str, Object] = {
 }  # fmt: skip
 _GENERATED = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "NetworkPolicy", "Ingress",
               "PodDisruptionBudget", "Pod")  # fmt: skip
+_OTHER_NAMESPACE = "the namespace of the provided object does not match the namespace sent on the request"
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -42,8 +43,8 @@ def identified(kind: Kind, namespace: str, item: Object) -> Object:
     if kind.namespaced:
         given = metadata.get("namespace") or namespace
         if given != namespace:
-            raise Refused(
-                400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"
+            raise RefusalError(
+                400, "BadRequest", _OTHER_NAMESPACE
             )  # fmt: skip
         metadata["namespace"] = namespace
     else:
@@ -111,7 +112,7 @@ def kept(kind: Kind, live: Object, after: Object, subresource: str) -> Object:
     """What nobody changes by writing to it: identity, and the other side of status."""
     old, metadata = live["metadata"], dict(after.get("metadata") or {})
     if subresource == "status":
-        metadata = {key: value for key, value in old.items() if key not in ("managedFields",)}
+        metadata = {key: value for key, value in old.items() if key != "managedFields"}
         if "managedFields" in (after.get("metadata") or {}):
             metadata["managedFields"] = after["metadata"]["managedFields"]
         result = dict(live) | {"metadata": metadata}
@@ -174,24 +175,24 @@ def grace_of(kind: Kind, live: Object, asked: Any) -> int:
 def check_identity(kind: Kind, namespace: str, name: str, item: Object) -> None:
     given = name_of(item)
     if given and given != name:
-        raise Refused(
+        raise RefusalError(
             400, "BadRequest", f"the name of the object ({given}) does not match the name on the URL ({name})"
         )
     place = at(item, "metadata", "namespace")
     if kind.namespaced and place and place != namespace:
-        raise Refused(
-            400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"
+        raise RefusalError(
+            400, "BadRequest", _OTHER_NAMESPACE
         )  # fmt: skip
     if item.get("kind") and (item.get("kind"), item.get("apiVersion")) != (kind.name, kind.api_version):
-        raise Refused(
+        raise RefusalError(
             400, "BadRequest",
             f"invalid object type: {item.get('apiVersion')}, Kind={item.get('kind')}",
         )  # fmt: skip
 
 
-def _conflict(kind: Kind, name: str, words: str, called: str = "") -> Refused:
+def _conflict(kind: Kind, name: str, words: str, called: str = "") -> RefusalError:
     details = {"name": name} | ({"group": kind.group} if kind.group and not called else {})
-    return Refused(
+    return RefusalError(
         409, "Conflict", f'Operation cannot be fulfilled on {called or kind.resource} "{name}": {words}',
         details=details | {"kind": called or kind.plural},
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fakes.kube import selectors
 from tests.fakes.kube.kinds import Kind, Shape, own_kinds, shape_of
-from tests.fakes.kube.wire import Object, Refused, at, go, invalid, name_of, pod_specs, quantity
+from tests.fakes.kube.wire import Object, RefusalError, at, go, invalid, name_of, pod_specs, quantity
 
 Cause = tuple[str, str, str]
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -30,14 +30,14 @@ def check(kind: Kind, before: Object | None, item: Object, *, strict: bool, warn
     """Nothing, where an object may be as it is; unknown fields are left out of it where they are no error.
 
     Raises:
-        Refused: it may not.
+        RefusalError: it may not.
     """
     unknown: list[str] = []
     _known(item, shape_of(kind), "", unknown)
     if unknown:
         said = [f'unknown field "{path}"' for path in sorted(unknown)]
         if strict:
-            raise Refused(
+            raise RefusalError(
                 400, "BadRequest",
                 f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
                 f"strict decoding error: {', '.join(said)}",
@@ -80,9 +80,11 @@ def _required(kind: Kind, item: Object) -> list[Cause]:
 
 def _missing(value: Any, shape: Shape, path: str, found: list[str]) -> None:
     if isinstance(value, dict) and shape.form in ("struct", "atomic"):
-        for name in shape.required:
-            if value.get(name) is None and name not in shape.defaults:
-                found.append(f"{path}.{name}" if path else name)
+        found += [
+            f"{path}.{name}" if path else name
+            for name in shape.required
+            if value.get(name) is None and name not in shape.defaults
+        ]
         for name, one in value.items():
             below = shape.field(name)
             if below is not None:
@@ -148,7 +150,8 @@ def _resources(path: str, resources: Object) -> Iterator[Cause]:
                 f"Invalid value: {go(str(value))}: must be less than or equal to {name} limit of {limits[name]}",
             )  # fmt: skip
         if "/" in name and name not in limits:
-            yield f"{path}.limits", "FieldValueRequired", "Required value: Limit must be set for non overcommitable resources"  # fmt: skip
+            words = "Required value: Limit must be set for non overcommitable resources"
+            yield f"{path}.limits", "FieldValueRequired", words
 
 
 def _unchanged(kind: Kind, before: Object, item: Object) -> Iterator[Cause]:
@@ -165,12 +168,7 @@ def _unchanged(kind: Kind, before: Object, item: Object) -> Iterator[Cause]:
             if {k: v for k, v in old.items() if k not in allowed} != {
                 k: v for k, v in new.items() if k not in allowed
             }:
-                yield (
-                    "spec", "FieldValueForbidden",
-                    "Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
-                    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
-                    "'minReadySeconds' are forbidden",
-                )  # fmt: skip
+                yield "spec", "FieldValueForbidden", _STATEFUL
         case "Job":
             yield from _same("spec.completions", old.get("completions"), new.get("completions"))
             yield from _same("spec.selector", old.get("selector"), new.get("selector"))
@@ -219,7 +217,20 @@ def _same(path: str, old: Any, new: Any) -> Iterator[Cause]:
 
 
 _FREE = ("resources", "volumeAttributesClassName")
-_FORBIDDEN = "Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+_FORBIDDEN = (
+    "Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound "
+    "claims"
+)
+_STATEFUL = (
+    "Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are "
+    "forbidden"
+)
+_POD_FORBIDDEN = (
+    "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+    "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing "
+    "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
 
 
 def _claim(before: Object, old: Object, new: Object) -> Iterator[Cause]:
@@ -253,9 +264,4 @@ def _pod_unchanged(old: Object, new: Object) -> Iterator[Cause]:
         return left
 
     if fixed(old) != fixed(new) or (old.get("nodeName") and old.get("nodeName") != new.get("nodeName")):
-        yield (
-            "spec", "FieldValueForbidden",
-            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing "
-            "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        )  # fmt: skip
+        yield "spec", "FieldValueForbidden", _POD_FORBIDDEN

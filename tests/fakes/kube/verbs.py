@@ -26,7 +26,7 @@ from tests.fakes.kube.strategy import (
     stamp,
 )
 from tests.fakes.kube.validation import check
-from tests.fakes.kube.wire import Object, Refused, at, deleting, name_of, now, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, deleting, name_of, now, uid_of
 
 _RESET_STATUS = ("Service", "PersistentVolumeClaim", "PersistentVolume", "Namespace", "Pod", "Node")
 _TWICE = ("PersistentVolumeClaim", "Job")
@@ -70,7 +70,7 @@ class Verbs:
             made = identified(kind, namespace, item)
             if self.store.find(kind, namespace, name_of(made)) is not None:
                 details = {"name": name_of(made)} | ({"group": kind.group} if kind.group else {})
-                raise Refused(
+                raise RefusalError(
                     409, "AlreadyExists", f'{kind.resource} "{name_of(made)}" already exists',
                     details=details | {"kind": kind.plural},
                 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Change
-from tests.fakes.kube.wire import Object, Refused
+from tests.fakes.kube.wire import Object, RefusalError
 
 if TYPE_CHECKING:
     from tests.fakes.kube.handler import Handler, Server
@@ -22,7 +22,7 @@ def serve(
     """Stream what changes.
 
     Raises:
-        Refused: before the first line.
+        RefusalError: before the first line.
     """
     from tests.fakes.kube.handler import selector
 
@@ -30,7 +30,7 @@ def serve(
     store = fake.store
     given = query.get("resourceVersion") or "0"
     if not given.isdecimal():
-        raise Refused(
+        raise RefusalError(
             400,
             "BadRequest",
             f'Invalid value: "{given}": strconv.ParseUint: parsing "{given}": invalid syntax',
@@ -121,7 +121,7 @@ def _bookmark(kind: Kind, version: int, *, partial: bool) -> Object:
 
 def _expired(version: int, oldest: int) -> Object:
     words = f"too old resource version: {version} ({oldest})"
-    return {"type": "ERROR", "object": Refused(410, "Expired", words).body()}
+    return {"type": "ERROR", "object": RefusalError(410, "Expired", words).body()}
 
 
 def _write(handler: Handler, lines: list[Object]) -> None:

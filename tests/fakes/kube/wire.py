@@ -12,7 +12,7 @@ Object = dict[str, Any]
 Path = tuple[str, ...]
 
 
-class Refused(Exception):  # noqa: N818: what is raised is the refusal
+class RefusalError(Exception):
     """An answer of 400 and above: the body is a Status object."""
 
     def __init__(
@@ -48,7 +48,7 @@ def success(details: Object) -> Object:
     }
 
 
-def invalid(kind: str, group: str, name: str, causes: Iterable[tuple[str, str, str]]) -> Refused:
+def invalid(kind: str, group: str, name: str, causes: Iterable[tuple[str, str, str]]) -> RefusalError:
     """422: (field, reason, message) for each cause, worded as apimachinery does (pkg/api/errors, NewInvalid)."""
     found = list(dict.fromkeys(causes))
     said = [f"{field}: {message}" for field, _, message in found]
@@ -61,7 +61,7 @@ def invalid(kind: str, group: str, name: str, causes: Iterable[tuple[str, str, s
             {"reason": reason, "message": message, "field": field} for field, reason, message in found
         ],
     }
-    return Refused(
+    return RefusalError(
         422,
         "Invalid",
         f'{f"{kind}.{group}" if group else kind} "{name}" is invalid: {words}',

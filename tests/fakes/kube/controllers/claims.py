@@ -1,4 +1,4 @@
-"""PersistentVolumeClaims and their volumes: binding, and who asks a provisioner for one (pkg/controller/volume, 1.36)."""
+"""PersistentVolumeClaims and their volumes: binding, and asking a provisioner (pkg/controller/volume, 1.36)."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def _ask(tools: Tools, item: Object) -> None:
     found = tools.find("StorageClass", "", name) if name else None
     if not name:
         tools.event(item, "Normal", "FailedBinding",
-                    "no persistent volumes available for this claim and no storage class is set", _COMPONENT)  # fmt: skip
+                    "no persistent volumes available for this claim and no storage class is set",
+                    _COMPONENT)  # fmt: skip
         return
     if found is None:
         tools.event(item, "Warning", "ProvisioningFailed",

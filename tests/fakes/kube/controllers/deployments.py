@@ -114,7 +114,8 @@ def _ensured(tools: Tools, item: Object, new: Object | None, old: list[Object]) 
             "metadata": {
                 "name": f"{name_of(item)}-{key}", "namespace": namespace_of(item),
                 "labels": template["metadata"]["labels"], "ownerReferences": [reference_to(item)],
-                "annotations": inherited | {_REVISION: str(revision), _DESIRED: str(wanted), _MOST: str(wanted + surge)},
+                "annotations": inherited
+                | {_REVISION: str(revision), _DESIRED: str(wanted), _MOST: str(wanted + surge)},
             },
             "spec": {"replicas": count, "selector": selector, "template": template}
             | ({"minReadySeconds": item["spec"]["minReadySeconds"]} if item["spec"].get("minReadySeconds") else {}),
@@ -281,7 +282,8 @@ def _progress(
     )
     if complete and new is not None:
         return set_condition(conditions, _condition(
-            "Progressing", "True", "NewReplicaSetAvailable", f"{called} has successfully progressed.")), None  # fmt: skip
+            "Progressing", "True", "NewReplicaSetAvailable",
+            f"{called} has successfully progressed.")), None  # fmt: skip
     if moved:
         fresh = _condition("Progressing", "True", "ReplicaSetUpdated", f"{called} is progressing.")
         if found is not None and found["status"] == "True":

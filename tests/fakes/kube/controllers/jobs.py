@@ -8,7 +8,7 @@ from tests.fakes.kube.controllers.tools import Tools, owned_by, pod_of
 from tests.fakes.kube.strategy import random_suffix
 from tests.fakes.kube.wire import (
     Object,
-    Refused,
+    RefusalError,
     at,
     deleting,
     holds,
@@ -98,7 +98,9 @@ def _tracked(tools: Tools, namespace: str, name: str, item: Object | None) -> li
     return found
 
 
-def _start(tools: Tools, item: Object, active: list[Object], pods: list[Object], wanted: int, failed: int) -> float | None:  # fmt: skip
+def _start(
+    tools: Tools, item: Object, active: list[Object], pods: list[Object], wanted: int, failed: int
+) -> float | None:
     """New pods, later and later after failures; seconds until the next try."""
     if len(active) >= wanted:
         return None
@@ -110,14 +112,14 @@ def _start(tools: Tools, item: Object, active: list[Object], pods: list[Object],
             for status in at(one, "status", "containerStatuses") or ()
         ]
         last = max(ends, default=0.0) or moment(now())
-        delay = min(_BACKOFF_SECONDS * 2 ** (failed - 1), _LONGEST_SECONDS) / tools.pace
+        delay: float = min(_BACKOFF_SECONDS * 2 ** (failed - 1), _LONGEST_SECONDS) / tools.pace
         left = last + delay - moment(now())
         if left > 0:
             return left + 0.05
     for _ in range(wanted - len(active)):
         try:
             made = tools.create(pod_of(item, f"{name_of(item)}-{random_suffix()}", [_FINALIZER]))
-        except Refused as refusal:
+        except RefusalError as refusal:
             tools.event(item, "Warning", "FailedCreate", f"Error creating: {refusal.message}", _COMPONENT)
             return 1.0 / tools.pace
         tools.event(item, "Normal", "SuccessfulCreate", f"Created pod: {name_of(made)}", _COMPONENT)
@@ -138,7 +140,8 @@ def _end(
         tools.event(item, "Warning", reason, message, _COMPONENT)
     else:
         words = "Reached expected number of succeeded pods"
-        conditions = [_condition(kind, "True", "CompletionsReached", words) for kind in ("SuccessCriteriaMet", "Complete")]  # fmt: skip
+        kinds = ("SuccessCriteriaMet", "Complete")
+        conditions = [_condition(kind, "True", "CompletionsReached", words) for kind in kinds]
         tools.event(item, "Normal", "Completed", "Job completed", _COMPONENT)
     _write(tools, item, [], succeeded, failed, conditions)
     live = tools.find("Job", namespace_of(item), name_of(item))

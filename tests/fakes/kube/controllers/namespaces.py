@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fakes.kube.controllers.tools import Tools
-from tests.fakes.kube.wire import Object, Refused, at, deleting, namespace_of
+from tests.fakes.kube.wire import Object, RefusalError, at, deleting, namespace_of
 
 
 def sync(tools: Tools, _: str, name: str) -> float | None:
@@ -37,6 +37,6 @@ def _fill(tools: Tools, name: str) -> None:
         if tools.find(one["kind"], name, at(one, "metadata", "name")) is None:
             try:
                 tools.create(one)
-            except Refused as refusal:
+            except RefusalError as refusal:
                 if refusal.code not in (403, 404, 409):
                     raise

@@ -6,7 +6,7 @@ from tests.fakes.kube.controllers.tools import Tools, owned_by, pod_of
 from tests.fakes.kube.strategy import random_suffix
 from tests.fakes.kube.wire import (
     Object,
-    Refused,
+    RefusalError,
     at,
     condition,
     deleting,
@@ -27,7 +27,8 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
     item = tools.find("ReplicaSet", namespace, name)
     if item is None:
         return None
-    pods = [one for one in owned_by(tools.all("Pod", namespace), item) if at(one, "status", "phase") not in ("Succeeded", "Failed")]  # fmt: skip
+    pods = owned_by(tools.all("Pod", namespace), item)
+    pods = [one for one in pods if at(one, "status", "phase") not in ("Succeeded", "Failed")]
     active = [one for one in pods if not deleting(one)]
     wanted = int(at(item, "spec", "replicas") or 0)
     failure = ""
@@ -51,7 +52,7 @@ def _create(tools: Tools, item: Object, count: int) -> str:
     for _ in range(count):
         try:
             made = tools.create(pod_of(item, f"{name_of(item)}-{random_suffix()}"))
-        except Refused as refusal:
+        except RefusalError as refusal:
             tools.event(item, "Warning", "FailedCreate", f"Error creating: {refusal.message}", _COMPONENT)
             return refusal.message
         tools.event(item, "Normal", "SuccessfulCreate", f"Created pod: {name_of(made)}", _COMPONENT)

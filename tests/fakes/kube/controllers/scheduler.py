@@ -36,7 +36,8 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
     if trouble:
         _unschedulable(
             tools, pod,
-            f"0/{len(nodes)} nodes are available: {trouble}. {_preemption(len(nodes), Counter({_UNHELPFUL: len(nodes)}))}",
+            f"0/{len(nodes)} nodes are available: {trouble}. "
+            + _preemption(len(nodes), Counter({_UNHELPFUL: len(nodes)})),
         )  # fmt: skip
         return None
     waits = [one for one in claims if at(one, "status", "phase") != "Bound"]

@@ -9,7 +9,7 @@ from typing import Any
 from tests.fakes.kube.kinds import Kind
 from tests.fakes.kube.store import Store
 from tests.fakes.kube.verbs import Verbs, writing
-from tests.fakes.kube.wire import Object, Refused, at, micro_now, name_of, namespace_of, now, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, micro_now, name_of, namespace_of, now, uid_of
 
 _VERSIONS = {
     "Deployment": "apps/v1", "ReplicaSet": "apps/v1", "Job": "batch/v1", "StorageClass": "storage.k8s.io/v1",
@@ -83,7 +83,7 @@ class Tools:
         )
         try:
             self.verbs.delete(kind, namespace_of(item), name_of(item), options)
-        except Refused as refusal:
+        except RefusalError as refusal:
             if refusal.code != 404:
                 raise
 
