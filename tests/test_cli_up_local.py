@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,65 +18,11 @@ from selfhost import local
 from selfhost.local.processes import alive, of_run, this
 from selfhost.local.store import RUNNING, Store, names, root
 from selfhost.local.types import RUN_VARIABLE, Running, Wanted
-from tests.conftest import Cli, Ran
+from tests.conftest import Cli
 from tests.fakes.vllm_program import install
+from tests.local_servers import KEY, Up, events, free_port, program, running, seen, starts, until, up
 
-Up = Callable[..., Ran]
-KEY = "k-3f6b0c51"
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Its folder; whatever was started with it is stopped afterwards."""
-    folder = tmp_path / "engine"
-    monkeypatch.setenv("SELFHOST_VLLM_PYTHON", str(install(folder)))
-    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
-    yield folder
-    for name in names():
-        local.down(Store(name), with_weights=True)
-    assert names() == ()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@pytest.fixture
-def up(cli: Cli, program: Path) -> Up:
-    """`selfhost up --local` on a port of this test's own."""
-    port = free_port()
-
-    def call(*words: str) -> Ran:
-        given = () if "--port" in words else ("--port", str(port))
-        return cli("up", "--local", "--yes", *given, *words)
-
-    return call
-
-
-def starts(program: Path) -> list[dict[str, Any]]:
-    """What the engine was started with, each time."""
-    file = program / "started.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def events(ran: Ran) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in ran.out.splitlines()]
-    assert all(event["schema"] == "selfhost/event/v1" for event in found)
-    return found
-
-
-def running(name: str = "tiny") -> Running:
-    found = Store(name).read(Running)
-    assert found is not None
-    return found
-
-
-def seen(name: str = "tiny") -> local.Seen:
-    (one,) = local.status(name)
-    return one
+__all__ = ["program", "up"]  # fixtures
 
 
 def test_the_whole_way(up: Up, cli: Cli, program: Path) -> None:
@@ -423,93 +366,6 @@ def test_the_plan_is_for_the_engine_that_is_here(up: Up, program: Path) -> None:
     refused = up("--engine", "vllm@0.32.0")
     assert refused.code == 1
     assert "has vLLM 0.31.0, and --engine asks for 0.32.0" in refused.err
-
-
-# -- ended at any moment ---------------------------------------------------------------------------------------------
-
-
-def command(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "selfhost", *words],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def until(done: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def engines_of(program: Path) -> list[int]:
-    """Engines that run, of all that were ever started."""
-    return [one["pid"] for one in starts(program) if this(one["pid"]) is not None]
-
-
-def test_killed_at_random_moments_the_next_one_goes_on(up: Up, program: Path) -> None:
-    install(program, delay=0.3)
-    port = str(free_port())
-    dice = random.Random(6)
-    for number in range(10):
-        with command("up", "--local", "--yes", "--port", port, "--no-smoke-test") as one:
-            time.sleep(dice.uniform(0.3, 2.0))
-            one.kill()
-        if number % 3 == 2:
-            engines = engines_of(program)
-            if engines:
-                os.kill(dice.choice(engines), signal.SIGKILL)
-    ran = up("--port", port)
-    assert ran.code == 0, ran.out + ran.err
-    assert seen().phase == "ready"
-    assert len(engines_of(program)) == 1
-    before = running()
-    local.down(Store("tiny"), with_weights=True)
-    assert engines_of(program) == []
-    assert of_run(before.run) == ()
-    assert names() == ()
-
-
-def test_interrupted_it_says_what_goes_on(up: Up, program: Path) -> None:
-    install(program, delay=1.0)
-    port = str(free_port())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with command("up", "--local", "--yes", "--port", port) as one:
-            assert one.stdout is not None
-            while b"Rollout" not in one.stdout.readline():
-                assert one.poll() is None
-            until(lambda: len(engines_of(program)) == 1)
-            one.send_signal(number)
-            _, err = one.communicate(timeout=20)
-            assert one.returncode == 130
-        assert b"selfhost down tiny" in err
-        assert len(engines_of(program)) == 1
-    ran = up("--port", port)
-    assert ran.code == 0, ran.out
-    assert len(starts(program)) == 1
-
-
-def test_two_at_once_start_one(up: Up, program: Path) -> None:
-    install(program, delay=0.5)
-    port = str(free_port())
-    words = ("up", "--local", "--yes", "--port", port, "--no-smoke-test")
-    with command(*words) as one, command(*words) as other:
-        ends = [one.communicate(timeout=40), other.communicate(timeout=40)]
-    assert [one.returncode, other.returncode] == [0, 0], ends
-    assert len(starts(program)) == 1
-
-
-def test_stopped_while_another_waits(up: Up, cli: Cli, program: Path) -> None:
-    install(program, delay=30)
-    with command("up", "--local", "--yes", "--port", str(free_port())) as one:
-        until(lambda: len(engines_of(program)) == 1)
-        assert cli("down").code == 0
-        out, _ = one.communicate(timeout=20)
-    assert one.returncode == 1
-    assert b"stopped or replaced" in out
-    assert engines_of(program) == []
 
 
 def test_every_process_of_a_run_is_marked(up: Up, program: Path) -> None:

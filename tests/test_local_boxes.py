@@ -14,7 +14,7 @@ from selfhost import local
 from selfhost.local import boxes
 from selfhost.local.store import root
 from tests.conftest import Cli, Ran
-from tests.test_cli_up_local import KEY, free_port
+from tests.local_servers import KEY, free_port
 
 # Stands for docker and systemctl: notes its words, and remembers whether what it was told to start runs.
 TOOL = """#!{python}
