@@ -42,7 +42,7 @@ def test_killed_at_random_moments_the_next_one_goes_on(up: Up, program: Path) ->
 
 
 def test_interrupted_it_says_what_goes_on(up: Up, program: Path) -> None:
-    install(program, delay=1.0)
+    install(program, gate=True)
     port = str(free_port())
     for number in (signal.SIGINT, signal.SIGTERM):
         with command("up", "--local", "--yes", "--port", port) as one:
@@ -55,6 +55,7 @@ def test_interrupted_it_says_what_goes_on(up: Up, program: Path) -> None:
             assert one.returncode == 130
         assert b"selfhost down tiny" in err
         assert len(engines_of(program)) == 1
+    (program / "go").touch()
     ran = up("--port", port)
     assert ran.code == 0, ran.out
     assert len(starts(program)) == 1

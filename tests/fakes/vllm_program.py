@@ -26,7 +26,7 @@ def install(folder: Path, **script: Any) -> Path:
 
     Args:
         folder: made if it does not exist.
-        script: `say`, lines that are printed first; `die`, exit status after them; `delay`, seconds before it serves;
+        script: `say`, lines that are printed first; `die`, exit status after them; `delay`, seconds before it serves; `gate`, waits for a file `go` before;
             `linger`, seconds that it takes to end; `child`, starts a process that ignores to be asked; `wrong`, name
             of another model that it serves; `none`, has no vLLM; `version`, of it.
     """
@@ -63,6 +63,8 @@ def main(folder: str, words: list[str]) -> int:
             [sys.executable, "-c", "import signal,time;signal.signal(15,signal.SIG_IGN);time.sleep(300)"]
         )
     time.sleep(script.get("delay", 0.0))
+    while script.get("gate") and not (Path(folder) / "go").exists():
+        time.sleep(0.02)
     return _serve(options, script)
 
 
