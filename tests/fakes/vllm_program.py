@@ -26,9 +26,9 @@ def install(folder: Path, **script: Any) -> Path:
 
     Args:
         folder: made if it does not exist.
-        script: `say`, lines that are printed first; `die`, exit status after them; `delay`, seconds before it serves; `gate`, waits for a file `go` before;
-            `linger`, seconds that it takes to end; `child`, starts a process that ignores to be asked; `wrong`, name
-            of another model that it serves; `none`, has no vLLM; `version`, of it.
+        script: `say`, lines that are printed first; `die`, exit status after them; `delay`, seconds before it serves;
+            `gate`, waits for a file `go` before; `linger`, seconds that it takes to end; `child`, starts a process that
+            ignores to be asked; `wrong`, name of another model that it serves; `none`, has no vLLM; `version`, of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "python"
