@@ -1,4 +1,4 @@
-"""`selfhost status` and `selfhost test` over a deployment: against the API fake, and a real control plane where given."""
+"""`selfhost status` and `selfhost test` over a deployment: on the API fake, and on a real control plane where given."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 
 import selfhost.cli
 from selfhost.cluster import Ref
+from selfhost.deploy.channel import NoReplyError
 from selfhost.deploy.overview import overview
 from selfhost.deploy.settings import Settings
-from selfhost.deploy.smoke_run import attempt
+from selfhost.deploy.smoke_run import attempt, forwarded, smoke_of
 from selfhost.deploy.status import Status, status
+from selfhost.deploy.types import Event
 from selfhost.errors import ClusterError
 from tests import clusters
 from tests.conftest import Cli
@@ -26,6 +28,10 @@ from tests.worlds import PRODUCT, World, fake_world, real_world
 SCHEMAS = Path(selfhost.cli.__file__).parent / "schemas"
 QUIET = Settings(timeout_seconds=90, preflight=False, smoke=False)
 NAME = "qwen"
+READABLE = [
+    "configmaps", "deployments", "events", "jobs", "networkpolicies", "persistentvolumeclaims", "podmonitors", "pods",
+    "pods/log", "prometheusrules", "replicasets", "serviceaccounts", "services",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=clusters.NEEDED)])
@@ -103,13 +109,13 @@ def test_the_smoke_test_costs_three_requests(world: World) -> None:
 
 def test_a_changed_field_names_who_did_it(world: World) -> None:
     change(world, "Service", "v1", NAME, {"spec": {"sessionAffinity": "ClientIP"}}, "kubectl-edit")
-    patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 7}}}}
+    patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 600}}}}
     change(world, "Deployment", "apps/v1", NAME, patch, "somebodys-tool")
     try:
         found = look(world, monitors=False)
         changed = {(one.ref.kind, one.path): one for one in found.drift}
         grace = changed["Deployment", "spec.template.spec.terminationGracePeriodSeconds"]
-        assert (grace.what, grace.live, grace.owner) == ("changed", "7", "somebodys-tool")
+        assert (grace.what, grace.live, grace.owner) == ("changed", "600", "somebodys-tool")
         assert grace.wanted == str(world.wanted().plan.clocks.grace_seconds.value)
         added = changed["Service", "spec.sessionAffinity"]
         assert (added.what, added.live, added.owner) == ("added", "ClientIP", "kubectl-edit")
@@ -173,6 +179,53 @@ def test_nothing_of_that_name(world: World, cli: Cli) -> None:
         ran = cli(command, "qwne", "-n", world.namespace, "--kubeconfig", str(world.config))
         assert ran.code == 1
         assert "Did you mean qwen?" in ran.err
+
+
+def test_who_may_only_read_learns_as_much_as_that_permits(world: World, cli: Cli, tmp_path: Path) -> None:
+    config = reader(world, tmp_path)
+    found = status(world.api(config=config), world.namespace, NAME)
+    assert not found.drifted
+    assert {finding.code: finding.level for finding in found.findings}["engine-up"] != "ok"
+    change(world, "Deployment", "apps/v1", NAME, {"spec": {"progressDeadlineSeconds": 77}}, "somebody")
+    try:
+        (only,) = status(world.api(config=config), world.namespace, NAME, monitors=False).drift
+        assert (only.path, only.live, only.owner) == ("spec.progressDeadlineSeconds", "77", "somebody")
+    finally:
+        repair(world)
+    ran = cli("test", NAME, "-n", world.namespace, "--kubeconfig", str(config))
+    assert ran.code == 1
+    assert "No permission to forward port 8000" in ran.err
+    told: list[Event] = []
+    assert (
+        smoke_of(world.api(config=config), world.wanted(), QUIET, told.append) is None
+    )  # no fault of the deployment
+    assert [event.type for event in told] == ["note"]
+
+
+def reader(world: World, folder: Path) -> Path:
+    """A kubeconfig of somebody who may get and list, and nothing else."""
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]
+    rules = [rule | {"resources": READABLE} for rule in rules]
+    if world.fake is None:
+        assert world.plane is not None
+        return world.plane.user(world.namespace, rules)
+    group, place = "rbac.authorization.k8s.io", {"name": "reader", "namespace": world.namespace}
+    world.make(
+        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": place, "rules": rules},
+        {
+            "apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": place,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "reader"},
+            "subjects": [{"kind": "User", "name": "reader", "apiGroup": group}],
+        },
+    )  # fmt: skip
+    return Path(world.fake.kubeconfig(folder / "reader", token=world.fake.user("reader")))
+
+
+def test_nothing_listens_on_a_port(world: World) -> None:
+    (pod,) = (one.name for one in look(world, monitors=False).pods if one.component == "server")
+    ref = Ref(api_version="v1", kind="Pod", namespace=world.namespace, name=pod)
+    with forwarded(world.api(), ref, 4711) as channel, pytest.raises(NoReplyError, match="4711"):
+        channel.ask("/health", seconds=10)
 
 
 def test_trouble_is_a_word_and_has_a_cause(world: World, cli: Cli) -> None:

@@ -36,9 +36,9 @@ def show_rows(rows: Sequence[Row], *, now: float, everywhere: bool, place: str) 
         ("engine", "left"), ("age", "right"), ("state", "left"),
     ]  # fmt: skip
     lines = [_cells(row, now) for row in rows]
-    if everywhere:
-        columns.insert(0, ("namespace", "left"))
-        lines = [(row.namespace, *cells) for row, cells in zip(rows, lines, strict=True)]
+    if everywhere:  # in the place of what runs: 80 columns have no room for both
+        columns = [("namespace", "left"), *columns[:5], *columns[6:]]
+        lines = [(row.namespace, *one[:5], *one[6:]) for row, one in zip(rows, lines, strict=True)]
     table(columns, lines, wrap=2 if everywhere else 1)
 
 
@@ -147,6 +147,8 @@ def _show_version(found: Status) -> None:
     others = {image: pods for image, pods in versions.running.items() if image != versions.planned}
     if not versions.planned:
         labelled("image", ", ".join(versions.running) or "nothing runs")
+    elif not versions.running:
+        labelled("image", f"{versions.planned} is planned; nothing runs")
     elif not others:
         labelled("image", f"{versions.planned}, as planned")
     else:
@@ -187,6 +189,8 @@ def _next(found: Status, row: Row) -> None:
     place = where(row.namespace)
     if row.paused:
         next_step(f"selfhost pause {row.name} --resume{place}", "brings it back")
+    elif (found.causes or not row.well) and not found.versions.running:
+        return  # nothing has written a log; the way out stands beside the cause
     elif found.causes or not row.well:
         next_step(f"selfhost logs {row.name}{place}", "shows what it says, important lines marked")
     elif found.drifted and found.running is not None:

@@ -186,13 +186,13 @@ def _trouble(head: Head | None, workloads: list[Object], pods: list[PodLine], re
     """The worst of what is wrong, in a word."""
     if not workloads:
         return "Failed" if head and head.state == "failed" else "Gone" if head else ""
+    in_pods = [pod.trouble for pod in pods if pod.trouble and pod.trouble != "Restarted"]
     if head and head.state == "failed":
-        return "Failed"
+        return (in_pods[0] if in_pods and ready < wanted else "") or "Failed"
     for item in workloads:
         words = condition(item, "ReplicaFailure")
         if words.get("status") == "True":
             return text(words, "reason") or "ReplicaFailure"
-    in_pods = [pod.trouble for pod in pods if pod.trouble and pod.trouble != "Restarted"]
     if ready < wanted and in_pods:
         return max(sorted(set(in_pods)), key=in_pods.count)
     if any(rollout_of(item).failed for item in workloads):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfhost.cluster import Api, ApiError, Object
 from selfhost.cluster.kinds import EVENT, ref_of
@@ -169,7 +169,7 @@ def last_events(
     pods: Iterable[Object],
     most: int = LAST_EVENTS,
 ) -> tuple[EventLine, ...]:
-    """The last events about what belongs to a deployment, the oldest first; pure."""
+    """The last events about what belongs to a deployment, the oldest first, of each kind the last; pure."""
     own = {(text(item, "kind"), text(part(item, "metadata"), "name")) for item in objects}
     own |= {("Pod", text(part(pod, "metadata"), "name")) for pod in pods}
     found = []
@@ -200,7 +200,11 @@ def last_events(
                 count=whole(series, "count") or whole(event, "count") or 1,
             )
         )
-    return tuple(sorted(found, key=lambda one: one.at or 0.0)[-most:])
+    kept: dict[tuple[str, str], EventLine] = {}
+    for one in sorted(found, key=lambda one: one.at or 0.0):
+        earlier = kept.pop((one.reason, one.about), None)
+        kept[one.reason, one.about] = replace(one, count=one.count + (earlier.count if earlier else 0))
+    return tuple(kept.values())[-most:]
 
 
 def endpoints(objects: Iterable[Object]) -> tuple[str, ...]:
@@ -211,7 +215,8 @@ def endpoints(objects: Iterable[Object]) -> tuple[str, ...]:
         ref, spec = ref_of(item), part(item, "spec")
         if ref.kind == "HTTPRoute":
             names = spec.get("hostnames")
-            outside += [f"http://{name}/v1" for name in names or () if isinstance(name, str)]
+            # which of http and https its Gateway listens for is not said here
+            outside += [f"{name}/v1" for name in names or () if isinstance(name, str)]
         elif ref.kind == "Ingress":
             scheme = "https" if parts(spec, "tls") else "http"
             outside += [
