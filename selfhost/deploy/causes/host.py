@@ -28,7 +28,7 @@ def oom_killed(scene: Scene) -> Iterator[Cause]:
     """
     for pod, box, ended in scene.ended():
         killed = ended.reason == "OOMKilled" or re.search(
-            r"Cannot allocate memory|MemoryError$", box.log, re.MULTILINE
+            r"Cannot allocate memory|^MemoryError", box.log, re.MULTILINE
         )
         if not killed:
             continue
