@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+import selfhost.cli
 from selfhost.cluster.kinds import ref_of
 from selfhost.deploy import destroy as destroying
 from selfhost.deploy import revisions
@@ -29,6 +32,8 @@ from tests.simulator import faults
 from tests.worlds import PRODUCT, World, a_plan, fake_world, real_world, with_flag
 
 SECONDS = Settings(timeout_seconds=90, smoke=False)
+SCHEMAS = Path(selfhost.cli.__file__).parent / "schemas"
+EVENT = jsonschema.Draft202012Validator(json.loads((SCHEMAS / "event.json").read_text(encoding="utf-8")))
 QUICK = ("--yes", "--no-smoke-test", "--timeout", "90")
 # What fits one H100 by the engine's own bill, for flags that are sized again.
 SMALL = ("--set", "max-model-len=4k", "--set", "concurrency=1", "--set", "max-num-seqs=32")
@@ -55,6 +60,13 @@ def world(shared: World) -> Iterator[World]:
     for name, labels in (("theirs", theirs), ("qwen-notes", {})):
         metadata = {"name": name, "namespace": shared.namespace, "labels": labels}
         shared.make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+    gateway = {"gatewayClassName": "some", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    shared.sim.client.ask(
+        "POST",
+        f"/apis/gateway.networking.k8s.io/v1/namespaces/{shared.namespace}/gateways",
+        {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "public"}}
+        | {"spec": gateway},
+    )
     yield shared
     for name in (canary_name("qwen"), "qwen"):
         there = destroying.find(shared.api(), shared.namespace, name)
@@ -66,13 +78,19 @@ def do(cli: Cli, world: World) -> Do:
     """`selfhost COMMAND qwen ...` in the world."""
 
     def call(command: str, *words: str) -> Ran:
-        return cli(command, "qwen", *words, "-n", world.namespace, "--kubeconfig", world.config, "--output", "json")
+        return cli(
+            command, "qwen", *words, "-n", world.namespace, "--kubeconfig", world.config, "--output", "json"
+        )
 
     return call
 
 
 def events(ran: Ran) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ran.out.splitlines()]
+    """What it told, each as the schema has it."""
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    for one in found:
+        EVENT.validate(one)
+    return found
 
 
 def states(world: World, name: str = "qwen") -> list[tuple[int, str, str]]:
@@ -86,14 +104,17 @@ def deployment(world: World, name: str = "qwen") -> dict[str, Any]:
     return found
 
 
+def own(world: World) -> set[tuple[str, str, str]]:
+    """What is in the namespace; volumes are the provisioner's, which takes them away by itself."""
+    return {one for one in world.objects() if one[1]}
+
+
 def start(world: World, **options: Any) -> None:
     result = world.deploy(world.wanted(**options), SECONDS)
     assert result.ended == "ready", result
 
 
-ROUTED: dict[str, Any] = {
-    "access": AccessOptions(expose="gateway", host="llm.example.org", gateway="public/gateways")
-}
+ROUTED: dict[str, Any] = {"access": AccessOptions(expose="gateway", host="llm.example.org", gateway="public")}
 SHARED: dict[str, Any] = {"access_mode": "ReadWriteMany"}
 
 
@@ -147,7 +168,7 @@ def test_what_does_not_fit_changes_nothing(world: World, do: Do) -> None:
 
 def test_an_upgrade_that_fails_goes_back_by_itself(world: World, do: Do) -> None:
     start(world, **SHARED)
-    with world.sim.behaving(faults.image_not_found(), args="--max-num-seqs=32"):
+    with world.sim.behaving(faults.image_not_found(), namespace=world.namespace, component="server", times=1):
         ran = do("upgrade", *SMALL, *QUICK)
     assert ran.code == 5, ran
     assert events(ran)[-1]["ended"] == "rolled-back"
@@ -179,9 +200,21 @@ def test_a_rollback_needs_no_files(world: World, do: Do) -> None:
         (3, "deployed", "rollback to 1"), (2, "superseded", "deploy"), (1, "superseded", "deploy"),
     ]  # fmt: skip
     listed = do("rollback", "--list").json()
+    jsonschema.validate(listed, json.loads((SCHEMAS / "revisions.json").read_text(encoding="utf-8")))
     assert [one["revision"] for one in listed["revisions"]] == [3, 2, 1]
     assert do("rollback", "2", *QUICK).code == 0
     assert states(world)[0] == (4, "deployed", "rollback to 2")
+
+
+def test_a_rollback_to_a_revision_that_had_spare_gpus_does_without(world: World, do: Do) -> None:
+    world.sim.node("gpu-1", gpus=1, product=PRODUCT)
+    start(world, surge=True, **SHARED)
+    before = deployment(world)["spec"]["template"]
+    assert do("upgrade", *SMALL, *QUICK).code == 0
+    ran = do("rollback", *QUICK)
+    assert ran.code == 0, ran
+    assert next(one for one in events(ran) if "surge" in one)["surge"] is False
+    assert deployment(world)["spec"]["template"] == before
 
 
 def test_a_rollback_that_cannot_be_says_so_before_anything(world: World, do: Do) -> None:
@@ -203,7 +236,6 @@ def test_more_replicas_and_fewer(world: World, do: Do) -> None:
     assert do("scale", "1", *QUICK).code == 0
     assert deployment(world)["spec"]["replicas"] == 1
     assert [one[2] for one in states(world)] == ["scale to 1", "scale to 3", "deploy"]
-    world.sim.client  # noqa: B018
     left = {one for one in world.objects() - before if one[0] not in ("ConfigMap", "ReplicaSet", "Pod")}
     assert left == set()
 
@@ -270,7 +302,7 @@ def test_a_canary_from_a_tenth_of_the_requests_to_all_of_them(world: World, do: 
     args = deployment(world)["spec"]["template"]["spec"]["containers"][0]["args"]
     assert "--max-num-seqs=32" in args
     assert states(world)[0][2] == "qwen-canary promoted"
-    assert all("promote qwen-canary" != because for _, _, because in states(world))
+    assert all(because != "promote qwen-canary" for _, _, because in states(world))
     assert not any("canary" in name for _, _, name in world.objects())
     passing = ("ConfigMap", "ReplicaSet", "Pod", "Job")
     assert {one for one in world.objects() ^ before if one[0] not in passing} == set()
@@ -284,12 +316,12 @@ def test_a_canary_that_is_given_up_leaves_nothing(world: World, do: Do) -> None:
     ran = do("upgrade", "--abort", *QUICK)
     assert ran.code == 0, ran
     assert weights(world) == [("qwen", 1)]
-    assert world.objects() == before
+    _until(lambda: own(world) == {one for one in before if one[1]})
 
 
 def test_a_canary_that_fails_gets_no_requests(world: World, do: Do) -> None:
     start(world, **ROUTED)
-    with world.sim.behaving(faults.image_not_found(), args="--max-num-seqs=32"):
+    with world.sim.behaving(faults.image_not_found(), namespace=world.namespace, deployment="qwen-canary"):
         ran = do("upgrade", "--canary", *SMALL, *QUICK)
     assert ran.code == 5, ran
     assert weights(world) == [("qwen", 1)]
@@ -301,7 +333,7 @@ class _Killed(BaseException):
     """As `kill -9` ends a command: nothing is caught."""
 
 
-@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("at", [1, 4, 9, 15])
 def test_a_promotion_that_is_killed_goes_on(world: World, do: Do, at: int) -> None:
     """Killed at several moments; at none of them does the route lead to nobody."""
     from selfhost.deploy.canary import promote
@@ -309,7 +341,7 @@ def test_a_promotion_that_is_killed_goes_on(world: World, do: Do, at: int) -> No
 
     start(world, **ROUTED)
     assert do("upgrade", "--canary", *SMALL, *QUICK).code == 0
-    left = [at * 3]
+    left = [at]
 
     def tell(event: Event) -> None:
         if event.type != "progress":
@@ -347,14 +379,15 @@ def test_destroy_takes_everything_of_its_own_and_nothing_else(world: World, do: 
     ran = do("destroy", "--yes")
     assert ran.code == 0, ran
     left = world.objects() - before
-    assert {(kind, name) for kind, space, name in left if space} == {("PersistentVolumeClaim", "qwen-weights")}
+    assert {(kind, name) for kind, space, name in left if space} == {
+        ("PersistentVolumeClaim", "qwen-weights")
+    }
     assert before <= world.objects()
     again = do("destroy", "--yes")
     assert (again.code, events(again)[-1]["ended"]) == (0, "unchanged")
     everything = do("destroy", "--yes", "--with-weights")
     assert everything.code == 0
-    world.sim.client  # noqa: B018
-    _until(lambda: {one for one in world.objects() - before if one[1]} == set())
+    _until(lambda: own(world) <= before)
     assert before <= world.objects()
 
 
@@ -384,7 +417,7 @@ def test_destroy_takes_the_canary_too(world: World, do: Do) -> None:
     start(world, **ROUTED)
     assert do("upgrade", "--canary", *SMALL, *QUICK).code == 0
     assert do("destroy", "--yes", "--with-weights").code == 0
-    _until(lambda: {one for one in world.objects() - before if one[1]} == set())
+    _until(lambda: own(world) <= before)
 
 
 def test_destroy_takes_what_a_killed_deployment_made(world: World, do: Do) -> None:
@@ -404,10 +437,10 @@ def test_destroy_takes_what_a_killed_deployment_made(world: World, do: Do) -> No
         }
     )  # fmt: skip
     assert do("destroy", "--yes", "--with-weights").code == 0
-    _until(lambda: {one for one in world.objects() - before if one[1]} == set())
+    _until(lambda: own(world) <= before)
 
 
-@pytest.mark.parametrize("at", [1, 2, 4, 7, 9])
+@pytest.mark.parametrize("at", [1, 4, 9])
 def test_a_destroy_that_is_killed_goes_on(world: World, do: Do, at: int) -> None:
     before = world.objects()
     start(world)
@@ -423,7 +456,7 @@ def test_a_destroy_that_is_killed_goes_on(world: World, do: Do, at: int) -> None
         destroying.destroy(world.api(), there, with_weights=True, tell=tell)
     assert len(states(world)) == 1, "revisions go last"
     assert do("destroy", "--yes", "--with-weights").code == 0
-    _until(lambda: {one for one in world.objects() - before if one[1]} == set())
+    _until(lambda: own(world) <= before)
 
 
 def test_destroy_of_what_is_not_there(world: World, do: Do) -> None:

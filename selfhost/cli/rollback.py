@@ -39,7 +39,7 @@ def command(
         _list(found, as_json=reach.as_json)
         return 0
     head = choose(found, revision)
-    wanted = wanted_of(api, found, head)
+    wanted = wanted_of(api, found, head, printer)
     again = f"selfhost rollback {name} {head.number}{where(namespace)}"
     return carried_out(api, wanted, rollout, f"rollback to {head.number}", printer, reach, again)
 

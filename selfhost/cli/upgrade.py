@@ -218,7 +218,8 @@ def _begin_canary(
     because = _because(f"{BECAUSE}{before.name}", given, asked, {})
     with interruptible(now.printer, f"`{now.again} --canary ...` goes on, `{now.again} --abort` ends it."):
         ask = confirmed(now.printer, yes=now.rollout.yes, as_json=now.reach.as_json)
-        result = deploy(now.api, wanted, now.rollout.settings(because), now.printer, ask)
+        settings = replace(now.rollout.settings(because), wait=True)  # nobody is sent to what is not ready
+        result = deploy(now.api, wanted, settings, now.printer, ask)
         if result.ended in ("ready", "unchanged"):
             share(now.api, before, wanted, weight, now.printer)
     code = ended(wanted, result, now.printer, now.reach)

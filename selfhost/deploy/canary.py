@@ -100,8 +100,9 @@ def _options(before: Desired, plan: Plan) -> RenderOptions:
         spread=given.scaling.spread, priority_class=given.scaling.priority_class, rules=given.scaling.rules
     )
     options = replace(
-        given, access=access, scaling=scaling, gateway_namespace=gateway_namespace(given), surge=False
-    )
+        given, access=access, scaling=scaling, gateway_namespace=gateway_namespace(given), surge=False,
+        image=_image(before, plan),
+    )  # fmt: skip
     claim = _shared_claim(before, plan)
     if claim is not None:
         options = replace(options, weights=replace(given.weights, uri=f"pvc:{claim}"))
@@ -255,6 +256,8 @@ def promote(
         ClusterError: see `deploy`.
     """
     plain = promoted(before, canary)
+    if before.hash == plain.hash and settings.dry_run:
+        return Result(ended="dry-run", message=f"{canary.name} would go")
     if before.hash == plain.hash:  # broken off while the canary was removed: it may not serve any more
         share(api, before, None, 0, tell)
         remove(api, before.namespace, before.name, tell)
@@ -291,7 +294,12 @@ def promote(
 def promoted(before: Desired, canary: Desired) -> Desired:
     """What the first becomes: the canary's plan under its own name, with its own options and replicas."""
     plan = replace(canary.plan, name=before.name, replicas=before.plan.replicas)
-    return desired(plan, before.target, before.options)
+    return desired(plan, before.target, replace(before.options, image=_image(before, plan)))
+
+
+def _image(before: Desired, plan: Plan) -> str | None:
+    """The image that the first was deployed with, unless the plan has one of its own."""
+    return before.options.image if plan.engine.image == before.plan.engine.image else None
 
 
 def abort(api: Api, before: Desired, found: tuple[Head, ...], tell: Tell) -> None:

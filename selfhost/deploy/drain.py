@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 from selfhost.cluster import Api, ConflictError
 from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET
-from selfhost.cluster.values import part, text, whole
+from selfhost.cluster.values import part, text, texts, whole
 from selfhost.deploy.gone import MARGIN_SECONDS, await_gone
 from selfhost.deploy.settings import Preview, Settings
 from selfhost.deploy.types import COMPONENT_LABEL, INSTANCE_LABEL, Desired, Event, Tell
 
 _DRAINED = (DEPLOYMENT.name, LEADER_WORKER_SET.name)
+# These send requests on, or answer them in the model's stead; they hold no GPU.
+BESIDE = ("proxy", "picker")
 
 
 def has_to_drain(settings: Settings, before: Desired, wanted: Desired, shown: Preview) -> bool:
@@ -59,7 +61,9 @@ def drain(
         )
     )
     for item in before.objects:
-        if text(item, "kind") in _DRAINED and whole(part(item, "spec"), "replicas") is not None:
+        beside = texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) in BESIDE
+        scaled = whole(part(item, "spec"), "replicas") is not None
+        if text(item, "kind") in _DRAINED and scaled and not beside:
             keep()
             try:
                 api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from selfhost.cluster import Api
 from selfhost.deploy import revisions
 from selfhost.deploy.scale import refuse_blocked
-from selfhost.deploy.types import Desired, Head, Revision
+from selfhost.deploy.types import Desired, Head, Revision, Tell
+from selfhost.deploy.upgrade import back
 from selfhost.errors import ClusterError, UsageError
 
 _SERVED = ("deployed", "superseded")  # states of revisions that were ready once
@@ -67,13 +68,14 @@ def choose(found: tuple[Head, ...], number: int | None) -> Head:
     raise UsageError(f"Revision {number} of {name} is not kept.", hint=f"Kept are: {kept}.")
 
 
-def wanted_of(api: Api, found: tuple[Head, ...], head: Head) -> Desired:
+def wanted_of(api: Api, found: tuple[Head, ...], head: Head, tell: Tell = lambda _: None) -> Desired:
     """What a revision had on the cluster, as it is to be there again.
 
     Args:
         api: the cluster.
         found: every revision, the newest first.
         head: which.
+        tell: hears how its pods come back, where that is decided now.
 
     Raises:
         UsageError: Kubernetes does not change it back in place.
@@ -81,6 +83,10 @@ def wanted_of(api: Api, found: tuple[Head, ...], head: Head) -> Desired:
     """
     wanted = revisions.load(api, head).desired
     now = next((one for one in found if one.state == "deployed"), None)
-    if now is not None and now.number != head.number:
-        refuse_blocked(revisions.load(api, now).desired, wanted, f"Revision {head.number}")
-    return wanted
+    before = revisions.load(api, now).desired if now is not None and now.number != head.number else None
+    if before is not None:
+        refuse_blocked(before, wanted, f"Revision {head.number}")
+    there, room = back(api, before, wanted)
+    if room is not None:
+        tell(room.event())
+    return there

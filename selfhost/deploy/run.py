@@ -294,7 +294,8 @@ class _Run:
         head = revisions.mark(self._api, head, "deployed")
         for old in found:
             if old.number != head.number and old.state in ("deployed", "pending"):
-                revisions.mark(self._api, old, "superseded")
+                # one that nobody saw ready is nothing to go back to
+                revisions.mark(self._api, old, "superseded" if old.state == "deployed" else "failed")
         revisions.trim(self._api, revisions_after(found, head), self._settings.keep)
         words = f"{wanted.name} serves, revision {head.number}, after {outcome.seconds:,.0f} s"
         self._tell(

@@ -11,6 +11,7 @@ from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET
 from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.apply import side_of
 from selfhost.deploy.desired import desired
+from selfhost.deploy.drain import BESIDE
 from selfhost.deploy.gone import MARGIN_SECONDS, await_gone
 from selfhost.deploy.rollout import PAUSED_ANNOTATION
 from selfhost.deploy.types import COMPONENT_LABEL, Desired, Event, Tell, selector_of
@@ -19,8 +20,6 @@ from selfhost.errors import UnsupportedError, UsageError
 
 # KEDA 2 (concepts/scaling-deployments, "Pausing autoscaling"): the number at which a ScaledObject holds its target.
 _KEDA_PAUSED = "autoscaling.keda.sh/paused-replicas"
-# These answer requests in the model's stead, or say where they go; they hold no GPU.
-_BESIDE = ("proxy", "picker")
 _SERVE_THEMSELVES = (DEPLOYMENT.name, LEADER_WORKER_SET.name)
 
 
@@ -50,8 +49,6 @@ def scaled(before: Desired, replicas: int) -> Desired:
         )
     if not 1 <= replicas <= 1000:
         raise UsageError(f"Replicas must be between 1 and 1000, not {replicas:,}.")
-    if before.target == "kserve" and before.plan.replicas == replicas:
-        return before
     wanted = desired(replace(before.plan, replicas=replicas), before.target, before.options)
     refuse_blocked(before, wanted, f"{replicas} replicas")
     return wanted
@@ -106,7 +103,7 @@ def _paused(before: Desired) -> Iterator[Object]:
             yield _noted(item, {_KEDA_PAUSED: "0"})
         elif (
             text(item, "kind") in _SERVE_THEMSELVES
-            and texts(metadata, "labels").get(COMPONENT_LABEL) not in _BESIDE
+            and texts(metadata, "labels").get(COMPONENT_LABEL) not in BESIDE
         ):
             yield _noted(item, {PAUSED_ANNOTATION: "true"}) | {"spec": part(item, "spec") | {"replicas": 0}}
 
@@ -146,7 +143,7 @@ def pause(
             words = f"draining: {count} {'pod' if count == 1 else 'pods'} left, {grace} s each"
             tell(Event(type="progress", message=words, facts={"stage": "draining", "pods": count}))
 
-    components = f"{COMPONENT_LABEL} notin ({','.join((*_BESIDE, 'download'))})"
+    components = f"{COMPONENT_LABEL} notin ({','.join((*BESIDE, 'download'))})"
     await_gone(
         api, before.namespace, f"{selector_of(before.name)},{components}", seconds=grace + MARGIN_SECONDS, keep=keep,
         left=left, monotonic=monotonic,

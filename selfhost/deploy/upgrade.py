@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from selfhost.cluster import Api, ApiError
-from selfhost.cluster.kinds import NODE, POD
+from selfhost.cluster import Api, ApiError, Object
+from selfhost.cluster.kinds import DEPLOYMENT, NODE, POD
+from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.capacity import free_gpus
-from selfhost.deploy.desired import desired
+from selfhost.deploy.desired import desired, with_objects
+from selfhost.deploy.drain import BESIDE
 from selfhost.deploy.replan import Changes, replan
 from selfhost.deploy.surge import room_beside
-from selfhost.deploy.types import Desired, Event
+from selfhost.deploy.types import COMPONENT_LABEL, Desired, Event
 from selfhost.errors import UsageError
 from selfhost.manifests import RenderOptions
 from selfhost.plan import Plan
@@ -95,6 +97,37 @@ def prepare(
         return beside, Headroom(surge=True, because="The new pods start beside the old ones, as asked.")
     found = headroom(api, before, beside)
     return (beside if found.surge else still), found
+
+
+def back(api: Api, before: Desired | None, wanted: Desired) -> tuple[Desired, Headroom | None]:
+    """A revision as it is to be there again: with its objects as they were, but for how pods are replaced now.
+
+    Args:
+        api: the cluster.
+        before: what is deployed; None where nothing ever was.
+        wanted: the revision's.
+
+    Returns:
+        What is wanted, and what was found; None where the revision does not say to start pods beside others.
+    """
+    if before is None or not wanted.options.surge:
+        return wanted, None
+    found = headroom(api, before, wanted)
+    if found.surge:
+        return wanted, found
+    still = tuple(
+        _in_turn(item) if text(item, "kind") == DEPLOYMENT.name else item for item in wanted.objects
+    )
+    options = replace(wanted.options, surge=False)
+    return replace(with_objects(wanted, still), options=options), found
+
+
+def _in_turn(item: Object) -> Object:
+    """A Deployment whose old pods end before the new ones start, as the templates write it."""
+    spec = part(item, "spec")
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    beside = texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) in BESIDE
+    return item if beside else item | {"spec": spec | {"strategy": strategy}}
 
 
 def headroom(api: Api, before: Desired, wanted: Desired) -> Headroom:
