@@ -72,7 +72,7 @@ def _replicas(item: Object | None) -> int:
 def bounds(item: Object) -> tuple[int, int]:
     """Pods beyond, and pods short of, what is wanted during an update."""
     if at(item, "spec", "strategy", "type") == "Recreate":
-        return 0, _replicas(item)
+        return 0, 0
     rolling: Any = at(item, "spec", "strategy", "rollingUpdate") or {}
     wanted = _replicas(item)
 
@@ -180,6 +180,8 @@ def _shrink(tools: Tools, item: Object, new: Object, old: list[Object], least: i
     total = sum(_replicas(one) for one in [*old, new])
     unready = _replicas(new) - int(at(new, "status", "availableReplicas") or 0)
     room = total - least - unready
+    if room <= 0:
+        return
     old = sorted(old, key=lambda one: str(at(one, "metadata", "creationTimestamp")))
     for place, one in enumerate(old):
         sick = _replicas(one) - int(at(one, "status", "availableReplicas") or 0)

@@ -10,6 +10,7 @@ from tests.fakes.kube.wire import (
     Object,
     RefusalError,
     at,
+    condition,
     deleting,
     holds,
     moment,
@@ -21,6 +22,7 @@ from tests.fakes.kube.wire import (
 
 _FINALIZER = "batch.kubernetes.io/job-tracking"
 _COMPONENT = "job-controller"
+_DONE = "Reached expected number of succeeded pods"
 _BACKOFF_SECONDS, _LONGEST_SECONDS = 10.0, 600.0
 
 
@@ -42,8 +44,9 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
     active = [
         one for one in pods if at(one, "status", "phase") not in ("Succeeded", "Failed") and not deleting(one)
     ]
-    succeeded = sum(at(one, "status", "phase") == "Succeeded" for one in pods)
-    failed = sum(at(one, "status", "phase") == "Failed" for one in pods)
+    phases = [at(one, "status", "phase") for one in pods]
+    succeeded = max(phases.count("Succeeded"), int(at(item, "status", "succeeded") or 0))
+    failed = max(phases.count("Failed"), int(at(item, "status", "failed") or 0))
     begun = at(item, "status", "startTime") or now()
     completions = int(spec.get("completions") or 1)
     deadline = spec.get("activeDeadlineSeconds")
@@ -53,15 +56,18 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
         for one in active
         for status in at(one, "status", "containerStatuses") or ()
     )
+    target = condition(item, "FailureTarget")
+    if target is not None:
+        return _end(tools, item, pods, succeeded, failed, f"{target['reason']}:{target['message']}")
     if succeeded >= completions:
-        return _end(tools, item, active, succeeded, failed, "")
+        return _end(tools, item, pods, succeeded, failed, "")
     if failed > int(spec["backoffLimit"]) or (restarts and restarts >= int(spec["backoffLimit"]) > 0):
         return _end(
-            tools, item, active, succeeded, failed, "BackoffLimitExceeded:Job has reached the specified backoff limit"
+            tools, item, pods, succeeded, failed, "BackoffLimitExceeded:Job has reached the specified backoff limit"
         )  # fmt: skip
     if left is not None and left <= 0:
         return _end(
-            tools, item, active, succeeded, failed, "DeadlineExceeded:Job was active longer than specified deadline"
+            tools, item, pods, succeeded, failed, "DeadlineExceeded:Job was active longer than specified deadline"
         )  # fmt: skip
     again = _start(tools, item, active, pods, min(int(spec["parallelism"]), completions - succeeded), failed)
     now_active = [
@@ -127,25 +133,26 @@ def _start(
 
 
 def _end(
-    tools: Tools, item: Object, active: list[Object], succeeded: int, failed: int, why: str
+    tools: Tools, item: Object, pods: list[Object], succeeded: int, failed: int, why: str
 ) -> float | None:
-    for one in active:
-        tools.delete(one)
-    if why:
-        reason, _, message = why.partition(":")
-        conditions = [
-            _condition("FailureTarget", "True", reason, message),
-            _condition("Failed", "True", reason, message),
-        ]
-        tools.event(item, "Warning", reason, message, _COMPONENT)
-    else:
-        words = "Reached expected number of succeeded pods"
-        kinds = ("SuccessCriteriaMet", "Complete")
-        conditions = [_condition(kind, "True", "CompletionsReached", words) for kind in kinds]
-        tools.event(item, "Normal", "Completed", "Job completed", _COMPONENT)
-    _write(tools, item, [], succeeded, failed, conditions)
+    """The end of a job: it is Complete or Failed once none of its pods is left that runs."""
+    left = [one for one in pods if at(one, "status", "phase") not in ("Succeeded", "Failed")]
+    for one in left:
+        if not deleting(one):
+            tools.delete(one)
+            tools.event(item, "Normal", "SuccessfulDelete", f"Deleted pod: {name_of(one)}", _COMPONENT)
+    left = [one for one in left if tools.find("Pod", namespace_of(one), name_of(one)) is not None]
+    reason, _, message = why.partition(":") if why else ("CompletionsReached", "", _DONE)
+    first, last = ("FailureTarget", "Failed") if why else ("SuccessCriteriaMet", "Complete")
+    target = condition(item, first) or _condition(first, "True", reason, message)
+    conditions = [target] if left else [target, _condition(last, "True", target["reason"], target["message"])]
+    if not left:
+        level, cause = ("Warning", target["reason"]) if why else ("Normal", "Completed")
+        tools.event(item, level, cause, target["message"] if why else "Job completed", _COMPONENT)
+    failed += 0 if condition(item, first) is not None else len(left)
+    _write(tools, item, [], succeeded, failed, conditions, terminating=len(left))
     live = tools.find("Job", namespace_of(item), name_of(item))
-    return _expire(tools, live) if live is not None else None
+    return _expire(tools, live) if live is not None and not left else None
 
 
 def _expire(tools: Tools, item: Object) -> float | None:
@@ -166,13 +173,14 @@ def _expire(tools: Tools, item: Object) -> float | None:
 
 
 def _write(
-    tools: Tools, item: Object, active: list[Object], succeeded: int, failed: int, conditions: list[Object]
-) -> None:
+    tools: Tools, item: Object, active: list[Object], succeeded: int, failed: int, conditions: list[Object],
+    terminating: int = 0,
+) -> None:  # fmt: skip
     before: Any = at(item, "status") or {}
     status: Object = {"startTime": before.get("startTime") or now(), "uncountedTerminatedPods": {}}
     ready = sum(holds(one, "Ready") for one in active)
     status |= {"active": len(active)} if active else {}
-    status |= {"ready": ready, "terminating": 0}
+    status |= {"ready": ready, "terminating": terminating}
     status |= {"succeeded": succeeded} if succeeded else {}
     status |= {"failed": failed} if failed else {}
     found = conditions or before.get("conditions") or []

@@ -11,7 +11,17 @@ from tests.fakes.kube.controllers.claims import SELECTED_NODE, used_by
 from tests.fakes.kube.controllers.tools import Tools, set_condition
 from tests.fakes.kube.quotas import pod_usage
 from tests.fakes.kube.verbs import bind
-from tests.fakes.kube.wire import Object, at, deleting, labels_of, name_of, namespace_of, now, quantity
+from tests.fakes.kube.wire import (
+    Object,
+    at,
+    deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    now,
+    quantity,
+    uid_of,
+)
 
 _COMPONENT = "default-scheduler"
 _TAINTED = "node(s) had untolerated taint(s)"
@@ -34,11 +44,8 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
         return None
     claims, trouble = _claims(tools, pod)
     if trouble:
-        _unschedulable(
-            tools, pod,
-            f"0/{len(nodes)} nodes are available: {trouble}. "
-            + _preemption(len(nodes), Counter({_UNHELPFUL: len(nodes)})),
-        )  # fmt: skip
+        # what follows is what preemption says of it: there is no status to look at
+        _unschedulable(tools, pod, f"0/{len(nodes)} nodes are available: {trouble}. not found")
         return None
     waits = [one for one in claims if at(one, "status", "phase") != "Bound"]
     reasons: Counter[str] = Counter()
@@ -71,7 +78,7 @@ def sync(tools: Tools, namespace: str, name: str) -> float | None:
 
 def _preemption(count: int, reasons: Counter[str]) -> str:
     listed = ", ".join(sorted(f"{number} {text}" for text, number in reasons.items() if number))
-    return f"preemption: 0/{count} nodes are available: {listed}."
+    return f"no new claims to deallocate, preemption: 0/{count} nodes are available: {listed}."
 
 
 def _bind(tools: Tools, pod: Object, node: Object) -> None:
@@ -185,33 +192,53 @@ def _apart(tools: Tools, pod: Object, node: Object) -> bool:
     )
 
 
-def _taken(tools: Tools, node: Object) -> dict[str, Decimal]:
-    """What pods on a node ask for; those that are over ask for nothing."""
+def _place(tools: Tools, pod: Object) -> str:
+    """A pod's node, or the one that is kept for it while its volume is made there."""
+    node = at(pod, "spec", "nodeName")
+    if node:
+        return str(node)
+    for name in used_by(pod):
+        claim = tools.find("PersistentVolumeClaim", namespace_of(pod), name)
+        if claim is not None and at(claim, "status", "phase") != "Bound":
+            chosen = at(claim, "metadata", "annotations", SELECTED_NODE)
+            if chosen:
+                return str(chosen)
+    return ""
+
+
+def _asked(tools: Tools, pod: Object) -> dict[str, Decimal]:
+    """What a pod asks for, which never changes."""
+    if uid_of(pod) not in tools.asked:
+        tools.asked[uid_of(pod)] = {
+            name.removeprefix("requests."): value
+            for name, value in pod_usage(pod["spec"]).items()
+            if name.startswith("requests.") and value
+        }
+    return tools.asked[uid_of(pod)]
+
+
+def _taken(tools: Tools, node: Object, but: Object | None = None) -> dict[str, Decimal]:
+    """What pods on a node ask for; those that are over ask for nothing, and one is left out."""
     sums: Counter[str] = Counter()
     found: dict[str, Decimal] = {}
     for one in tools.all("Pod"):
-        if at(one, "spec", "nodeName") != name_of(node) or at(one, "status", "phase") in (
-            "Succeeded",
-            "Failed",
+        if (
+            at(one, "status", "phase") in ("Succeeded", "Failed")
+            or one is but
+            or _place(tools, one) != name_of(node)
         ):
             continue
         sums["pods"] += 1
-        for name, value in pod_usage(one["spec"]).items():
-            if name.startswith("requests."):
-                key = name.removeprefix("requests.")
-                found[key] = found.get(key, Decimal(0)) + value
+        for key, value in _asked(tools, one).items():
+            found[key] = found.get(key, Decimal(0)) + value
     return found | {"pods": Decimal(sums["pods"])}
 
 
 def _short(tools: Tools, pod: Object, node: Object) -> list[tuple[str, bool]]:
     """What a node has too little of, and whether it never has enough."""
     has: Any = at(node, "status", "allocatable") or at(node, "status", "capacity") or {}
-    taken = _taken(tools, node)
-    needed = {
-        name.removeprefix("requests."): value
-        for name, value in pod_usage(pod["spec"]).items()
-        if name.startswith("requests.") and value
-    }
+    taken = _taken(tools, node, pod)
+    needed = _asked(tools, pod)
     found = []
     if taken["pods"] + 1 > quantity(has.get("pods", 110)):
         found.append(("Too many pods", False))

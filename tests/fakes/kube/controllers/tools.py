@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from tests.fakes.kube.kinds import Kind
@@ -29,6 +30,7 @@ class Tools:
     pace: float = 1.0
     busy: bool = False
     tries: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, dict[str, Decimal]] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
