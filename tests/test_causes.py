@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from selfhost.deploy.causes import explain, known, refusal, wanted_logs
+from selfhost.deploy.engine_log import progress
 from selfhost.deploy.types import LogRef
 from tests.causes import (
     BUSY,
@@ -28,6 +31,22 @@ from tests.causes import (
     waiting,
 )
 
+LOGS = Path(__file__).parent / "data" / "engine_logs"
+# Recorded on one H100 80GB HBM3 (the first line of each says how): what is named first.
+RECORDED = {
+    "free_memory_less_than_desired": ("gpu-shared", "31.1 of 79.2 GiB"),
+    "kv_cache_too_small": ("kv-cache-too-small", "--set max-model-len=30720"),
+    "kv_dtype_unknown": ("option-refused", "--kv-cache-dtype: invalid choice: 'fp9'"),
+    "max_model_len_too_long": ("option-refused", "--set max-model-len=40960"),
+    "no_gpu_visible": ("no-cuda-device", "sees no GPU"),
+    "no_such_model": ("weights-missing", "not on the volume"),
+    "out_of_memory_at_load": ("gpu-shared", "Another process holds 30.60 GiB"),
+    "package_missing": ("package-missing", "flashinfer"),
+    "tensor_parallel_without_gpus": ("too-few-gpus", "1 of 2"),
+    "wrong_flag": ("unknown-option", "--max-model-length"),
+    "wrong_quantization": ("option-refused", "Cannot find the config file for awq."),
+}
+
 CASES = cluster.CASES | places.CASES | engine.CASES | process.CASES
 
 
@@ -50,8 +69,30 @@ def test_every_cause_has_a_sentence_evidence_and_a_way_out(name: str) -> None:
         assert cause.code in {one.code for one in known()}
 
 
+@pytest.mark.parametrize("name", RECORDED)
+def test_log_of_a_real_gpu_is_explained(name: str) -> None:
+    code, words = RECORDED[name]
+    log = (LOGS / f"{name}.log").read_text(encoding="utf-8")
+    cause = explain(failed(log))[0]
+    assert cause.code == code
+    assert words in f"{cause.sentence} {cause.hint}"
+    assert cause.evidence[0]
+
+
+@pytest.mark.parametrize("name", ["started_llama_3_1_8b", "started_qwen3_8b"])
+def test_log_of_a_start_that_went_well_has_no_reason(name: str) -> None:
+    log = (LOGS / f"{name}.log").read_text(encoding="utf-8")
+    assert [cause.code for cause in explain(failed(log))] == ["crash-loop"]
+    stages = [
+        found.stage
+        for n in range(len(log.splitlines()))
+        if (found := progress(log.splitlines()[: n + 1], "vllm"))
+    ]
+    assert list(dict.fromkeys(stages)) == ["starting", "loading", "compiling", "warming", "ready"]
+
+
 def test_every_cause_that_is_known_is_made_here() -> None:
-    made = {code for _, code, _ in CASES.values()}
+    made = {code for _, code, _ in CASES.values()} | {code for code, _ in RECORDED.values()}
     assert {one.code for one in known()} - made == set()
 
 

@@ -183,7 +183,7 @@ def test_logs_as_json_follow_their_schema(world: World, cli: Cli) -> None:
 
 
 def test_logs_are_followed_until_the_container_ends(world: World, cli: Cli) -> None:
-    ran = logs(cli, world, named("scratch full"), "--follow")
+    ran = logs(cli, world, named("unknown flag"), "--follow")
     assert ran.code == 0, ran.err
     assert "Cause      " in ran.out
 

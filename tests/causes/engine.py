@@ -305,4 +305,23 @@ CASES: dict[str, tuple[Snapshot, str | None, str]] = {
         "service-variable",
         "VLLM_PORT",
     ),
+    "package": (
+        failed("ModuleNotFoundError: No module named 'flash_attn'"),
+        "package-missing",
+        "lacks flash_attn",
+    ),
+    "package that was not needed": (
+        failed(
+            "INFO 11-26 12:00:00 [a.py:1] No module named 'flash_attn', going on without\n"
+            + said("KeyError: 'x'"),
+            restarts=3,
+        ),
+        "crash-loop",
+        "exit code 1",
+    ),
+    "fewer GPUs": (
+        failed(said("torch.AcceleratorError: CUDA error: invalid device ordinal")),
+        "too-few-gpus",
+        "fewer GPUs",
+    ),
 }

@@ -17,6 +17,7 @@ _REVISION = (
     "deployment.kubernetes.io/revision"  # on ReplicaSets (kubernetes pkg/controller/deployment/util, 1.36)
 )
 _LAST_LINES = 12  # Ours: what a process says last is why it ends
+_CODE = re.compile(r'raise \w|File "|return |~*\^')  # lines of a traceback that quote the program
 _RAISED = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)\b|^Error: ")
 # Ours: a container that runs again may well succeed, and loads as long as the first time.
 _AGAIN_SECONDS, _MANY = 900.0, 3
@@ -176,6 +177,7 @@ class Scene:
                     match
                     for number, one in enumerate(said)
                     if (match := sought.search(one))
+                    and not _CODE.match(plain(one))
                     and (not fatal or number >= len(said) - _LAST_LINES or _RAISED.search(plain(one)))
                 ),
                 None,

@@ -27,10 +27,14 @@ _DRIVER = (
 _NONE = (
     r"No CUDA GPUs are available|Found no NVIDIA driver on your system|no CUDA-capable device is detected"
     r"|Failed to infer device type|CUDA_ERROR_NO_DEVICE|No accelerator \(CUDA|No HIP GPUs are available"
-    r"|libcuda\.so\.1: cannot open shared object file|Torch not compiled with CUDA enabled"
+    r"|libcuda\.so\.1: cannot open shared object file|Torch not compiled with CUDA enabled|0 "
+    r"active driver\(s\) found|No CUDA runtime is found"
+    r"|NVMLError_(?:InvalidArgument|LibraryNotFound|DriverNotLoaded)"
 )
+# Of Xids those that tell of the hardware (selfhost/catalog/xids.tsv); 13, 31 and 43 are of programs.
 _BROKEN = (
-    r"uncorrectable ECC error|GPU is lost|CUDA error: an illegal instruction was|fallen off the bus|\bXid\b.{0,40}\d+"
+    r"uncorrectable ECC error|GPU is lost|CUDA error: an illegal instruction was|fallen off "
+    r"the bus|\bXid\b[^:]*(?:\([^)]*\))?: (?:48|63|64|74|79|92|94|95|119|120|140)\b"
     r"|CUDA error: unspecified launch failure|GPU requires reset|Unable to determine the device handle"
 )
 
@@ -90,7 +94,7 @@ def no_cuda_device(scene: Scene) -> Iterator[Cause]:
     Way out: make NVIDIA's runtime the default one of that node, or deploy with `--runtime-class nvidia`.
     """
     for line in scene.lines(_NONE):
-        asks = scene.plan is None or scene.plan.gpu.count > 0
+        asks = scene.plan is None or bool(scene.plan.gpu.resource)
         if asks:
             yield line.cause(
                 "no-cuda-device",
@@ -98,6 +102,27 @@ def no_cuda_device(scene: Scene) -> Iterator[Cause]:
                 "Deploy with --runtime-class nvidia, or make NVIDIA's runtime the default of that node "
                 "(nvidia-ctk runtime configure).",
             )
+
+
+def too_few_gpus(scene: Scene) -> Iterator[Cause]:
+    """The process sees fewer GPUs than its split over GPUs needs.
+
+    Way out: as many GPUs in the pod's resources as tensor times pipeline parallelism, as the plan has it.
+    """
+    pattern = (
+        r"World size \((?P<need>\d+)\) is larger than the number of available GPUs "
+        r"\((?P<has>\d+)\)|invalid device ordinal"
+        r"|(?:tensor parallel size|num-shard).{0,40}(?:exceeds|larger than) the number of"
+    )
+    for line in scene.lines(pattern):
+        need, has = line.match["need"], line.match["has"]
+        figures = f": {has} of {need}" if need else ""
+        yield line.cause(
+            "too-few-gpus",
+            f"The engine sees fewer GPUs in {line.pod.name} than its split over GPUs needs{figures}.",
+            "Ask for as many GPUs as tensor times pipeline parallelism: selfhost render does; see what changed it with "
+            f"selfhost status {scene.snapshot.name} -n {scene.snapshot.namespace}",
+        )
 
 
 def broken_gpu(scene: Scene) -> Iterator[Cause]:

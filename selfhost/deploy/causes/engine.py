@@ -60,12 +60,38 @@ def option_refused(scene: Scene) -> Iterator[Cause]:
             if "max_model_len" in (said or "") and known
             else ""
         )
-        if not said or re.search(r"trust_remote_code|not supported for now|gated", line.match.string):
+        if not said or re.search(
+            (
+                r"trust_remote_code|not supported for now|gated|to be "
+                r"inspected|World size"
+            ),
+            line.match.string,
+        ):
             continue
         yield line.cause(
             "option-refused",
-            f"{_engine(scene)} refuses an option: {shortened(said, 200).rstrip('.')}.",
+            f"{_engine(scene)} refuses an option: {_said(said)}.",
             hint or "Change it in the plan, or with selfhost deploy PLAN --set FLAG=VALUE.",
+        )
+
+
+def package_missing(scene: Scene) -> Iterator[Cause]:
+    """The image lacks a Python package or a library that the engine needs as it is set up.
+
+    Way out: the engine's own published image, or one that has it.
+    """
+    for line in scene.lines(
+        (
+            r"ModuleNotFoundError: No module named '([\w.]+)'|ImportError: (lib[\w.+-]+): cannot "
+            r"open shared object"
+        ),
+        fatal=True,
+    ):
+        name = line.match[1] or line.match[2]
+        yield line.cause(
+            "package-missing",
+            f"{line.box.image} lacks {name}, which the engine needs.",
+            "Deploy with the engine's own published --image of the planned release, or with one that has it.",
         )
 
 
@@ -165,6 +191,11 @@ def service_variable(scene: Scene) -> Iterator[Cause]:
             "A Service named vllm sets VLLM_PORT to an address, at which vLLM ends.",
             "Set enableServiceLinks: false on the pod, as selfhost renders it, or rename that Service.",
         )
+
+
+def _said(words: str) -> str:
+    """Without what pydantic puts behind it."""
+    return shortened(words.partition(" [type=")[0], 200).rstrip(".:… ")
 
 
 def _engine(scene: Scene) -> str:

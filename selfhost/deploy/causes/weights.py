@@ -181,7 +181,7 @@ def files_missing(scene: Scene) -> Iterator[Cause]:
     pattern = (
         r"does not appear to have a file named (?P<file>\S+?)\.?(?:\s|$)|Can't load "
         r"(?P<what>tokenizer|the configuration|image processor|feature extractor)"
-        r"|Couldn't instantiate the backend tokenizer|Cannot find the config file for|No (?P<none>tokenizer) file found"
+        r"|Couldn't instantiate the backend tokenizer|No (?P<none>tokenizer) file found"
         r"|Entry Not Found for url: (?P<url>\S+)|FileNotFoundError: .*'(?P<path>[^']*(?:json|model|txt|jinja))'"
     )
     for line in scene.lines(pattern, fatal=True):
