@@ -465,6 +465,23 @@ def migrated_endpoints() -> str:
     return migration("endpoints")
 
 
+def failures() -> str:
+    """Every cause that a deployment which does not get ready may have, family by family."""
+    from selfhost.deploy.causes import known
+
+    families: dict[str, list[tuple[str, ...]]] = {}
+    for one in known():
+        families.setdefault(one.family, []).append((f"`{one.code}`", one.says, _sentence(one.way_out)))
+    parts = [
+        f"### {name}\n\n{table(('code', 'named when', 'way out'), rows)}" for name, rows in families.items()
+    ]
+    return "\n".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__.strip("_").replace("_", "-"): part
     for part in (
@@ -483,6 +500,7 @@ PARTS: dict[str, Callable[[], str]] = {
         metrics,
         checks,
         lint_rules,
+        failures,
         migrated_settings,
         migrated_metrics,
         migrated_endpoints,

@@ -100,6 +100,8 @@ def test_every_cause_is_documented() -> None:
     for one in known():
         assert one.says.endswith("."), one.code
         assert one.way_out.endswith("."), one.code
+    page = (Path(__file__).parent.parent / "docs" / "failures.md").read_text(encoding="utf-8")
+    assert {one.code for one in known() if f"| `{one.code}` |" not in page} == set()
 
 
 def test_keys_in_a_log_are_not_in_a_cause() -> None:
