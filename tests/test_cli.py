@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from selfhost import __version__
 from selfhost.cli import _errors, app, command_names, summary
+from selfhost.cluster import ApiError
 from selfhost.errors import ConfigError, SelfhostError, UsageError
 from tests.conftest import Cli
 
@@ -168,9 +170,20 @@ def every_error(kind: type[SelfhostError] = SelfhostError) -> list[type[Selfhost
 
 
 def made(kind: type[SelfhostError], message: str, hint: str | None) -> SelfhostError:
-    if issubclass(kind, ConfigError):
-        return kind(message, field="num_hidden_layers", hint=hint)
-    return kind(message, hint=hint)
+    known = {
+        "field": "num_hidden_layers",
+        "short_bytes": 1,
+        "status": 500,
+        "claims": (),
+        "said": "",
+        "sent": False,
+    }
+    asked = inspect.signature(kind).parameters.values()
+    more = {one.name: known[one.name] for one in asked if one.name in known and one.default is one.empty}
+    return kind(message, hint=hint, **more)
+
+
+assert issubclass(ApiError, SelfhostError)  # loaded, so that its kinds are among them
 
 
 @pytest.mark.parametrize("kind", every_error())
@@ -292,5 +305,5 @@ def test_many_options_are_listed_in_groups(cli: Cli) -> None:
     assert titles[0] == "Options"
     assert "Where the weights come from" in titles
     assert len(titles) == len(set(titles))
-    assert all(text.count(f"  {flag} ") == 1 for flag in ("--weights", "--autoscale", "--ray", "--namespace"))
+    assert all(text.count(f"  {flag} ") == 1 for flag in ("--weights", "--autoscale", "--ray", "--image"))
     assert not re.search(r"^  PLAN$", text, re.MULTILINE)
