@@ -32,16 +32,17 @@ from selfhost.cluster.types import (
     TakenError,
 )
 from selfhost.cluster.watch import Wanted, Watcher
-from tests import apiservers, kube_dialogues
+from tests import apiservers
 from tests.fakes.kube import Kube, kube_api
-from tests.kube_dialogues import DIALOGUES, Step, config, deployment, obj, transcript
+from tests.kube_dialogues import DIALOGUES, transcript
+from tests.kube_dialogues.steps import Ask, Step, config, deployment, obj
 
 ANSWERS = Path(__file__).parent / "data" / "kube-answers.json.gz"
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 NAMESPACE = "llm"
 
 
-def asker(connection: http.client.HTTPConnection, token: str) -> kube_dialogues.Ask:
+def asker(connection: http.client.HTTPConnection, token: str) -> Ask:
     """Requests over one connection, as an administrator who can be anybody."""
 
     def ask(step: Step) -> tuple[int, Any, tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +9,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.fakes.kube import discovery, relay, selectors, watching
+from tests.fakes.kube import discovery, relay, watching
 from tests.fakes.kube.authorization import MASTERS, Asked, Authorizer, User
 from tests.fakes.kube.kinds import Kind
+from tests.fakes.kube.listing import listed, partial_of, selector
 from tests.fakes.kube.store import Store
 from tests.fakes.kube.verbs import Verbs, Writing, bind
 from tests.fakes.kube.wire import Object, RefusalError, at, invalid, success, uid_of
@@ -182,61 +182,16 @@ class Handler(BaseHTTPRequestHandler):
             found = self.fake.store.get(target.kind, target.namespace, target.name)
             if target.subresource == "scale":
                 return 200, _scale(found)
-            return 200, _partial(found) if "as=PartialObjectMetadata" in accept else found
+            return 200, partial_of(found) if "as=PartialObjectMetadata" in accept else found
         if query.get("watch") in ("true", "1", "True"):
             self._require(user, "watch", target)
             partial = "as=PartialObjectMetadata" in accept
             watching.serve(self, self.fake, target.kind, target.namespace, query, partial=partial)
             return 200, None
         self._require(user, "list", target)
-        return 200, self._list(target, query, partial="as=PartialObjectMetadataList" in accept)
-
-    def _list(self, target: Target, query: dict[str, str], *, partial: bool) -> Object:
-        store, kind = self.fake.store, target.kind
-        test = selector(kind, query)
-        with store.lock:
-            found = [one for one in store.all(kind, target.namespace) if test(one)]
-            version = str(store.version)
-        limit, token = int(query.get("limit") or 0), query.get("continue") or ""
-        if token:
-            try:
-                version, after = json.loads(base64.b64decode(token))
-            except ValueError:
-                raise RefusalError(400, "BadRequest", "continue key is not valid: invalid encoding") from None
-            if int(version) < store.oldest:
-                raise RefusalError(
-                    410, "Expired",
-                    "The provided continue parameter is too old to display a consistent list result. You can start a "
-                    "new list without the continue parameter, or use the continue token in this response to retrieve "
-                    "the remainder of the results.",
-                )  # fmt: skip
-            found = [
-                one
-                for one in found
-                if [at(one, "metadata", "namespace") or "", one["metadata"]["name"]] > after
-            ]
-        metadata: Object = {"resourceVersion": version}
-        if limit and len(found) > limit:
-            last = found[limit - 1]["metadata"]
-            place = json.dumps([version, [last.get("namespace") or "", last["name"]]])
-            metadata |= {
-                "continue": base64.b64encode(place.encode()).decode(),
-                "remainingItemCount": len(found) - limit,
-            }
-            found = found[:limit]
-        if partial:
-            items = [_partial(one) for one in found]
-            return {
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-                "items": items,
-            }  # fmt: skip
-        # the items of a list name neither their version nor their kind, except custom resources
-        custom = kind.group.count(".") and not kind.group.endswith(".k8s.io")
-        drop = () if custom else ("kind", "apiVersion")
-        items = [{name: value for name, value in one.items() if name not in drop} for one in found]
-        return {
-            "kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items,
-        }  # fmt: skip
+        return 200, listed(
+            self.fake.store, target.kind, target.namespace, query, partial="as=PartialObjectMetadataList" in accept
+        )  # fmt: skip
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -345,19 +300,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
-
-
-def selector(kind: Kind, query: dict[str, str]) -> Callable[[Object], bool]:
-    """What the selectors of a request take."""
-    by_label = selectors.labels(query.get("labelSelector") or "")
-    by_field = selectors.fields(query.get("fieldSelector") or "", kind.plural)
-    return lambda item: by_label(item) and by_field(item)
-
-
-def _partial(item: Object) -> Object:
-    return {
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": item["metadata"],
-    }  # fmt: skip
 
 
 def _scale(item: Object) -> Object:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.fakes.kube.defaults import quality
-from tests.fakes.kube.kinds import Kind, own_kinds
+from tests.fakes.kube.kinds import Kind, own_kinds, shape_of
 from tests.fakes.kube.wire import Object, RefusalError, at, name_of, now, uid_of
 
 _BEGINNINGS: dict[str, Object] = {
@@ -80,6 +80,8 @@ def prepared(kind: Kind, item: Object) -> Object:
             item.setdefault("status", {})["qosClass"] = quality(item["spec"])
         case "StatefulSet":
             item["spec"].setdefault("serviceName", "")
+    if shape_of(kind).field("spec") is not None:
+        item.setdefault("spec", {})
     if kind.status:
         item["status"] = copy.deepcopy(_BEGINNINGS.get(kind.name, {})) | (item.get("status") or {})
     return item

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.kube.kinds import Kind
+from tests.fakes.kube.listing import selector
 from tests.fakes.kube.store import Change
 from tests.fakes.kube.wire import Object, RefusalError
 
@@ -24,8 +25,6 @@ def serve(
     Raises:
         RefusalError: before the first line.
     """
-    from tests.fakes.kube.handler import selector
-
     test = selector(kind, query)
     store = fake.store
     given = query.get("resourceVersion") or "0"

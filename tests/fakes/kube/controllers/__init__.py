@@ -13,6 +13,7 @@ from tests.fakes.kube.controllers import (
     garbage,
     jobs,
     namespaces,
+    nodes,
     quotas,
     replicasets,
     scheduler,
@@ -26,7 +27,7 @@ Sync = Callable[[Tools, str, str], float | None]
 _SYNCS: dict[str, Sync] = {
     "Deployment": deployments.sync, "ReplicaSet": replicasets.sync, "Job": jobs.sync, "schedule": scheduler.sync,
     "claim": claims.sync_claim, "volume": claims.sync_volume, "space": namespaces.sync, "garbage": garbage.sync,
-    "owner": garbage.sync_owner, "quota": quotas.sync,
+    "owner": garbage.sync_owner, "quota": quotas.sync, "node": nodes.sync,
 }  # fmt: skip
 
 
@@ -115,9 +116,11 @@ def _concerned(tools: Tools, change: Change) -> list[Key]:
                 keys += _pending(tools)
             keys += [("claim", namespace, one) for one in claims.used_by(item)]
         case "Node" | "StorageClass":
-            keys += _pending(tools) if kind == "Node" else _claims(tools)
+            keys += [("node", "", name), *_pending(tools)] if kind == "Node" else _claims(tools)
         case "PersistentVolumeClaim":
             keys.append(("claim", namespace, name))
+            volume = at(item, "spec", "volumeName")
+            keys += [("volume", "", str(volume))] if volume else []
             keys += _pending(tools)
         case "PersistentVolume":
             keys += [("volume", "", name), *_claims(tools), *_pending(tools)]
