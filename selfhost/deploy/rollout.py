@@ -115,17 +115,22 @@ def templates_of(wanted: Desired) -> tuple[Object, ...]:
     return tuple(part(one, "spec") for one in specs if part(one, "spec"))
 
 
-def deadline_seconds(wanted: Desired, *, first: bool) -> int:
+def deadline_seconds(wanted: Desired, *, first: bool, downloads: bool) -> int:
     """How long a rollout may take, from the plan's own clocks.
 
     The engine's load-time budget with the time to schedule and to pull (the Deployment's progressDeadlineSeconds), once
     for each wave of replicas of an update; the download's deadline before, where there is one.
+
+    Args:
+        wanted: what is rolled out.
+        first: whether nothing of it runs yet, so that all replicas start at once.
+        downloads: whether the weights are still to come.
     """
     clocks = wanted.plan.clocks
     waves = 1 if first or wanted.options.surge else max(1, wanted.plan.replicas)
-    downloads = any(text(item, "kind") == JOB.name for item in wanted.objects)
+    fetched = downloads and any(text(item, "kind") == JOB.name for item in wanted.objects)
     seconds = clocks.progress_deadline_seconds.value * waves
-    return seconds + (clocks.download_deadline_seconds.value if downloads else 0)
+    return seconds + (clocks.download_deadline_seconds.value if fetched else 0)
 
 
 def _words(spec: Object) -> dict[str, str]:

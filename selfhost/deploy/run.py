@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from selfhost.cluster import AbsentError, Api, Ref, TakenError
+from selfhost.cluster.kinds import JOB
 from selfhost.deploy import revisions
 from selfhost.deploy.again import fresh_start
 from selfhost.deploy.apply import Tried, apply, dry_run, preview, remove
@@ -110,7 +111,8 @@ class _Run:
                 preview=shown,
                 message="applied; nobody waits for it",
             )
-        outcome = self._await(first=before is None)
+        downloads = before is None or any(ref.kind == JOB.name for ref in shown.created)
+        outcome = self._await(first=before is None, downloads=downloads)
         return replace(self._end(outcome, before, shown), findings=findings, preview=shown)
 
     # -- before -------------------------------------------------------------------------------------------------
@@ -233,8 +235,10 @@ class _Run:
 
     # -- after --------------------------------------------------------------------------------------------------
 
-    def _await(self, *, first: bool) -> Outcome:
-        limit = self._settings.timeout_seconds or deadline_seconds(self._wanted, first=first)
+    def _await(self, *, first: bool, downloads: bool) -> Outcome:
+        limit = self._settings.timeout_seconds or deadline_seconds(
+            self._wanted, first=first, downloads=downloads
+        )
         facts: dict[str, object] = {"deadline_seconds": limit}
         self._tell(
             Event(type="note", message=f"waiting until it is ready, at most {_time(limit)}", facts=facts)
@@ -373,7 +377,8 @@ def _summary(wanted: Desired, shown: Preview) -> str:
         (len(shown.created), "+"), (len(shown.changes), "~"), (len(shown.pruned), "-"),
     )  # fmt: skip
     words = " ".join(f"{sign}{count}" for count, sign in counted if count)
-    return f"{words} objects in namespace {wanted.namespace} (server-side dry-run accepted)"
+    noun = "object" if len(shown.created) + len(shown.changes) + len(shown.pruned) == 1 else "objects"
+    return f"{words} {noun} in namespace {wanted.namespace} (server-side dry-run accepted)"
 
 
 def _facts(shown: Preview) -> dict[str, object]:
