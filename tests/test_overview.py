@@ -152,7 +152,8 @@ def test_a_flag_of_the_engine_was_changed() -> None:
     item, live = deployed("Deployment"), deployed("Deployment")
     container = live["spec"]["template"]["spec"]["containers"][0]
     container["args"] = [word.replace("16384", "4096") for word in container["args"]]
-    path = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {"f:args": {}}}}}}}
+    path: dict[str, Any] = {"f:containers": {'k:{"name":"server"}': {"f:args": {}}}}
+    path = {"f:spec": {"f:template": {"f:spec": path}}}
     live["metadata"]["managedFields"] = [owned("kubectl-edit", path)]
     (found,) = compare(item, live, item)
     assert isinstance(found, Drift)
@@ -183,7 +184,7 @@ def test_a_variable_that_is_a_key_is_not_shown() -> None:
     live["spec"]["template"]["spec"]["containers"][0]["env"].append(
         {"name": "HF_TOKEN", "value": "abc-secret"}
     )
-    env = {'k:{"name":"HF_TOKEN"}': {".": {}, "f:name": {}, "f:value": {}}}
+    env: dict[str, Any] = {'k:{"name":"HF_TOKEN"}': {".": {}, "f:name": {}, "f:value": {}}}
     path = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {"f:env": env}}}}}}
     live["metadata"]["managedFields"] = [owned("kubectl", path)]
     found = tuple(compare(item, live, live))

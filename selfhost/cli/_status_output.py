@@ -195,6 +195,9 @@ def _next(found: Status, row: Row) -> None:
         next_step(f"selfhost logs {row.name}{place}", "shows what it says, important lines marked")
     elif found.drifted and found.running is not None:
         number = found.running.number
-        next_step(f"selfhost rollback {row.name} {number}{place}", "applies what was deployed once more")
+        taken = " --force-conflicts" if any(one.owner for one in found.drift) else ""
+        next_step(
+            f"selfhost rollback {row.name} {number}{place}{taken}", "applies what was deployed once more"
+        )
     elif found.healthy:
         next_step(f"selfhost test {row.name}{place}", "sends it a few requests")
