@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 START_SECONDS = 300
@@ -93,9 +94,14 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Vllm:
 
 @pytest.fixture(scope="session")
 def tiny_models(vllm: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the models that make_models.py makes."""
-    folder = tmp_path_factory.mktemp("models")
-    vllm.run("make_models.py", str(folder))
+    """A folder with the models that make_models.py makes; workers of pytest-xdist share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-models"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            made = folder.with_suffix(".part")
+            vllm.run("make_models.py", str(made))
+            made.rename(folder)
     return folder
 
 
