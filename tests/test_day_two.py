@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +332,7 @@ class _Killed(BaseException):
     """As `kill -9` ends a command: nothing is caught."""
 
 
-@pytest.mark.parametrize("at", [1, 4, 9, 15])
+@pytest.mark.parametrize("at", [4, 15])
 def test_a_promotion_that_is_killed_goes_on(world: World, do: Do, at: int) -> None:
     """Killed at several moments; at none of them does the route lead to nobody."""
     from selfhost.deploy.canary import promote
@@ -440,7 +439,7 @@ def test_destroy_takes_what_a_killed_deployment_made(world: World, do: Do) -> No
     _until(lambda: own(world) <= before)
 
 
-@pytest.mark.parametrize("at", [1, 4, 9])
+@pytest.mark.parametrize("at", [1, 7])
 def test_a_destroy_that_is_killed_goes_on(world: World, do: Do, at: int) -> None:
     before = world.objects()
     start(world)
@@ -475,7 +474,3 @@ def test_everything_that_selfhost_writes_has_a_place_in_the_order_of_leaving() -
         ranks = [destroying._RANK[ref_of(item).kind] for item in wanted.objects]
         assert len(ranks) == len(wanted.objects)
     assert set(destroying.WEIGHTS) == set(destroying._THEN[-2:])
-
-
-def test_settings_of_a_promotion_do_not_change_those_of_the_first() -> None:
-    assert replace(SECONDS, because="x").smoke is False
