@@ -1,4 +1,4 @@
-"""What vLLM keeps beside weights and KV cache, against the figures that 100 real servers printed at start.
+"""What vLLM keeps beside weights and KV cache, against the figures that 103 real servers printed at start.
 
 Weights are the logs' own here, so that only this part is judged.
 """
@@ -112,8 +112,9 @@ def test_activation_peaks_that_were_printed() -> None:
     errors = [
         abs(case.kept.activation.bytes / GIB - case.row["activation_gib"])
         for case in cases()
-        if "activation_gib" in case.row and case.row["id"] not in (138, 152, 222)
-    ]  # 138 prints another quantity; 152 is a rank without sampler; 222 has settings that its page does not tell
+        if "activation_gib" in case.row and case.row["id"] not in (138, 152, 222, 301, 302)
+    ]  # 138 prints another quantity; 152 is a rank without sampler; 222 has settings that its page does not tell; 301
+    # and 302 ran without FlashInfer, so that sampling, two float32 tensors of [1024, vocabulary], is their peak
     assert len(errors) >= 48
     assert statistics.median(errors) <= 0.01
     assert max(errors) <= 0.13

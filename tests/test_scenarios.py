@@ -1,6 +1,6 @@
 """Every scenario of the fake NVML through the real command line, in a process of its own: verdict, exit codes, cause.
 
-The real pynvml reads the fake library there. Nothing in a scenario was read from a GPU.
+The real pynvml reads the fake library there. Nothing in a scenario but h100_read was read from a GPU.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ SCENARIOS: dict[str, Expected] = {
     "eight": OK,
     "fabric_unhealthy": Expected(verdict="critical", code="fabric", gpu=6, action="reset_gpu"),
     "gb10": OK,
+    "h100_read": OK,
     "handle_unknown": Expected(verdict="unknown", code="gpu-lost", gpu=0),
     "healthy": OK,
     "hung": Expected(verdict="critical", code="nvml-slow", action="reboot_node"),

@@ -32,10 +32,11 @@ _LEVEL = re.compile(
     r"\b(WARNING|ERROR|CRITICAL) \d\d-\d\d |Z\s+(WARN|ERROR)\s|^([WEF])\d{4} |level=(WARN|ERROR)\b"
 )
 # An exception's own line below its traceback, and what ends a process without one.
-_EXCEPTION = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|OutOfMemory\w*)\b(?::|$)")
+_EXCEPTION = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error(?:_\w+)?|Exception|OutOfMemory\w*)\b(?::|$)")
 _FATAL = re.compile(
     r"EngineCore failed to start|Engine core initialization failed|out of memory|error: unrecognized arguments"
     r"|error: argument |^error: |nvidia-container-cli|Segmentation fault|Bus error|Traceback \(most recent"
+    r"|^Value error, "  # below pydantic's "1 validation error for ModelConfig", which names no reason
     r"|failed to load model|Shard \d+ failed|Scheduler hit an exception|^Error: |NCCL error|\bXid\b|uncorrectable",
     re.IGNORECASE,
 )

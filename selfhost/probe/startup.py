@@ -2,6 +2,8 @@
 
 Lines of vLLM 0.9 to 0.32 (v1/worker/gpu_worker.py, gpu_model_runner.py, v1/core/kv_cache_utils.py, and the start-up
 logs that tests/data/startup_logs.json names; read 2026-11-21). Every rank prints them; those of the first are taken.
+With the V2 model runner activation and non-torch memory stand in the line "Actual usage is …" alone (vLLM 0.26.0,
+tests/data/engine_logs/started_qwen3_8b.log).
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ _SIZES = {
     "activation_bytes": (
         rf"torch peak memory increase: {_NUMBER} ?(GiB|MiB)",
         rf"PyTorch activation peak memory takes {_NUMBER} ?(GiB|MiB)",
+        rf"{_NUMBER} (GiB|MiB) for peak activation",
     ),
     "non_torch_bytes": (
         rf"non-torch forward increase memory: {_NUMBER} ?(GiB|MiB)",
         rf"non_torch_memory takes {_NUMBER} ?(GiB|MiB)",
+        rf"{_NUMBER} (GiB|MiB) for non-torch memory",
     ),
     "graphs_bytes": (
         rf"CUDA graph pool memory: {_NUMBER} ?(GiB|MiB) \(actual\)",
