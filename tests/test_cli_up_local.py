@@ -49,6 +49,13 @@ def test_the_whole_way(up: Up, cli: Cli, program: Path) -> None:
     # its own session, so that Ctrl-C of the terminal does not reach it
     assert os.getsid(started["pid"]) != os.getsid(0)
 
+    written = cli("logs", "tiny", "--local", "--tail", "50")
+    assert written.code == 0
+    assert len(written.out.splitlines()) == min(
+        50, len(Path(seen().log).read_text(encoding="utf-8").splitlines())
+    )
+    assert any(line.startswith("* ") for line in written.out.splitlines())  # it serves
+
     again = up("--output", "json")
     assert (again.code, events(again)[-1]["ended"]) == (0, "unchanged")
     assert len(starts(program)) == 1

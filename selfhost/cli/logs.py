@@ -9,7 +9,7 @@ import click
 
 from selfhost.cli._deploying import DEFAULT_NAMESPACE, Reach, cluster_options, labelled, namespace_option
 from selfhost.cli._output import colours
-from selfhost.errors import ClusterError, UsageError
+from selfhost.errors import ClusterError, SelfhostError, UsageError
 
 if TYPE_CHECKING:
     from selfhost.deploy.engine_log import Mark
@@ -43,6 +43,7 @@ _MARKS: dict[Mark, tuple[str, dict[str, object]]] = {
     help="Lines of each container.",
 )
 @click.option("--all", "every", is_flag=True, help="Every container: init containers and the download too.")
+@click.option("--local", is_flag=True, help="Of a server of this machine, of `selfhost up --local`.")
 @namespace_option
 @cluster_options
 def command(
@@ -52,6 +53,7 @@ def command(
     download: bool,
     tail: int,
     every: bool,
+    local: bool,
     namespace: str,
     reach: Reach,
 ) -> int:
@@ -66,6 +68,8 @@ def command(
         raise UsageError(
             "--follow and --previous contradict each other.", hint="A run that is over writes no more."
         )
+    if local:
+        return _of_this_machine(name, tail, following=following, as_json=reach.as_json)
     api = reach.api()
     seen = known_of(api, namespace, name)
     engine = seen.plan.engine.name if seen.plan is not None else "vllm"
@@ -79,6 +83,29 @@ def command(
     cause = why(api, seen if not following else known_of(api, namespace, name))
     if cause is not None:
         _show_cause(cause, as_json=reach.as_json)
+    return 0
+
+
+def _of_this_machine(name: str, tail: int, *, following: bool, as_json: bool) -> int:
+    """The log of a server of `selfhost up --local`, and why it has failed, where it has."""
+    from selfhost.deploy.logs import Source, Written
+    from selfhost.deploy.types import LogRef
+    from selfhost.local.log import lines_of
+    from selfhost.local.status import status
+    from selfhost.local.store import Store
+
+    found = status(name)
+    if not found:
+        raise SelfhostError(
+            f"There is no server {name} on this machine.", hint="`selfhost status --local` lists them."
+        )
+    plan = Store(name).plan()
+    engine = "vllm" if plan is None else plan.engine.name
+    source = Source(ref=LogRef(pod=name, container="engine"), engine=engine)
+    for line in lines_of(name, tail, follow=following):
+        _show(Written(source=source, line=line), several=False, as_json=as_json)
+    if found[0].cause is not None:
+        _show_cause(found[0].cause, as_json=as_json)
     return 0
 
 

@@ -1,7 +1,8 @@
 """A Kubernetes API server, as selfhost talks to it: objects by server-side apply, lists, watches and logs."""
 
-from selfhost.cluster.api import MANAGER, Api, collection_path, path_of
+from selfhost.cluster.api import MANAGER, Api
 from selfhost.cluster.connect import Connection, connect
+from selfhost.cluster.paths import collection_path, path_of
 from selfhost.cluster.types import (
     AbsentError,
     ApiError,

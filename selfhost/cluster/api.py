@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from selfhost.cluster.answers import error_of
 from selfhost.cluster.connect import Connection
 from selfhost.cluster.kinds import kind_of, ref_of
+from selfhost.cluster.paths import collection_path, path_of
 from selfhost.cluster.types import AbsentError, ApiError, Applied, Kind, Listed, Object, Ref
 from selfhost.cluster.values import json_object, part, parts, text
 from selfhost.errors import ClusterError
@@ -393,22 +394,6 @@ class _NoAnswerError(Exception):
     def __init__(self, message: str, hint: str, *, sent: bool) -> None:
         super().__init__(message)
         self.message, self.hint, self.sent = message, hint, sent
-
-
-def root_of(api_version: str) -> str:
-    """Where an API version is served."""
-    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
-
-
-def collection_path(kind: Kind, namespace: str = "") -> str:
-    """Where the objects of a kind are; in every namespace where none is named."""
-    place = f"/namespaces/{quote(namespace, safe='')}" if namespace and kind.namespaced else ""
-    return f"{root_of(kind.api_version)}{place}/{kind.plural}"
-
-
-def path_of(ref: Ref) -> str:
-    """Where an object is."""
-    return f"{collection_path(kind_of(ref.api_version, ref.kind), ref.namespace)}/{quote(ref.name, safe='')}"
 
 
 def lines_of(response: Any) -> Iterator[str]:

@@ -11,7 +11,8 @@ import ssl
 from typing import Any
 
 from selfhost.cluster.answers import error_of
-from selfhost.cluster.api import Api, path_of
+from selfhost.cluster.api import Api
+from selfhost.cluster.paths import path_of
 from selfhost.cluster.types import Ref
 from selfhost.cluster.values import json_object, printable
 from selfhost.errors import ClusterError

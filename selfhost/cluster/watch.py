@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfhost.cluster.answers import error_of
-from selfhost.cluster.api import Api, collection_path, lines_of
+from selfhost.cluster.api import Api, lines_of
+from selfhost.cluster.paths import collection_path
 from selfhost.cluster.types import ApiError, Change, ExpiredError, ForbiddenError, Kind, Object
 from selfhost.cluster.values import json_object, part, text, whole
 from selfhost.errors import ClusterError
