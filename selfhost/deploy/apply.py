@@ -20,7 +20,15 @@ from selfhost.cluster import (
 from selfhost.cluster.kinds import ref_of
 from selfhost.cluster.values import part, texts
 from selfhost.deploy.settings import Preview
-from selfhost.deploy.types import HASH_ANNOTATION, MANAGED_LABEL, PLAN_ANNOTATION, Desired, is_ours
+from selfhost.deploy.types import (
+    HASH_ANNOTATION,
+    INSTANCE_LABEL,
+    MANAGED_BY,
+    MANAGED_LABEL,
+    PLAN_ANNOTATION,
+    Desired,
+    is_ours,
+)
 from selfhost.diff import ObjectChange, Side, compare, compare_objects
 from selfhost.errors import ClusterError
 
@@ -251,9 +259,13 @@ def _is_same(live: Object, after: Object) -> bool:
 
 
 def _foreign(live: Object, ref: Ref) -> ClusterError:
-    owner = texts(part(live, "metadata"), "labels").get(MANAGED_LABEL) or _first_manager(live)
+    labels = texts(part(live, "metadata"), "labels")
+    owner = labels.get(MANAGED_LABEL) or _first_manager(live)
+    whose = f"is not selfhost's (managed by {owner})"
+    if owner == MANAGED_BY:
+        whose = f"belongs to selfhost's deployment {labels.get(INSTANCE_LABEL) or 'of no name'}"
     return ClusterError(
-        f"{ref.kind} {ref.namespace}/{ref.name} is there already and is not selfhost's (managed by {owner}).",
+        f"{ref.kind} {ref.namespace}/{ref.name} is there already and {whose}.",
         hint="Rename or delete it, or plan under another name (selfhost plan --name).",
     )
 

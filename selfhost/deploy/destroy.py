@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from selfhost.cluster import AbsentError, Api, ApiError, Kind, Object, Ref, TakenError
 from selfhost.cluster import kinds as known
 from selfhost.cluster.kinds import KINDS, kind_of
-from selfhost.cluster.values import part, parts, text, texts
+from selfhost.cluster.values import part, parts, text
 from selfhost.deploy import revisions
 from selfhost.deploy.desired import refs_of
 from selfhost.deploy.gone import DEFAULT_GRACE_SECONDS, MARGIN_SECONDS, await_gone
 from selfhost.deploy.lock import held
-from selfhost.deploy.types import COMPONENT_LABEL, Event, Head, Tell, is_ours, selector_of
+from selfhost.deploy.types import Event, Head, Tell, is_ours, selector_of
 from selfhost.errors import ClusterError, SelfhostError
 
 LOCK_WAIT_SECONDS = 120.0  # as a deployment waits for another
@@ -87,6 +87,7 @@ class _Search:
     api: Api
     name: str
     namespace: str
+    kept: frozenset[Ref]  # revisions, which go last; one that is damaged goes with the others
     objects: dict[Ref, str] = field(default_factory=dict)
     foreign: dict[Ref, None] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
@@ -107,8 +108,9 @@ class _Search:
         for item in listed:
             metadata = part(item, "metadata")
             owned = any(one.get("controller") is True for one in parts(metadata, "ownerReferences"))
-            if not owned and is_ours(item, self.name) and not _is_revision(item):
-                self.objects[_ref(kind, metadata)] = text(metadata, "uid")
+            ref = _ref(kind, metadata)
+            if not owned and is_ours(item, self.name) and ref not in self.kept:
+                self.objects[ref] = text(metadata, "uid")
 
     def by_revision(self, refs: Iterable[Ref]) -> None:
         """What a revision names and the labels did not find: it is gone, or another owner's, or may not be listed."""
@@ -136,7 +138,7 @@ def find(api: Api, namespace: str, name: str) -> Found:
         ClusterError: the cluster cannot be asked.
     """
     heads = revisions.heads(api, namespace, name)
-    search = _Search(api=api, name=name, namespace=namespace)
+    search = _Search(api=api, name=name, namespace=namespace, kept=frozenset(head.ref for head in heads))
     for kind in KINDS:
         if kind not in _READ_ONLY:
             search.by_labels(kind)
@@ -252,10 +254,6 @@ def _delete(
             deleted.append(ref)
             tell(Event(type="prune", message=f"{ref} deleted", facts={"kind": ref.kind, "name": ref.name}))
     return deleted
-
-
-def _is_revision(item: Object) -> bool:
-    return texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) == revisions.COMPONENT
 
 
 def _ref(kind: Kind, metadata: Object) -> Ref:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from selfhost.cluster import Api, Object, Ref, TakenError, Wanted, Watcher
+from selfhost.cluster import AbsentError, Api, Object, Ref, TakenError, Wanted, Watcher
 from selfhost.cluster.kinds import LEASE
 from selfhost.cluster.values import part, text, whole
 from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_BY, MANAGED_LABEL, is_ours
@@ -25,6 +25,8 @@ from selfhost.errors import ClusterError
 # Ours: applying some twenty objects takes a few seconds, on an API server that throttles a minute; it is renewed then.
 LEASE_SECONDS = 60
 _RENEW_SECONDS = 15
+# Ours: clocks of two machines may differ by hours, as with a wrong time zone; what is younger is watched for a minute.
+_LONG_OVER_SECONDS = 86_400.0
 _STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # metav1.MicroTime
 
 
@@ -59,11 +61,16 @@ class Held:
         }
         try:
             found = self.api.patch(self.ref, change)
-        except ClusterError as error:
-            raise LostLockError(
-                f"Another command deploys {self.ref.name.rpartition('.')[0]} now.",
-                hint="Run the command again once the other has ended; `selfhost status` shows both.",
-            ) from error
+        except (AbsentError, TakenError) as error:
+            # an answer that was lost on its way: what was asked again had been carried out
+            there = self.api.get(self.ref) or {}
+            mine = text(part(there, "spec"), "holderIdentity") == self.holder
+            if not mine or text(part(there, "metadata"), "uid") != self.uid:
+                raise LostLockError(
+                    f"Another command deploys {self.ref.name.rpartition('.')[0]} now.",
+                    hint="Run the command again once the other has ended; `selfhost status` shows both.",
+                ) from error
+            found = there
         self.version = text(part(found, "metadata"), "resourceVersion")
         self.renewed = now
 
@@ -193,8 +200,7 @@ def _is_over(found: Object, holder: str) -> bool:
         renewed = datetime.strptime(text(spec, "renewTime"), _STAMP).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return True
-    # Ten times its duration: clocks of two machines may differ by minutes, not by more.
-    if time.time() - renewed > 10 * (whole(spec, "leaseDurationSeconds") or LEASE_SECONDS):
+    if time.time() - renewed > _LONG_OVER_SECONDS:
         return True
     host, _, rest = holder.partition("/")
     pid, _, started = rest.partition("/")

@@ -14,7 +14,7 @@ import socket
 from datetime import UTC, datetime
 
 from selfhost import strict
-from selfhost.cluster import Api, Object, Ref
+from selfhost.cluster import Api, Object, Ref, TakenError
 from selfhost.cluster.kinds import CONFIG_MAP
 from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.types import (
@@ -33,6 +33,7 @@ SCHEMA = "selfhost/revision/v1"
 COMPONENT = "revision"
 STATE_LABEL = "selfhost/state"
 KEEP = 5  # Ours: each is some 0.2 MB, nearly all of it the download's archive; Helm keeps 10 of a few KB.
+_MOST_SKIPPED = 10  # Ours: names that something else has; more is somebody's mischief.
 _KEY = "revision.json.gz"
 # Of the Kubernetes API 1.37 (core/v1 ConfigMap): a ConfigMap's data may not be larger; base64 takes a third more.
 _LARGEST_BYTES = 1 << 20
@@ -146,6 +147,29 @@ def save(
     head = _head(made)
     assert head is not None
     return head
+
+
+def save_after(
+    api: Api, wanted: Desired, newest: Head | None, *, because: str, by: str, created: str
+) -> Head:
+    """Keep a revision under the next number that is free: a ConfigMap in its place may be damaged, or another owner's.
+
+    Raises:
+        TakenError: somebody else saved a revision meanwhile.
+        ClusterError: too many stand in its place.
+        UnsupportedError: it is larger than the cluster takes.
+    """
+    first = newest.number + 1 if newest else 1
+    for number in range(first, first + _MOST_SKIPPED):
+        try:
+            return save(api, wanted, number, because=because, by=by, created=created)
+        except TakenError:
+            if any(head.number >= number for head in heads(api, wanted.namespace, wanted.name)):
+                raise
+    raise ClusterError(
+        f"ConfigMaps that are no revisions have the names {wanted.name}.selfhost.v{first} to v{number}.",
+        hint=f"Look at them and delete them: kubectl -n {wanted.namespace} get configmaps",
+    )
 
 
 def mark(api: Api, head: Head, state: State) -> Head:

@@ -21,9 +21,10 @@ from selfhost.deploy.drain import drain, has_to_drain
 from selfhost.deploy.lock import held
 from selfhost.deploy.rollout import deadline_seconds
 from selfhost.deploy.settings import Confirm, Preview, Result, Settings
+from selfhost.deploy.shown import facts_of, summary_of
 from selfhost.deploy.types import Cause, Desired, Event, Finding, Head, Tell
 from selfhost.deploy.wait import Outcome, wait
-from selfhost.errors import ClusterError
+from selfhost.errors import ClusterError, SelfhostError
 
 # Ours: another command that applies at the same time needs seconds; one that was killed frees the lock in a minute.
 LOCK_WAIT_SECONDS = 120.0
@@ -85,6 +86,7 @@ class _Run:
         self._tell, self._confirm = tell, confirm
         self._monotonic, self._clock = monotonic, clock
         self._head: Head | None = None
+        self._unread: set[int] = set()
 
     def once(self, *, again: bool) -> Result:
         """One attempt, from the look to the end."""
@@ -96,7 +98,7 @@ class _Run:
         made = self._namespace(findings)
         tried, claims = dry_run(self._api, self._wanted, force=self._settings.force_conflicts)
         shown = preview(self._wanted, tried, before=before or previous, earlier=earlier, claims=claims)
-        self._tell(Event(type="preview", message=_summary(self._wanted, shown), facts=_facts(shown)))
+        self._tell(Event(type="preview", message=summary_of(self._wanted, shown), facts=facts_of(shown)))
         if self._settings.dry_run:
             return Result(ended="dry-run", findings=findings, preview=shown, message="nothing was changed")
         resumed = bool(found) and found[0].hash == self._wanted.hash and found[0].state == "deployed"
@@ -126,12 +128,28 @@ class _Run:
                 if head.state == "deployed":
                     return self._wanted, previous, tuple(refs)
                 continue
-            loaded = revisions.load(self._api, head).desired
+            loaded = self._load(head)
+            if loaded is None:
+                if head.state == "deployed":
+                    break
+                continue
             previous = previous or loaded
             refs |= dict.fromkeys(refs_of(loaded.objects))
             if head.state == "deployed":
                 return loaded, previous, tuple(refs)
         return None, previous, tuple(refs)
+
+    def _load(self, head: Head) -> Desired | None:
+        """What a revision was; None where it is damaged: it is nothing to go back to, and stands in nobody's way."""
+        try:
+            return revisions.load(self._api, head).desired
+        except ClusterError:
+            raise
+        except SelfhostError as error:
+            if head.number not in self._unread:
+                self._unread.add(head.number)
+                self._tell(Event(type="note", message=f"{error.message.rstrip('.')}; going on without it"))
+            return None
 
     def _preflight(self, before: Desired | None) -> tuple[Finding, ...]:
         from selfhost.deploy.preflight import examine
@@ -218,10 +236,10 @@ class _Run:
             # drift is repaired under the number that it has; what failed is tried again
             return newest if newest.state == "deployed" else revisions.mark(self._api, newest, "pending")
         try:
-            return revisions.save(
+            return revisions.save_after(
                 self._api,
                 self._wanted,
-                newest.number + 1 if newest else 1,
+                newest,
                 because=self._settings.because,
                 by=revisions.who(),
                 created=revisions.stamp(self._clock()),
@@ -368,28 +386,3 @@ def revisions_after(found: tuple[Head, ...], head: Head) -> tuple[Head, ...]:
 
 def _time(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-
-
-def _summary(wanted: Desired, shown: Preview) -> str:
-    if shown.nothing:
-        return f"everything is as it should be in namespace {wanted.namespace}"
-    counted = (
-        (len(shown.created), "+"), (len(shown.changes), "~"), (len(shown.pruned), "-"),
-    )  # fmt: skip
-    words = " ".join(f"{sign}{count}" for count, sign in counted if count)
-    noun = "object" if len(shown.created) + len(shown.changes) + len(shown.pruned) == 1 else "objects"
-    return f"{words} {noun} in namespace {wanted.namespace} (server-side dry-run accepted)"
-
-
-def _facts(shown: Preview) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {
-        "created": [f"{ref.kind}/{ref.name}" for ref in shown.created],
-        "changed": [asdict(change) for change in shown.changes],
-        "pruned": [f"{ref.kind}/{ref.name}" for ref in shown.pruned],
-        "kept": [f"{ref.kind}/{ref.name}" for ref in shown.kept],
-        "taken_over": [asdict(claim) for claim in shown.claims],
-        "effects": None if shown.report is None else asdict(shown.report.effects),
-        "memory": [] if shown.report is None else [asdict(one) for one in shown.report.memory],
-    }

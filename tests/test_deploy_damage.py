@@ -1,0 +1,144 @@
+"""What somebody else does to what a deployment keeps on the cluster: revisions damaged, names taken, locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from selfhost.cluster import Api
+from selfhost.deploy import revisions
+from selfhost.deploy.destroy import destroy, find
+from selfhost.deploy.lock import LostLockError, held
+from selfhost.deploy.settings import Settings
+from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_LABEL, Desired
+from selfhost.errors import ClusterError
+from tests.worlds import PRODUCT, World, a_plan, fake_world, with_flag
+
+QUIET = Settings(timeout_seconds=60, preflight=False, smoke=False)
+MERGE = "application/merge-patch+json"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with fake_world(tmp_path_factory.mktemp("world")) as world:
+        world.sim.node("gpu-1", gpus=64, product=PRODUCT, cpu="999", memory="9999Gi", ephemeral="9999Gi")
+        yield world
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    shared.namespace = shared.new_namespace()
+    return shared
+
+
+def changed(world: World) -> Desired:
+    return world.wanted(with_flag(a_plan(), "--max-num-seqs", "7"))
+
+
+def patch_revision(world: World, change: dict[str, Any]) -> None:
+    path = f"/api/v1/namespaces/{world.namespace}/configmaps/qwen.selfhost.v1"
+    world.sim.client.ask("PATCH", path, change, MERGE)
+
+
+def states(world: World) -> list[tuple[int, str]]:
+    return [(head.number, head.state) for head in revisions.heads(world.api(), world.namespace, "qwen")]
+
+
+@pytest.mark.parametrize("state", ["deployed", "pending"])
+def test_a_damaged_revision_stands_in_nobodys_way(state: str, world: World) -> None:
+    assert world.deploy(world.wanted(), QUIET).ended == "ready"
+    patch_revision(
+        world,
+        {"binaryData": {"revision.json.gz": "AAAA"}, "metadata": {"labels": {"selfhost/state": state}}},
+    )
+    assert world.deploy(changed(world), QUIET).ended == "ready"
+    notes = [event.message for event in world.told if event.type == "note"]
+    assert [one for one in notes if "damaged" in one] == [
+        "Revision 1 of qwen cannot be read: it is damaged; going on without it"
+    ]
+    assert states(world)[0] == (2, "deployed")
+
+
+def test_a_name_that_something_else_has_is_skipped_and_destroy_takes_what_is_ours(world: World) -> None:
+    assert world.deploy(world.wanted(), QUIET).ended == "ready"
+    patch_revision(world, {"metadata": {"labels": {"selfhost/state": None}}})  # no revision any more
+    foreign = {"name": "qwen.selfhost.v2", "namespace": world.namespace}
+    world.make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": foreign, "data": {"a": "b"}})
+    assert world.deploy(changed(world), QUIET).ended == "ready"
+    assert states(world) == [(3, "deployed")]
+    there = find(world.api(), world.namespace, "qwen")
+    destroy(world.api(), there, with_weights=True, tell=lambda _: None)
+    left = {(kind, name) for kind, space, name in world.objects() if space and kind != "ServiceAccount"}
+    assert left == {("ConfigMap", "qwen.selfhost.v2")}
+
+
+def test_an_object_of_another_deployment_is_called_that(world: World) -> None:
+    labels = {MANAGED_LABEL: "selfhost", INSTANCE_LABEL: "other"}
+    metadata = {"name": "qwen", "namespace": world.namespace, "labels": labels}
+    world.make(
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    )
+    with pytest.raises(ClusterError, match="belongs to selfhost's deployment other"):
+        world.deploy(world.wanted(), QUIET)
+
+
+def lease(world: World, hours: float) -> None:
+    """A lock of another machine, whose clock, or ours, is wrong by some hours."""
+    then = (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    metadata = {"name": "qwen.selfhost", "labels": {MANAGED_LABEL: "selfhost", INSTANCE_LABEL: "qwen"}}
+    spec = {
+        "holderIdentity": "bob@far/1/2/3",
+        "leaseDurationSeconds": 60,
+        "acquireTime": then,
+        "renewTime": then,
+    }
+    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+    world.sim.client.ask("POST", LEASES.format(world.namespace), body)
+
+
+@pytest.mark.parametrize("hours", [1, -1, 14])
+def test_a_clock_that_is_hours_off_takes_nobodys_lock(hours: int, world: World) -> None:
+    lease(world, hours)
+    with (
+        pytest.raises(ClusterError, match="bob@far deploys qwen"),
+        held(world.api(), world.namespace, "qwen", wait_seconds=0.2),
+    ):
+        pytest.fail("it was taken")
+
+
+def test_a_lock_of_days_ago_is_taken_over(world: World) -> None:
+    lease(world, 50)
+    with held(world.api(), world.namespace, "qwen", wait_seconds=0.2):
+        pass
+    assert not any(kind == "Lease" and space == world.namespace for kind, space, _ in world.objects())
+
+
+def test_a_renewal_whose_answer_was_lost_is_no_lost_lock(world: World) -> None:
+    now = [0.0]
+
+    class Deaf(Api):
+        """Hears the first answer to a change of the Lease too late, and asks again."""
+
+        lost = False
+
+        def _once(self, method: str, path: str, *args: Any) -> Any:
+            answer = super()._once(method, path, *args)
+            if method == "PATCH" and not self.lost:
+                self.lost = True
+                return super()._once(method, path, *args)
+            return answer
+
+    api = Deaf(world.api().connection)
+    with held(api, world.namespace, "qwen", wait_seconds=1, monotonic=lambda: now[0]) as lock:
+        now[0] = 30.0
+        lock.keep()
+        assert api.lost
+        path = f"{LEASES.format(world.namespace)}/qwen.selfhost"
+        world.sim.client.ask("PATCH", path, {"spec": {"holderIdentity": "bob@far/1/2/3"}}, MERGE)
+        now[0] = 60.0
+        with pytest.raises(LostLockError, match="Another command deploys qwen"):
+            lock.keep()
