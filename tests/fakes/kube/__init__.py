@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.fakes.kube.admission import Admission, Webhook
 from tests.fakes.kube.authorization import MASTERS, Authorizer, Denial, User
-from tests.fakes.kube.controllers import Manager
+from tests.fakes.kube.controllers import Manager, namespaces
 from tests.fakes.kube.controllers.tools import Tools
 from tests.fakes.kube.handler import Handler, Request, Server
 from tests.fakes.kube.kinds import Kind
@@ -326,6 +326,7 @@ def kube_api(
         kube.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     kube.define(*definitions)
     if controllers:
+        admission.fill = lambda name: namespaces.fill(manager.tools, name)
         manager.start()
     kube._begin()
     try:

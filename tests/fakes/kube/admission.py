@@ -49,11 +49,12 @@ class Webhook:
 
 @dataclass(slots=True)
 class Admission:
-    """The plugins that are on."""
+    """The plugins that are on. `fill` makes what every namespace has."""
 
     store: Store
     webhooks: list[Webhook] = field(default_factory=list)
     service_accounts: bool = True
+    fill: Callable[[str], None] | None = None
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
@@ -101,6 +102,8 @@ class Admission:
         spec = item["spec"]
         spec.setdefault("serviceAccountName", "default")
         name = spec["serviceAccountName"] or "default"
+        if name == "default" and self.fill is not None:
+            self.fill(namespace_of(item))  # the plugin waits for it: ten tries of 100 ms and more
         account = self.store.find(self._kind("ServiceAccount"), namespace_of(item), name)
         if account is None:
             raise forbidden(

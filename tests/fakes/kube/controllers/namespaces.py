@@ -12,7 +12,7 @@ def sync(tools: Tools, _: str, name: str) -> float | None:
     if item is None:
         return None
     if not deleting(item):
-        _fill(tools, name)
+        fill(tools, name)
         return None
     left = [one for one in tools.store.everything() if namespace_of(one) == name]
     for one in left:
@@ -27,7 +27,8 @@ def sync(tools: Tools, _: str, name: str) -> float | None:
     return None
 
 
-def _fill(tools: Tools, name: str) -> None:
+def fill(tools: Tools, name: str) -> None:
+    """What every namespace has, where it lacks it."""
     made: list[Object] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": name},
