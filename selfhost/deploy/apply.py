@@ -292,4 +292,11 @@ def _refused(error: RefusedError, ref: Ref) -> ClusterError:
             f"{ref} cannot be changed in place: {error.said.rstrip('.')}.",
             hint=f"Delete it first (`{delete}`), then run this again.",
         )
-    return error
+    from selfhost.deploy.causes import refusal
+
+    cause = refusal(error.said, what=str(ref))
+    return (
+        error
+        if cause is None
+        else ClusterError(f"{cause.sentence.rstrip('.')}: {error.said.rstrip('.')}.", hint=cause.hint)
+    )

@@ -31,6 +31,8 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 # Ours: a claim is bound and a pod is placed within some seconds; what lasts longer is worth a line.
 _WARN_SECONDS = 15.0
+# Ours: nodes and claims are asked for again this often while something is wrong and no container changes.
+_GATHER_SECONDS = 15.0
 # Ours: events of a ReplicaSet that are older are of an earlier rollout; clocks of two machines differ by less.
 _OLD_SECONDS = 60.0
 
@@ -122,7 +124,9 @@ class _Waiting:
         self._began, self._began_at = monotonic(), clock()
         self._told: tuple[float, str] = (-_TELL_SECONDS, "")
         self._first_seen: dict[str, float] = {}
-        self._warned: set[str] = set()
+        self._warned: set[str] = set()  # what the watches showed
+        self._noted: set[str] = set()  # what was told
+        self._gathered: tuple[str, float, tuple[Cause, ...]] = ("", 0.0, ())
 
     def until(self, watcher: Watcher, deadline_seconds: float) -> Outcome:
         """Turns until the end."""
@@ -243,32 +247,47 @@ class _Waiting:
             self._first_seen.setdefault(cause.code, now)
             lasted = now - self._first_seen[cause.code]
             if cause.final or final or lasted >= cause.patience_seconds:
-                return self._confirmed(cause, over=final)
+                return self._confirmed(cause, lasted, over=final)
             if lasted >= _WARN_SECONDS and cause.code not in self._warned:
                 self._warned.add(cause.code)
-                self._tell(
-                    Event(
-                        type="note",
-                        message=cause.sentence,
-                        facts={"code": cause.code, "patience_seconds": cause.patience_seconds},
-                    )
-                )
+                self._warn()
         return None
 
-    def _confirmed(self, cause: Cause, *, over: bool) -> Cause | None:
+    def _warn(self) -> None:
+        """Say what it waits for, looked at with everything: the watches alone know no nodes."""
+        for found in self._explained()[:1]:
+            facts: dict[str, object] = {"code": found.code, "patience_seconds": found.patience_seconds}
+            if found.code not in self._noted:
+                self._noted.add(found.code)
+                self._tell(Event(type="note", message=found.sentence, facts=facts))
+
+    def _confirmed(self, cause: Cause, lasted: float, *, over: bool) -> Cause | None:
         """The same looked at with everything that can be known: nodes, claims, logs. They may tell another story.
 
         Args:
             cause: what the watches alone showed.
+            lasted: for how long, in seconds.
             over: the time is over, so that nothing can heal any more.
         """
-        from selfhost.deploy.causes import explain
-
-        causes = explain(gather(self._api, self._snapshot()))
+        causes = self._explained(again=over)
         if not causes:
             return cause if over else None
         found = causes[0]
-        return found if found.final or over or found.code == cause.code else None
+        sure = found.final or over or found.code == cause.code or lasted >= found.patience_seconds > 0
+        return found if sure else None
+
+    def _explained(self, *, again: bool = False) -> tuple[Cause, ...]:
+        """Causes with everything that can be known; while no container changes, asked for again after a while."""
+        from selfhost.deploy.causes import explain
+
+        snapshot = self._snapshot()
+        pods = repr([part(pod, "status").get("containerStatuses") for pod in snapshot.pods])
+        before, at, known = self._gathered
+        if not again and before == pods and self._monotonic() - at < _GATHER_SECONDS:
+            return known
+        found = explain(gather(self._api, snapshot))
+        self._gathered = (pods, self._monotonic(), found)
+        return found
 
     def _late(self, deadline_seconds: float) -> Cause:
         stage = self._follower.stage
