@@ -268,7 +268,9 @@ def test_a_rejected_pod_fails(place: Place) -> None:
     place.until(lambda: place.get("pods", "server-1")["status"]["phase"] == "Failed")
     status = place.get("pods", "server-1")["status"]
     assert status["reason"] == "UnexpectedAdmissionError"
-    assert status["message"].startswith("Pod was rejected: Update plugin resources failed")
+    assert status["message"].startswith(
+        "Pod was rejected: Allocate failed due to requested number of devices"
+    )
 
 
 def test_an_evicted_pod_fails(place: Place) -> None:

@@ -1,7 +1,11 @@
 """What may go wrong with the program in a container: logs and exit codes of engines and downloads that fail.
 
 Texts of the engine after vllm 0.32.0 (v1/core/kv_cache_utils.py, v1/worker/utils.py, v1/engine/core_client.py and
-utils.py, model_executor/models/registry.py), of CUDA and NCCL as torch 2.11 hands them on.
+utils.py, config/device.py, model_executor/models/registry.py), of huggingface_hub 2.4.0 (_snapshot_download.py) and
+transformers 5.19.0 (utils/hub.py), all as installed. Of torch after its sources (c10/cuda/CUDAFunctions.cpp,
+CUDAMiscFunctions.cpp, CUDAException.cpp), of NCCL after src/misc/shmutils.cc; stored copies of some later commit, read
+2026-11-26. As users quote it: how torch hands NCCL's errors on (NCCLUtils.cpp, vllm-project/vllm#10523). Not checked:
+torch's words of memory that is out, the frames of tracebacks, versions and numbers of lines in them.
 """
 
 from __future__ import annotations
@@ -155,7 +159,8 @@ def weights_missing() -> Behaviour:
     said += "specified revision on the local disk and outgoing traffic has been disabled. To enable repo look-ups and "
     said += "downloads online, pass 'local_files_only=False' as input."
     more = "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the "
-    more += "cached files."
+    more += "cached files.\nCheck your internet connection or see how to run the library in offline mode at "
+    more += "'https://huggingface.co/docs/transformers/installation#offline-mode'."
     return crash(_traceback(f"{said}\n{more}"), name="weights missing")
 
 
@@ -189,8 +194,10 @@ def port_in_use(port: int = 8000) -> Behaviour:
 
 def gpu_fell_off() -> Behaviour:
     """The driver lost the GPU."""
-    said = "torch.AcceleratorError: CUDA error: unspecified launch failure\nCUDA kernel errors might be asynchronously "
-    said += "reported at some other API call, so the stacktrace below might be incorrect."
+    said = "torch.AcceleratorError: CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure' in "
+    said += "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information.\nCUDA kernel "
+    said += "errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect."
+    said += "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
     return _engine("GPU fell off", "compiling", said)
 
 

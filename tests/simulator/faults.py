@@ -1,7 +1,9 @@
 """What may go wrong with a pod, each as a behaviour for `Simulator.behave`: images, configuration, nodes, storage.
 
-Faults of the program in a container stand in tests.simulator.crashes. Words of container runtimes after containerd 2.1
-(core/remotes/docker, core/unpack), of the kubelet after Kubernetes 1.36.2; see tests.simulator.pods.
+Faults of the program in a container stand in tests.simulator.crashes. Words of containerd when a name is resolved after
+its core/remotes/docker/resolver.go, of the kubelet's admission after pkg/kubelet/lifecycle/predicate.go and
+cm/admission/errors.go (stored copies of the main branches, read 2026-11-26). As users quote them, in READMEs and issues
+of others: the rest of a pull's errors, runc's frame around a hook, and nvidia-container-cli's own words.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def registry_unreachable(registry: str = "registry.example.com") -> Behaviour:
     said = (
         "rpc error: code = Unknown desc = "
         + _RESOLVE
-        + f'failed to do request: Head "https://{registry}/v2/": '
+        + f'failed to do request: Head "https://{registry}/v2/vllm/vllm-openai/manifests/v0.32.0": '
     )
     said += f"dial tcp: lookup {registry} on 10.96.0.10:53: no such host"
     return Behaviour(name="registry unreachable", pull_seconds=1.0, pull_error=said)
@@ -61,7 +63,7 @@ def registry_times_out(registry: str = "registry.example.com") -> Behaviour:
     said = (
         "rpc error: code = Unknown desc = "
         + _RESOLVE
-        + f'failed to do request: Head "https://{registry}/v2/": '
+        + f'failed to do request: Head "https://{registry}/v2/vllm/vllm-openai/manifests/v0.32.0": '
     )
     said += "dial tcp 192.0.2.10:443: i/o timeout"
     return Behaviour(name="registry times out", pull_seconds=30.0, pull_error=said)
@@ -95,18 +97,16 @@ def image_of_other_machine() -> Behaviour:
 
 
 def device_unavailable(resource: str = "nvidia.com/gpu", requested: int = 1, available: int = 0) -> Behaviour:
-    """The device plugin has fewer devices than the scheduler believed (cm/devicemanager/manager.go)."""
-    said = "Update plugin resources failed due to requested number of devices unavailable for "
-    said += f"{resource}. Requested: {requested}, Available: {available}, which is unexpected."
+    """The device plugin has fewer devices than the scheduler believed (cm/devicemanager/manager.go, cm/admission/errors.go)."""
+    said = f"Allocate failed due to requested number of devices unavailable for {resource}. Requested: {requested}, "
+    said += f"Available: {available}, which is unexpected"
     return Behaviour(name="device unavailable", admission=("UnexpectedAdmissionError", said))
 
 
 def device_unhealthy(resource: str = "nvidia.com/gpu") -> Behaviour:
     """No device of the plugin is healthy."""
-    said = (
-        "Update plugin resources failed due to no healthy devices present; cannot allocate unhealthy devices "
-    )
-    said += f"{resource}, which is unexpected."
+    said = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices "
+    said += f"{resource}, which is unexpected"
     return Behaviour(name="device unhealthy", admission=("UnexpectedAdmissionError", said))
 
 

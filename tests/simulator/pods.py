@@ -25,6 +25,7 @@ Object = dict[str, Any]
 CREATE_SECONDS = 1.0
 LONGEST_BACKOFF = 300.0  # kubelet.go MaxContainerBackOff, images too
 FIRST_BACKOFF = 10.0
+REJECT_SECONDS = 0.2
 STOP_SECONDS = 2.0  # what an idle engine takes after SIGTERM
 
 
@@ -100,6 +101,7 @@ class PodLife:
         behaviour = self._behaviour(self.known.mains()[0])
         self.known.start = now_text()
         if behaviour.admission is not None:
+            yield REJECT_SECONDS  # of the clock: whoever owns it makes the next one at once
             reason, message = behaviour.admission
             self._event("Warning", reason, message)
             self.known.phase, self.known.reason = "Failed", reason

@@ -47,6 +47,7 @@ class Provisioner:
         self._made: dict[str, str] = {}  # claim's uid -> volume
         self._failed: set[str] = set()
         self.refusal = ""  # why nothing is made, in the storage's own words
+        self.refusals: dict[str, str] = {}  # class -> why nothing is made of it
 
     def listed(self, claims: list[Object]) -> None:
         """All that there is."""
@@ -75,8 +76,9 @@ class Provisioner:
         path = f"{metadata['namespace']}/{metadata['name']}"
         said = f'External provisioner is provisioning volume for claim "{path}"'
         self._say(claim, "Normal", "Provisioning", said)
-        if self.refusal:
-            said = f'failed to provision volume with StorageClass "{class_name}": {self.refusal}'
+        refusal = self.refusals.get(class_name, self.refusal)
+        if refusal:
+            said = f'failed to provision volume with StorageClass "{class_name}": {refusal}'
             self._say(claim, "Warning", "ProvisioningFailed", said)
             self._failed.add(uid)
             return

@@ -10,7 +10,7 @@ from datetime import datetime
 from selfhost.cluster.types import Object
 from selfhost.cluster.values import part, parts, text, texts, whole
 from selfhost.deploy.engine_log import plain, shortened
-from selfhost.deploy.types import COMPONENT_LABEL, INSTANCE_LABEL, Cause, LogRef, Snapshot
+from selfhost.deploy.types import COMPONENT_LABEL, INSTANCE_LABEL, Cause, LogRef, Progress, Snapshot
 from selfhost.plan import Plan
 
 _REVISION = (
@@ -413,3 +413,8 @@ def around(match: re.Match[str], before: int = 120) -> str:
     start = max(0, match.start() - before)
     words = match.string[start:].replace("\n", " ")
     return shortened(f"…{words}" if start else words)
+
+
+def reached(found: Progress) -> str:
+    """How far an engine had come, for a sentence: of a stage that only begins there is no more to say than its name."""
+    return found.stage if found.detail in ("", "begins") else found.detail

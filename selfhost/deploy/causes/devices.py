@@ -148,7 +148,12 @@ def device_plugin(scene: Scene) -> Iterator[Cause]:
     for pod in scene.pods:
         if pod.reason == "UnexpectedAdmissionError":
             words = pod.message or next((e.message for e in pod.said("UnexpectedAdmissionError")), "")
-            why = re.search(r"Allocate failed due to (.+?)(?:, which is unexpected|$)", words, re.DOTALL)
+            # kubernetes pkg/kubelet/cm/admission/errors.go and lifecycle/predicate.go (master, read 2026-11-26)
+            why = re.search(
+                r"(?:Allocate|Update plugin resources) failed due to (.+?)(?:, which is unexpected|$)",
+                words,
+                re.DOTALL,
+            )
             yield Cause(
                 code="device-plugin",
                 sentence=f"The kubelet of {pod.node} could not give {pod.name} its devices: "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from selfhost.deploy.causes._scene import Line, Scene
+from selfhost.deploy.causes._scene import Line, Scene, reached
 from selfhost.deploy.engine_log import plain, shortened
 from selfhost.deploy.types import Cause
 
@@ -213,4 +213,4 @@ def _how_far(line: Line, scene: Scene) -> str:
     from selfhost.deploy.engine_log import progress
 
     found = progress((plain(one) for one in line.box.log.splitlines()), scene.engine)
-    return f"; it had come to: {found.detail or found.stage}" if found else ""
+    return f"; it had come to: {reached(found)}" if found else ""

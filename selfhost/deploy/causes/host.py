@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from selfhost.cluster.values import part, parts, text
 from selfhost.deploy.amounts import MEMORY, amounts
-from selfhost.deploy.causes._scene import Box, Ended, Scene, Seen
+from selfhost.deploy.causes._scene import Box, Ended, Scene, Seen, reached
 from selfhost.deploy.engine_log import progress
 from selfhost.deploy.types import Cause
 from selfhost.units import gib
@@ -235,7 +235,7 @@ def _limit(pod: Seen, box: Box) -> int:
 
 def _how_far(scene: Scene, box: Box) -> str:
     found = progress(box.log.splitlines(), scene.engine)
-    return f" at: {found.detail or found.stage}" if found else ""
+    return f" at: {reached(found)}" if found else ""
 
 
 def _ended(

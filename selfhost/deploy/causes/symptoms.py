@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from selfhost.cluster.values import part, parts, text, whole
-from selfhost.deploy.causes._scene import Box, Ended, Scene, Seen
+from selfhost.deploy.causes._scene import Box, Ended, Scene, Seen, reached
 from selfhost.deploy.engine_log import important, progress, shortened
 from selfhost.deploy.types import Cause, LogRef
 
@@ -54,7 +54,7 @@ def startup_probe(scene: Scene) -> Iterator[Cause]:
             pod,
             ended,
             f"{box.name} of {pod.name} was ended by its startup probe after {lasted:,} s"
-            + (f"; it had come to: {how_far.detail or how_far.stage}." if how_far else "."),
+            + (f"; it had come to: {reached(how_far)}." if how_far else "."),
             "If it was still loading, use faster storage or a longer load-time budget; if it hung, read its log: "
             f"selfhost logs {scene.snapshot.name} -n {scene.snapshot.namespace} --previous",
             killed,

@@ -2,7 +2,8 @@
 
 Verbs are those of the requests that selfhost sends: server-side apply is `patch`, and `create` where the object is
 new (apiserver pkg/endpoints/handlers/patch.go); a port-forward over a websocket is `get`, and from Kubernetes 1.35
-`create` too (feature AuthorizePodWebsocketUpgradeCreatePermission).
+`create` too (gate AuthorizePodWebsocketUpgradeCreatePermission, on since 1.35: kubernetes.io, Feature Gates in
+Kubernetes v1.37, and the KEP 4006 note in SIG Auth's report; stored copies, read 2026-11-26).
 """
 
 from __future__ import annotations

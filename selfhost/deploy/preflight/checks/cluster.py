@@ -20,7 +20,10 @@ _RELEASE = re.compile(r"v?(\d{1,3})\.(\d{1,3})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """What a pod uses and which release brought it, on by default."""
+    """What a pod uses and which release brought it, on by default.
+
+    Stages: kubernetes.io, Feature Gates in Kubernetes v1.37 (a stored copy, read 2026-11-26).
+    """
 
     what: str
     since: tuple[int, int]
@@ -32,19 +35,19 @@ _SLEEP = Feature(
     what="the pre-stop pause (lifecycle.preStop.sleep)",
     since=(1, 30),
     hint="Upgrade the cluster: without the pause requests are lost whenever a pod ends.",
-    source="KEP-3960: beta and on in 1.30",
+    source="KEP-3960, gate PodLifecycleSleepAction: on since 1.30, stable in 1.34",
 )
 _IMAGE = Feature(
     what="the image volume of the weights",
     since=(1, 35),
     hint="Take another source of weights (--weights), or turn the gate ImageVolume on.",
-    source="KEP-4639: beta in 1.33, on in 1.35, stable in 1.36",
+    source="KEP-4639, gate ImageVolume: beta in 1.33, on since 1.35, stable in 1.36",
 )
 _CLAIMS = Feature(
     what="the device claims (--dra)",
     since=(1, 34),
     hint="Leave --dra out: GPUs are then counted as an extended resource.",
-    source="KEP-4381: resource.k8s.io/v1 in 1.34",
+    source="KEP-4381, gate DynamicResourceAllocation: stable and on since 1.34",
 )
 # API group -> what has to be installed, and how it is done without.
 _OPTIONS = {

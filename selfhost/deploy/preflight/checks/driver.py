@@ -20,8 +20,10 @@ from selfhost.health.checks.node import DRIVER_FLOORS
 _SOURCE = (
     "docs.nvidia.com/deploy/cuda-compatibility: minor version and forward compatibility (read 2026-11-26)"
 )
-# Oldest branch that was a data-centre driver still when CUDA 12 and 13 came; a compatibility package needs one.
-_OLDEST_FORWARD = 535
+# Branches below 580 for which NVIDIA makes compatibility packages of CUDA 13: forward-compatibility.html, its table
+# up to cuda-compat-13-4 (a stored copy, read 2026-11-26). Others are at their end or New Feature Branches, and no
+# supported targets, which need not keep them from working. It is for data-centre GPUs.
+_FORWARD = (535, 570)
 # gpu-feature-discovery internal/lm/nvml.go: since v0.16, and what it wrote before and still writes.
 _FULL = "nvidia.com/cuda.driver-version.full"
 _MAJOR = ("nvidia.com/cuda.driver-version.major", "nvidia.com/cuda.driver.major")
@@ -77,12 +79,19 @@ def driver(look: Look) -> Iterator[Finding]:
 
 def _too_old(look: Look, cuda: Cuda, floor: int, old: dict[str, tuple[int, str]], candidates: int) -> Finding:
     versions = sorted({text for _, text in old.values()})
-    forward = _datacentre(look) and all(found[0] >= _OLDEST_FORWARD for found in old.values())
+    forward = _datacentre(look) and all(found[0] >= min(_FORWARD) for found in old.values())
+    supported = all(found[0] in _FORWARD for found in old.values())
     some = len(old) < candidates
     more = ""
     if forward:
+        # NVIDIA Container Toolkit release notes, 1.17.4 and 1.17.5 (cloud-native-docs, read 2026-11-26)
         more = " Data-centre GPUs can run it all the same, with the CUDA compatibility package in the image"
-        more += " (NVIDIA Container Toolkit 1.17.5 or later puts it to use)."
+        more += " (NVIDIA Container Toolkit puts it to use; 1.17.4 does not by default)"
+        more += (
+            "."
+            if supported
+            else f", though NVIDIA supports that on drivers {' and '.join(map(str, _FORWARD))} alone."
+        )
     hint = f"Update the driver to {floor} or later, or take an image with CUDA {cuda.major - 1} (--image)."
     return Finding(
         code="driver",

@@ -15,8 +15,10 @@ from selfhost.deploy.types import Finding, is_ours
 _DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _ZONE = "topology.kubernetes.io/zone"
 _RWX, _RWO, _RWOP = "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"
-# Provisioners of disks, which one node mounts at a time as a file system: each project's own README or documentation,
-# "access modes" (read 2026-11-26). What is not here may or may not share; the claim's own event then says so.
+# Provisioners of disks, which one node mounts at a time as a file system. The kubernetes-csi project's list of drivers
+# says Read/Write Single Pod of them (kubernetes-csi/docs book/src/drivers.md, which the projects fill in themselves, a
+# stored copy, read 2026-11-26). The kubernetes.io/ ones are the names that Kubernetes had for the same disks. What is
+# not here may or may not share; the claim's own event then says so.
 _ONE_NODE = {
     "ebs.csi.aws.com": "EBS; the EFS or FSx driver shares",
     "kubernetes.io/aws-ebs": "EBS; the EFS or FSx driver shares",
@@ -24,17 +26,25 @@ _ONE_NODE = {
     "kubernetes.io/gce-pd": "Persistent Disk; Filestore shares",
     "disk.csi.azure.com": "Azure Disk; Azure Files shares",
     "kubernetes.io/azure-disk": "Azure Disk; Azure Files shares",
-    "cinder.csi.openstack.org": "Cinder; Manila shares",
-    "rancher.io/local-path": "a directory of one node",
     "dobs.csi.digitalocean.com": "block storage of one node",
     "csi.hetzner.cloud": "block storage of one node",
     "linodebs.csi.linode.com": "block storage of one node",
-    "block.csi.vultr.com": "block storage of one node",
     "csi.scaleway.com": "block storage of one node",
+    "rbd.csi.ceph.com": "RBD; CephFS shares",
+}
+# Those that share only where they are set up for it, so that it cannot be told from the class.
+_MAYBE = {
+    # drivers.md: "Depends on the storage backend used"
+    "cinder.csi.openstack.org": "Cinder shares on some backends; Manila does",
+    # rancher/local-path-provisioner README: all modes with sharedFileSystemPath, else a directory of one node
+    "rancher.io/local-path": "a directory of one node, unless it is set up with sharedFileSystemPath",
+    # topolvm/topolvm discussion 663: it refuses no mode, and its volumes are bound to the node
     "topolvm.io": "a logical volume of one node",
+    # drivers.md says single pod; storage classes of the driver have a storage_type (vultr/vultr-csi, its values unread)
+    "block.csi.vultr.com": "block storage of one node",
+    # not checked: OpenEBS's own documentation was not read
     "local.csi.openebs.io": "a logical volume of one node",
     "openebs.io/local": "a directory of one node",
-    "rbd.csi.ceph.com": "RBD; CephFS shares",
 }
 _RBD = ".rbd.csi.ceph.com"  # of Rook: the operator's namespace stands before it
 
@@ -113,6 +123,16 @@ def _suits(look: Look, claim: Object, found: Object) -> Iterator[Finding]:
             evidence=(f"provisioner {provisioner}",),
         )
         return
+    if _RWX in modes and provisioner in _MAYBE:
+        yield Finding(
+            code="storage-class",
+            level="warning",
+            message=f"StorageClass {_name(found)} may make no volumes that several nodes can mount "
+            f"({_MAYBE[provisioner]}), and the weights' claim asks for ReadWriteMany.",
+            hint="Name a class that shares with --storage-class, or keep to one replica with --access-mode "
+            "ReadWriteOnce.",
+            evidence=(f"provisioner {provisioner}",),
+        )
     if provisioner == "kubernetes.io/no-provisioner":
         yield Finding(
             code="storage-class",
