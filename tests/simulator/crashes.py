@@ -195,9 +195,11 @@ def port_in_use(port: int = 8000) -> Behaviour:
 def gpu_fell_off() -> Behaviour:
     """The driver lost the GPU."""
     said = "torch.AcceleratorError: CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure' in "
-    said += "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information.\nCUDA kernel "
-    said += "errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect."
-    said += "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+    said += (
+        "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information.\nCUDA "
+    )
+    said += "kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
+    said += "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
     return _engine("GPU fell off", "compiling", said)
 
 

@@ -97,7 +97,7 @@ def image_of_other_machine() -> Behaviour:
 
 
 def device_unavailable(resource: str = "nvidia.com/gpu", requested: int = 1, available: int = 0) -> Behaviour:
-    """The device plugin has fewer devices than the scheduler believed (cm/devicemanager/manager.go, cm/admission/errors.go)."""
+    """The device plugin has fewer devices than the scheduler believed (kubelet's cm/devicemanager and cm/admission)."""
     said = f"Allocate failed due to requested number of devices unavailable for {resource}. Requested: {requested}, "
     said += f"Available: {available}, which is unexpected"
     return Behaviour(name="device unavailable", admission=("UnexpectedAdmissionError", said))
