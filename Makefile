@@ -18,7 +18,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-status e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -97,6 +97,9 @@ bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, me
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
+
+bench-status: $(VENV)/.dev ## status of 200 deployments against kubectl's lists; a real API server where KUBEBUILDER_ASSETS is set
+	$(BIN)/python scripts/bench_status.py
 
 bench-pull: $(VENV)/.dev ## pull against hf download, verify against sha256sum, memory, kill -9; fails past its limits
 	$(BIN)/python scripts/bench_pull.py $(BENCH_PULL)
