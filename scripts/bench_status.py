@@ -36,6 +36,7 @@ from tests.plans import plan  # noqa: E402
 
 NAMESPACE = "bench"
 CREATED = "2026-11-26T12:00:00Z"
+LIMIT_SECONDS = 2.0  # of 200 deployments, against a real API server
 _GONE_WRONG = 20  # one pod in so many crashes, so that there is trouble to tell
 
 
@@ -113,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deployments", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--slack", type=float, default=1.0, help="how many times the limit is allowed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (config, kubectl):
         api = Api(connect(None, config, connections=8))
@@ -131,6 +133,9 @@ def main() -> None:
     if other:
         print(_line("kubectl get deployments,pods -l … -o json", other))
         print(f"  ratio of the times: {_median(mine) / _median(other):.2f}")
+        limit = LIMIT_SECONDS * given.slack
+        if _median(mine) > limit:
+            sys.exit(f"selfhost status takes {_median(mine):.2f} s, more than {limit:g} s")
 
 
 def _median(times: list[tuple[float, float]], which: int = 0) -> float:
