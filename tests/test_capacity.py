@@ -251,5 +251,5 @@ def test_claimed_devices_are_chosen_as_the_claim_says() -> None:
     )
     assert supply.without([("others", "p")]).lacks("gpu-1", (claim,)) == ()
     small = supply_of([slices(2, memory="40Gi")], [])
-    assert small.lacks("gpu-1", (claim,)) == ("has no device of class gpu.nvidia.com that the claim takes",)
+    assert small.lacks("gpu-1", (claim,)) == ("no device of class gpu.nvidia.com that the claim takes",)
     assert supply_of([slices(2, product="NVIDIA L4")], []).lacks("gpu-1", (claim,))

@@ -228,9 +228,10 @@ def test_only_its_own_events_and_each_kind_once() -> None:
     events = (
         event("a-1", "BackOff", "05", count=4), event("a-1", "BackOff", "01"), event("b-1", "BackOff", "02"),
         event("a-77", "FailedCreate", "03", kind="ReplicaSet"),
+        event("a-canary-78", "SuccessfulCreate", "06", kind="ReplicaSet"),
         event("a", "ScalingReplicaSet", "04", kind="Deployment"),
     )  # fmt: skip
-    found = last_events(events, "a", (workload(),), (pod(),))
+    found = last_events(events, (workload(),), (pod(),))
     assert [(one.reason, one.count) for one in found] == [
         ("FailedCreate", 1),
         ("ScalingReplicaSet", 1),

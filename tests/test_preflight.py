@@ -172,7 +172,7 @@ def test_an_upgrade_with_surge_needs_both_and_says_how_it_goes_without() -> None
     assert "while the old pods still run" in told["gpus"].message
     assert told["gpus"].hint.startswith("Leave --surge out")
     still = found(facts(nodes=(node(gpus=2),), pods=(mine,)), None, before)
-    assert still["gpus"].message == "2 GPUs on gpu-1 (1 of the old pods' end first)"
+    assert still["gpus"].message == "2 GPUs on gpu-1, once one old pod ends"
 
 
 def test_pods_that_wait_for_gpus_too_are_named() -> None:
@@ -372,6 +372,8 @@ def test_releases_are_read_as_vendors_write_them() -> None:
         for text in ("v1.33.5-gke.100", "v1.31.2+k3s1", "v0.0.0-master+8e1", "")
     ]
     assert told == [(1, 33), (1, 31), None, None]
+    assert release_of({"gitVersion": "v0.0.0-master+8e1", "major": "1", "minor": "36"}) == (1, 36)
+    assert release_of({"gitVersion": "", "major": "1", "minor": "30+"}) == (1, 30)
 
 
 def test_rights_are_exactly_those_of_the_objects_and_of_watching_them() -> None:

@@ -79,7 +79,7 @@ class Supply:
                     f"{free} of {len(fitting)} devices of class {first.device_class} free that the claim takes, "
                     f"{first.count} needed"
                     if fitting
-                    else f"has no device of class {first.device_class} that the claim takes"
+                    else f"no device of class {first.device_class} that the claim takes"
                 )
         return tuple(found)
 

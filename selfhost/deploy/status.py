@@ -145,7 +145,7 @@ def status(
             findings=findings,
             causes=causes,
             endpoints=endpoints(running.desired.objects),
-            events=last_events(events, name, running.desired.objects, seen.pods),
+            events=last_events(events, running.desired.objects, seen.pods),
             notes=tuple(notes),
         )
 
@@ -164,7 +164,6 @@ def absent(api: Api, namespace: str, name: str) -> ClusterError:
 
 def last_events(
     events: Iterable[Object],
-    name: str,
     objects: tuple[Object, ...],
     pods: Iterable[Object],
     most: int = LAST_EVENTS,
@@ -176,7 +175,9 @@ def last_events(
     for event in events:
         about = part(event, "involvedObject")
         kind, called = text(about, "kind"), text(about, "name")
-        if (kind, called) not in own and not (kind == "ReplicaSet" and called.startswith(f"{name}-")):
+        # a Deployment's ReplicaSet is called after it, and a hash that has no dash: others' names may begin the same
+        of = ("Deployment", called.rpartition("-")[0]) if kind == "ReplicaSet" else (kind, called)
+        if of not in own:
             continue
         series = part(event, "series")
         at = next(

@@ -72,9 +72,16 @@ _OPTIONS = {
 
 
 def release_of(version: Object) -> tuple[int, int] | None:
-    """Major and minor number of a release; None where it has none, as builds of a checkout say v0.0.0-master."""
-    found = _RELEASE.match(text(version, "gitVersion"))
-    return (int(found[1]), int(found[2])) if found is not None and int(found[1]) else None
+    """Major and minor number of a release; None where it has none.
+
+    Builds of a checkout say v0.0.0-master and the release in `major` and `minor`, which some clouds end with a plus.
+    """
+    told = f"v{text(version, 'major')}.{text(version, 'minor')}"
+    for words in (text(version, "gitVersion"), told):
+        found = _RELEASE.match(words)
+        if found is not None and int(found[1]):
+            return int(found[1]), int(found[2])
+    return None
 
 
 def release(look: Look) -> Iterator[Finding]:

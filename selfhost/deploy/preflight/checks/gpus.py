@@ -64,7 +64,8 @@ def _fine(
     if supply is not None:
         message = f"{asked} {gpus} to be claimed on {_names(names)}"
     elif step.leaving:
-        message = f"{asked} {gpus} on {_names(names)} ({len(step.leaving)} of the old pods' end first)"
+        old = "one old pod ends" if len(step.leaving) == 1 else f"{len(step.leaving)} old pods end"
+        message = f"{asked} {gpus} on {_names(names)}, once {old}"
     else:
         message = f"{asked} of {free} free {gpus} on {_names(names)}"
     return Finding(code="gpus", level="ok", message=message, evidence=_where(found, counts))
@@ -73,7 +74,8 @@ def _fine(
 def _where(found: Fit, counts: dict[str, int]) -> tuple[str, ...]:
     lines = []
     for what, node, number in found.placed:
-        gpus = f" with {counts[what] * number} GPUs" if counts.get(what) else ""
+        count = counts.get(what, 0) * number
+        gpus = f" with {count} GPU{'s' if count > 1 else ''}" if count else ""
         lines.append(
             f"{number if number > 1 else 'one'} {what} pod{'s' if number > 1 else ''}{gpus} on {node}"
         )
