@@ -37,17 +37,22 @@ _GATHER_SECONDS = 15.0
 _OLD_SECONDS = 60.0
 
 
+# Ours: a workload that is deleted and made again, as `kubectl replace --force` does, is away for less.
+_REMOVED_SECONDS = 3.0
+Ended = Literal["ready", "failed", "superseded", "removed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How the wait ended.
 
     Args:
-        state: `superseded`: somebody deployed something else meanwhile.
+        state: `superseded`: somebody deployed something else meanwhile; `removed`: somebody deleted its workload.
         seconds: that it took.
         cause: of a failure.
     """
 
-    state: Literal["ready", "failed", "superseded"]
+    state: Ended
     seconds: float
     cause: Cause | None = None
 
@@ -126,6 +131,7 @@ class _Waiting:
         self._first_seen: dict[str, float] = {}
         self._warned: set[str] = set()  # what the watches showed
         self._noted: set[str] = set()  # what was told
+        self._absent_since: float | None = None
         self._gathered: tuple[str, float, tuple[Cause, ...]] = ("", 0.0, ())
 
     def until(self, watcher: Watcher, deadline_seconds: float) -> Outcome:
@@ -144,6 +150,8 @@ class _Waiting:
                 if self._superseded():
                     return self._ended("superseded")
                 rollouts = self._rollouts()
+                if self._removed(rollouts):
+                    return self._ended("removed")
                 if self._is_done(rollouts):
                     return self._ended("ready")
                 self._progress(rollouts)
@@ -172,12 +180,24 @@ class _Waiting:
             for item in self._seen.of(kind.name)
         }
         return tuple(
-            rollout_of(live[ref]) if ref in live else Rollout(ref=ref, wanted=1, ready=0, done=False)
+            rollout_of(live[ref])
+            if ref in live
+            else Rollout(ref=ref, wanted=1, ready=0, done=False, absent=True)
             for ref in workloads_of(self._wanted)
         )
 
     def _is_done(self, rollouts: tuple[Rollout, ...]) -> bool:
         return all(one.done for one in rollouts)
+
+    def _removed(self, rollouts: tuple[Rollout, ...]) -> bool:
+        """Whether a workload is gone and stays away: it was there when the wait began."""
+        if not any(one.absent for one in rollouts):
+            self._absent_since = None
+            return False
+        now = self._monotonic()
+        if self._absent_since is None:
+            self._absent_since = now
+        return now - self._absent_since >= _REMOVED_SECONDS
 
     def _superseded(self) -> bool:
         """Whether a workload carries another plan than ours."""
@@ -251,7 +271,8 @@ class _Waiting:
             if lasted >= _WARN_SECONDS and cause.code not in self._warned:
                 self._warned.add(cause.code)
                 self._warn()
-        return None
+        # the watches see nothing wrong: nodes and logs may
+        return next(iter(self._explained(again=True)), None) if final else None
 
     def _warn(self) -> None:
         """Say what it waits for, looked at with everything: the watches alone know no nodes."""
@@ -292,10 +313,22 @@ class _Waiting:
     def _late(self, deadline_seconds: float) -> Cause:
         stage = self._follower.stage
         at = f" It is at: {stage.detail or stage.stage}." if stage is not None else ""
+        hint = f"selfhost status {self._wanted.name} -n {self._wanted.namespace}"
+        evidence: tuple[str, ...] = ()
+        behind = [one for one in self._rollouts() if not one.done]
+        if behind and (stage is None or stage.stage == "ready"):
+            one = behind[0]
+            called = f"{one.ref.kind} {one.ref.name}"
+            at = f" {called} has {one.ready} of {one.wanted} ready."
+            evidence = (one.said,) if one.said else ()
+            if one.untouched:
+                at = f" No controller has taken up {called}: it has no status yet."
+                hint = f"Look whether the controller of {one.ref.kind} runs: `kubectl get pods -A` lists what does."
         return Cause(
             code="deadline",
             sentence=f"{self._wanted.name} was not ready within {deadline_seconds:,.0f} s.{at}",
-            hint=f"selfhost status {self._wanted.name} -n {self._wanted.namespace}",
+            evidence=evidence,
+            hint=hint,
             final=True,
         )
 
@@ -303,6 +336,12 @@ class _Waiting:
         found = self._follower.progress(self._pods(), self._snapshot().events)
         ready, wanted = (sum(getattr(one, key) for one in rollouts) for key in ("ready", "wanted"))
         words = f"{found.stage}{f': {found.detail}' if found.detail else ''}"
+        if found.stage == "ready" and ready < wanted:
+            # the download has ended, or these pods are ready and others are not there yet
+            behind = next(one for one in rollouts if not one.done)
+            who = "the controller" if behind.untouched else "the pods"
+            words = f"waits for {who} of {behind.ref.kind} {behind.ref.name}"
+            found = Progress(stage="scheduling", detail=words)
         counted = f"{ready} of {wanted} ready; {words}" if wanted > 1 else words
         self._say(counted, found)
 
@@ -323,7 +362,7 @@ class _Waiting:
             }
         self._tell(Event(type="progress", message=words, facts=facts))
 
-    def _ended(self, state: Literal["ready", "failed", "superseded"], cause: Cause | None = None) -> Outcome:
+    def _ended(self, state: Ended, cause: Cause | None = None) -> Outcome:
         return Outcome(state=state, seconds=self._monotonic() - self._began, cause=cause)
 
 

@@ -140,6 +140,8 @@ def weights_missing(scene: Scene) -> Iterator[Cause]:
         r"directory|error loading model: .*failed to open"
     )
     for line in scene.lines(pattern, fatal=True):
+        if "did not appear within" in line.match[0] and _download_fails(scene):
+            continue  # the server waits for a download whose own end tells more
         plan = scene.plan
         where = plan.weights.mount_path if plan else "the volume"
         what = f"{_model(scene)}{f' at {plan.model.revision[:12]}' if plan and plan.model.revision else ''}"
@@ -291,6 +293,10 @@ def _gave_up(scene: Scene) -> bool:
         for job in scene.snapshot.jobs
         for one in parts(part(job, "status"), "conditions")
     )
+
+
+def _download_fails(scene: Scene) -> bool:
+    return _gave_up(scene) or any(pod.component == "download" for pod, _, _ in scene.ended())
 
 
 def _came_to(scene: Scene) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
 from typing import Any
 
 from tests.fakes.kube.kinds import Kind, Shape, own_kinds, shape_of
-from tests.fakes.kube.wire import Object, at, quantity
+from tests.fakes.kube.wire import Object, at, clone, quantity
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 def defaulted(kind: Kind, item: Object) -> Object:
     """An object with its defaults; its own is left as it is."""
-    made = copy.deepcopy(item)
+    made = clone(item)
     own = kind in own_kinds()
     maker = _MAKERS.get(kind.name) if own else None
     if not own:
@@ -77,7 +76,7 @@ def _schema_defaults(value: Any, shape: Shape) -> None:
     """Those that stand in a definition's schema."""
     if isinstance(value, dict):
         for name, default in shape.defaults.items():
-            value.setdefault(name, copy.deepcopy(default))
+            value.setdefault(name, clone(default))
         for name, inner in value.items():
             below = shape.field(name)
             if below is not None and name != "metadata":

@@ -150,7 +150,7 @@ def defined_kinds(definition: dict[str, Any]) -> tuple[Kind, ...]:
 class Shape:
     """What is known of a value's form: how it is merged, and the forms of what is in it."""
 
-    __slots__ = ("_schema", "form", "keys")
+    __slots__ = ("_fields", "_schema", "form", "keys")
 
     def __init__(self, schema: Any) -> None:
         own = schema if isinstance(schema, dict) else {}
@@ -160,6 +160,7 @@ class Shape:
         kinds = seen.get("type")
         kind = next((one for one in kinds if one != "null"), "") if isinstance(kinds, list) else kinds
         self._schema = seen
+        self._fields: dict[str, Shape | None] = {}
         self.keys: tuple[str, ...] = ()
         self.form: Form = "scalar"
         map_type = own.get("x-kubernetes-map-type") or seen.get("x-kubernetes-map-type")
@@ -177,6 +178,13 @@ class Shape:
 
     def field(self, name: str) -> Shape | None:
         """The form of a member, None where there is no such field."""
+        try:
+            return self._fields[name]
+        except KeyError:
+            found = self._fields[name] = self._field(name)
+            return found
+
+    def _field(self, name: str) -> Shape | None:
         if self.form == "unknown":
             return UNKNOWN
         found = (self._schema.get("properties") or {}).get(name)

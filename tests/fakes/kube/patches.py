@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from tests.fakes.kube.fieldsets import element
 from tests.fakes.kube.kinds import Kind, Shape, shape_of
-from tests.fakes.kube.wire import Object, RefusalError
+from tests.fakes.kube.wire import Object, RefusalError, clone
 
 
 def patched(kind: Kind, live: Object, change: Any, form: str) -> Object:
@@ -17,13 +16,13 @@ def patched(kind: Kind, live: Object, change: Any, form: str) -> Object:
         RefusalError: no such form, or the patch does not fit.
     """
     if form == "application/merge-patch+json":
-        result: Object = merge_patch(copy.deepcopy(live), change)
+        result: Object = merge_patch(clone(live), change)
         return result
     if form == "application/json-patch+json":
-        found: Object = _json_patch(copy.deepcopy(live), change)
+        found: Object = _json_patch(clone(live), change)
         return found
     if form == "application/strategic-merge-patch+json":
-        made: Object = _strategic(copy.deepcopy(live), change, shape_of(kind))
+        made: Object = _strategic(clone(live), change, shape_of(kind))
         return made
     raise RefusalError(
         415, "UnsupportedMediaType", "415: Unsupported Media Type", details={}

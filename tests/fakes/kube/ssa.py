@@ -5,14 +5,13 @@ After structured-merge-diff v6 (merge/update.go) and apimachinery's managedfield
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.kube import fieldsets
 from tests.fakes.kube.fieldsets import Fields, UndeclaredError
 from tests.fakes.kube.kinds import Kind, Shape, shape_of
-from tests.fakes.kube.wire import Object, Path, RefusalError, name_of, namespace_of, now
+from tests.fakes.kube.wire import Object, Path, RefusalError, clone, name_of, namespace_of, now
 
 # managedfields/internal/stripmeta.go: nobody owns these.
 _NOBODYS: Fields = frozenset(
@@ -171,7 +170,7 @@ def apply(
     me = (manager, "Apply", "", subresource)
     last = next((one.fields for one in entries if one.key == me), frozenset[Path]())
     others = [one for one in entries if one.key != me]
-    after = fieldsets.merged(copy.deepcopy(before), said, shape)
+    after = fieldsets.merged(clone(before), said, shape)
     after = _pruned(after, shape, last, mine, others)
     added, modified, removed = fieldsets.changes(before, after, shape)
     kept = _settled(others, added | modified, removed, force=force)

@@ -5,7 +5,6 @@ After pkg/registry/*/strategy.go and apiserver's registry/rest (1.36).
 
 from __future__ import annotations
 
-import copy
 import random
 import uuid
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from tests.fakes.kube.defaults import quality
 from tests.fakes.kube.kinds import Kind, own_kinds, shape_of
-from tests.fakes.kube.wire import Object, RefusalError, at, name_of, now, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, clone, name_of, now, uid_of
 
 _BEGINNINGS: dict[str, Object] = {
     "ReplicaSet": {"replicas": 0}, "StatefulSet": {"replicas": 0, "availableReplicas": 0},
@@ -36,7 +35,7 @@ def random_suffix() -> str:
 
 def identified(kind: Kind, namespace: str, item: Object) -> Object:
     """A new object with what the server gives it."""
-    made = copy.deepcopy(item)
+    made = clone(item)
     metadata = made.setdefault("metadata", {})
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = metadata["generateName"] + random_suffix()
@@ -83,7 +82,7 @@ def prepared(kind: Kind, item: Object) -> Object:
     if shape_of(kind).field("spec") is not None:
         item.setdefault("spec", {})
     if kind.status:
-        item["status"] = copy.deepcopy(_BEGINNINGS.get(kind.name, {})) | (item.get("status") or {})
+        item["status"] = clone(_BEGINNINGS.get(kind.name, {})) | (item.get("status") or {})
     return item
 
 
@@ -120,7 +119,7 @@ def kept(kind: Kind, live: Object, after: Object, subresource: str) -> Object:
         result = dict(live) | {"metadata": metadata}
         if "status" in after:
             result["status"] = after["status"]
-        return copy.deepcopy(result)
+        return clone(result)
     for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds",
                  "name", "namespace", "generateName", "resourceVersion"):  # fmt: skip
         metadata.pop(name, None)
@@ -141,7 +140,7 @@ def kept(kind: Kind, live: Object, after: Object, subresource: str) -> Object:
             if not spec.get(name) and name in live["spec"]:
                 spec[name] = live["spec"][name]
         result["spec"] = spec
-    return copy.deepcopy(result)
+    return clone(result)
 
 
 def may_go(kind: Kind, item: Object) -> bool:

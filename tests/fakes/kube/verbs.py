@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +25,7 @@ from tests.fakes.kube.strategy import (
     stamp,
 )
 from tests.fakes.kube.validation import check
-from tests.fakes.kube.wire import Object, RefusalError, at, deleting, name_of, now, uid_of
+from tests.fakes.kube.wire import Object, RefusalError, at, clone, deleting, name_of, now, uid_of
 
 _RESET_STATUS = ("Service", "PersistentVolumeClaim", "PersistentVolume", "Namespace", "Pod", "Node")
 _TWICE = ("PersistentVolumeClaim", "Job")
@@ -123,7 +122,7 @@ class Verbs:
             check_identity(kind, namespace, name, item)
             live = self.store.get(kind, namespace, name)
             check_preconditions(kind, live, item)
-            return self._change(kind, live, copy.deepcopy(item), how, subresource, applied=False)
+            return self._change(kind, live, clone(item), how, subresource, applied=False)
 
     def _begin(self, kind: Kind, made: Object, how: Writing, *, applied: bool) -> Object:
         if kind.status and kind.name not in _RESET_STATUS and kind.name != "CustomResourceDefinition":
@@ -184,7 +183,7 @@ class Verbs:
         with self.store.lock:
             live = self.store.get(kind, namespace, name)
             check_deletion(kind, live, options.get("preconditions") or {})
-            after = copy.deepcopy(live)
+            after = clone(live)
             metadata = after["metadata"]
             policy = options.get("propagationPolicy") or ("Orphan" if options.get("orphanDependents") else "")
             finalizers = [one for one in metadata.get("finalizers", ()) if one not in (_FOREGROUND, _ORPHAN)]

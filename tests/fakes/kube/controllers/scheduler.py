@@ -120,10 +120,18 @@ def _claims(tools: Tools, pod: Object) -> tuple[list[Object], str]:
     return found, ""
 
 
+def _of_its_state(node: Object) -> list[Object]:
+    """What the node lifecycle controller makes of a node's conditions (controller/nodelifecycle, 1.36)."""
+    keys = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
+    ready = next((one for one in at(node, "status", "conditions") or () if one["type"] == "Ready"), None)
+    key = keys.get(ready["status"]) if ready is not None else None
+    return [] if key is None else [{"key": key, "effect": "NoSchedule"}]
+
+
 def _refusals(tools: Tools, pod: Object, node: Object, claims: list[Object]) -> tuple[list[str], bool]:
     """Why a node does not take a pod: the first filter's reasons; whether no pod that goes could help."""
     spec = pod["spec"]
-    taints = at(node, "spec", "taints") or []
+    taints = [*(at(node, "spec", "taints") or []), *_of_its_state(node)]
     cordon = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
     if at(node, "spec", "unschedulable") and not _tolerated(cordon, spec):
         return ["node(s) were unschedulable"], True
