@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+import selfhost.cli
 from selfhost.cli._up_cluster import counted
 from selfhost.deploy.capacity import GpuNode
 from tests import crds
@@ -20,6 +22,8 @@ from tests.simulator import Simulator
 
 MODEL = "Qwen/Qwen3-32B"
 H100, L4 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"
+SCHEMA = Path(selfhost.cli.__file__).parent / "schemas" / "event.json"
+EVENT = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 LOAD = ("--context", "8k", "--concurrency", "4")
 
 
@@ -60,7 +64,10 @@ def place(cli: Cli, tmp_path: Path) -> Iterator[Place]:
 
 
 def events(ran: Ran) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ran.out.splitlines()]
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    for one in found:
+        EVENT.validate(one)
+    return found
 
 
 def ours(place: Place) -> list[str]:
@@ -86,6 +93,9 @@ def test_it_plans_for_what_is_free_and_serves(place: Place, tmp_path: Path) -> N
     (address,) = (event["address"] for event in said if "address" in event)
     assert address == f"http://{plan['name']}.llm.svc:8000/v1"
     assert any(event["type"] == "smoke" for event in said)
+    # the plan alone, and only looked at
+    looked = place.cli("deploy", file, "--check", "--kubeconfig", place.config, "--output", "json")
+    assert [(one["type"], one.get("ended")) for one in events(looked)][-1] == ("done", "unchanged")
     # its own GPUs are no hindrance: nothing changes
     again = place.up()
     assert again.code == 0, again.out + again.err
@@ -100,7 +110,9 @@ def test_nothing_that_is_free_carries_it(place: Place) -> None:
     place.holds("a", 2)
     ran = place.up()
     assert ran.code == 4, ran.out + ran.err
-    assert events(ran)[-1]["because"] == "1 needed, 0 are free"
+    why, ending = events(ran)[-2:]
+    assert why["because"] == "1 needed, 0 are free"
+    assert (ending["type"], ending["exit_code"]) == ("done", 4)
     shown = place.cli("up", MODEL, *LOAD, "--kubeconfig", place.config)
     assert shown.code == 4, shown.out + shown.err
     assert "0 are free" in shown.out

@@ -258,8 +258,12 @@ def test_replicas_that_cannot_be(world: World, do: Do) -> None:
 def test_a_pause_gives_the_gpus_back_and_keeps_the_rest(world: World, do: Do) -> None:
     start(world)
     before = world.objects()
+    dry = do("pause", "--dry-run")
+    assert events(dry)[0]["message"].endswith("1 GPU is given back")
+    assert (events(dry)[-1]["ended"], world.objects()) == ("dry-run", before)
     ran = do("pause", *QUICK)
     assert ran.code == 0, ran
+    assert events(ran)[-1]["ended"] == "paused"
     assert deployment(world)["spec"]["replicas"] == 0
     gone = before - world.objects()
     assert {kind for kind, _, _ in gone} == {"Pod"}
@@ -294,7 +298,9 @@ def test_a_canary_from_a_tenth_of_the_requests_to_all_of_them(world: World, do: 
     assert states(world, "qwen-canary")[0][2].startswith(f"{BECAUSE}qwen: max-model-len")
     assert do("upgrade", "--weight", "50", *QUICK).code == 0
     assert weights(world) == [("qwen", 50), ("qwen-canary", 50)]
-    assert do("upgrade", *SMALL, *QUICK).code == 2, "first the canary's end"
+    for words in (("upgrade", *SMALL), ("scale", "1"), ("rollback", "1"), ("pause",), ("pause", "--resume")):
+        assert do(*words, *QUICK).code == 2, f"first the canary's end: {words}"
+    assert weights(world) == [("qwen", 50), ("qwen-canary", 50)]
     promoted = do("upgrade", "--promote", *QUICK)
     assert promoted.code == 0, promoted
     assert weights(world) == [("qwen", 1)]
@@ -386,6 +392,8 @@ def test_destroy_takes_everything_of_its_own_and_nothing_else(world: World, do: 
     assert (again.code, events(again)[-1]["ended"]) == (0, "unchanged")
     everything = do("destroy", "--yes", "--with-weights")
     assert everything.code == 0
+    assert events(everything)[0]["message"] == f"-1 object in namespace {world.namespace}"
+    assert events(everything)[-1]["message"] == "qwen is gone: 1 object deleted"
     _until(lambda: own(world) <= before)
     assert before <= world.objects()
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from selfhost.cli._deploying import Printer, Reach, confirmed, interruptible, timeout_option, yes_option
+from selfhost.cli._deploying import (
+    Printer,
+    Reach,
+    confirmed,
+    interruptible,
+    timeout_option,
+    yes_option,
+)
 from selfhost.cli.deploy import ended
 
 if TYPE_CHECKING:
@@ -79,13 +86,6 @@ def rollout_options(function: F) -> F:
 def name_argument(function: F) -> F:
     """`NAME`, of a deployment."""
     return click.argument("name", metavar="NAME")(function)
-
-
-def where(namespace: str) -> str:
-    """` -n NAMESPACE` where it is not the usual one."""
-    from selfhost.cli._deploying import DEFAULT_NAMESPACE
-
-    return "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
 
 
 def carried_out(

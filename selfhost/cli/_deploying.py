@@ -81,6 +81,11 @@ def namespace_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def where(namespace: str) -> str:
+    """` -n NAMESPACE` where it is not the usual one, for commands that are printed."""
+    return "" if namespace == DEFAULT_NAMESPACE else f" -n {namespace}"
+
+
 def timeout_option(help_text: str) -> Callable[[F], F]:
     """`--timeout`, in seconds or as 20m; None where it is not given."""
     return click.option("--timeout", type=_Duration(), metavar="TIME", help=help_text)

@@ -183,7 +183,7 @@ def _or(value: str | None) -> str:
 
 
 def _next(found: Status, row: Row) -> None:
-    from selfhost.cli._day_two import where
+    from selfhost.cli._deploying import where
     from selfhost.cli._output import next_step
 
     place = where(row.namespace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from selfhost.cli._deploying import DOES_NOT_FIT, Printer, confirmed, interruptible
+from selfhost.cli._deploying import DOES_NOT_FIT, Printer, confirmed, interruptible, where
 from selfhost.cli._sizing import choose_gpu
 from selfhost.cli._upping import Upping, decide, loaded, understood
 from selfhost.errors import ClusterError, UnknownGpuError, UnsupportedError
@@ -37,6 +37,7 @@ class Room:
 def up(asked: Upping, *, target: str, create_namespace: bool, force_conflicts: bool, rollback: bool) -> int:
     """Plan for what is free, deploy, wait and test; the exit code."""
     from selfhost.cli.deploy import ended
+    from selfhost.deploy.canary import refuse_beside_canary
     from selfhost.deploy.desired import desired
     from selfhost.deploy.run import deploy
     from selfhost.deploy.settings import Settings
@@ -59,7 +60,10 @@ def up(asked: Upping, *, target: str, create_namespace: bool, force_conflicts: b
         rollback=rollback,
         api_key_file=None if asked.api_key_file is None else str(asked.api_key_file),
     )
-    with interruptible(printer, f"the same command goes on, `selfhost destroy {wanted.name}` removes it."):
+    if asked.options.access.expose == "gateway":
+        refuse_beside_canary(api, wanted.namespace, wanted.name)
+    gone = f"selfhost destroy {wanted.name}{where(wanted.namespace)}"
+    with interruptible(printer, f"the same command goes on, `{gone}` removes it."):
         confirm = confirmed(printer, yes=asked.yes, as_json=asked.reach.as_json)
         result = deploy(api, wanted, settings, printer, confirm)
     if result.ended == "ready":
@@ -117,7 +121,7 @@ def _room(api: Api, name: str, namespace: str, printer: Printer) -> Room:
     for product in room.strange:
         printer(Event(type="note", message=f"the catalogue does not know the GPU {product[:80]}"))
     words = ", ".join(f"{count} x {gpu_id}" for gpu_id, count in sorted(room.most.items()) if count)
-    facts: dict[str, object] = {"free_on_one_node": room.most, "total": room.total}
+    facts: dict[str, object] = {"free_on_one_node": room.most, "gpus_of_nodes": room.total}
     printer(Event(type="note", message=f"free on one node: {words or 'no GPU'}", facts=facts))
     return room
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfhost.cli._deploying import DOES_NOT_FIT
 from selfhost.cli._placements import Asked, show_nothing
 from selfhost.cli._planning import ARE_FREE, explain_if_impossible, judged, placed, plan_of
 from selfhost.errors import UsageError
@@ -111,7 +112,10 @@ def decide(asked: Upping, what: Asked, printer: Printer, *, most: Mapping[str, i
                 "code": "does-not-fit", "gpu": nearest.gpu_id, "gpus": nearest.split.gpus,
                 "short_bytes": nearest.short_bytes, "because": nearest.because,
             }  # fmt: skip
-            printer(Event(type="failed", message=f"nothing that is free carries {what.spec.id}", facts=facts))
+            words = f"nothing that is free carries {what.spec.id}"
+            printer(Event(type="failed", message=words, facts=facts))
+            ending: dict[str, object] = {"ended": "refused", "revision": None, "exit_code": DOES_NOT_FIT}
+            printer(Event(type="done", message=words, facts=ending))
         else:
             show_nothing(what, placements)
         return None

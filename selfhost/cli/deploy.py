@@ -17,6 +17,7 @@ from selfhost.cli._deploying import (
     interruptible,
     labelled,
     timeout_option,
+    where,
     yes_option,
 )
 from selfhost.cli._options import Grouped, options_of
@@ -74,9 +75,11 @@ def command(
     It may be ended or killed at any moment: the state is on the cluster, and the same command goes on from it. PLAN may
     be - for standard input.
     """
+    from selfhost.deploy.canary import refuse_beside_canary
     from selfhost.deploy.desired import desired
     from selfhost.deploy.run import deploy
     from selfhost.deploy.settings import Settings
+    from selfhost.deploy.types import Event
     from selfhost.plan import read_plan
 
     decided = read_plan(plan)
@@ -91,7 +94,13 @@ def command(
     if check:
         from selfhost.cli.preflight import examined
 
-        return code_of_findings(examined(api, wanted, printer))
+        code = code_of_findings(examined(api, wanted, printer))
+        if reach.as_json:
+            facts: dict[str, object] = {"ended": "refused" if code else "unchanged", "exit_code": code}
+            printer(Event(type="done", message="nothing was changed", facts=facts))
+        return code
+    if options.access.expose == "gateway":
+        refuse_beside_canary(api, wanted.namespace, wanted.name)
     settings = Settings(
         because="deploy" if not changes else f"deploy with {', '.join(changes)}",
         timeout_seconds=timeout,
@@ -104,7 +113,8 @@ def command(
         wait=not no_wait,
         api_key_file=api_key_file,
     )
-    with interruptible(printer, f"`selfhost deploy` goes on, `selfhost destroy {wanted.name}` removes it."):
+    gone = f"selfhost destroy {wanted.name}{where(wanted.namespace)}"
+    with interruptible(printer, f"`selfhost deploy` goes on, `{gone}` removes it."):
         result = deploy(api, wanted, settings, printer, confirmed(printer, yes=yes, as_json=reach.as_json))
     return ended(wanted, result, printer, reach)
 
@@ -123,7 +133,6 @@ def ended(wanted: Desired, result: Result, printer: Printer, reach: Reach) -> in
         printer(Event(type="done", message=result.message, facts=facts))
         return code
     printer.flush()
-    where = "" if wanted.namespace == "llm" else f" -n {wanted.namespace}"
     if result.ended == "dry-run":
         if result.preview is not None and not result.preview.nothing:
             from selfhost.cli._deploy_preview import show
@@ -134,9 +143,10 @@ def ended(wanted: Desired, result: Result, printer: Printer, reach: Reach) -> in
         service = (
             f"kubectl -n {wanted.namespace} port-forward service/{wanted.name} {wanted.plan.engine.port}"
         )
-        labelled("Next", f"selfhost status {wanted.name}{where}, or reach it: {service}")
+        labelled("Next", f"selfhost status {wanted.name}{where(wanted.namespace)}, or reach it: {service}")
     elif result.ended == "failed" and result.cause is not None:
-        labelled("Left", f"as it is, to be looked at; `selfhost destroy {wanted.name}{where}` removes it")
+        gone = f"selfhost destroy {wanted.name}{where(wanted.namespace)}"
+        labelled("Left", f"as it is, to be looked at; `{gone}` removes it")
     elif result.ended == "rolled-back" and result.head is not None:
         labelled("Serves", f"what served before, as revision {result.head.number}")
     return code

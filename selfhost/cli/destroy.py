@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._day_two import name_argument, where
+from selfhost.cli._day_two import name_argument
 from selfhost.cli._deploying import (
     Printer,
     Reach,
@@ -17,6 +17,7 @@ from selfhost.cli._deploying import (
     labelled,
     namespace_option,
     timeout_option,
+    where,
     yes_option,
 )
 
@@ -69,13 +70,13 @@ def command(
                     api, found, with_weights=with_weights, tell=printer, timeout_seconds=timeout
                 )
     ended = "unchanged" if stop else "destroyed"
-    words = "nothing was changed" if stop else f"{name} is gone, {len(deleted)} objects"
+    words = "nothing was changed" if stop else f"{name} is gone: {_number(len(deleted), 'object')} deleted"
     facts: dict[str, object] = {"ended": ended, "deleted": len(deleted), "exit_code": 0}
     printer.flush()
     if reach.as_json:
         printer(Event(type="done", message=words, facts=facts))
     else:
-        labelled("", f"{words[:1].upper()}{words[1:]}.")
+        labelled("", "Nothing was changed." if stop else f"{words}.")
         kept = [ref for found in there for ref in found.kept(with_weights=with_weights)]
         if kept and not dry_run:
             labelled(
@@ -92,7 +93,8 @@ def _summary(there: list[Found], with_weights: bool) -> str:
             " but its weights" if main.objects else ""
         )
     revisions = sum(len(found.heads) for found in there)
-    return f"-{going} objects and {revisions} revisions in namespace {main.namespace}"
+    also = f" and {_number(revisions, 'revision')}" if revisions else ""
+    return f"-{_number(going, 'object')}{also} in namespace {main.namespace}"
 
 
 def _facts(there: list[Found], with_weights: bool) -> dict[str, object]:
@@ -116,6 +118,10 @@ def _show(there: list[Found], with_weights: bool) -> None:
         if found.unread:
             kinds = ", ".join(found.unread)
             labelled("", f"{kinds}: may not be listed, so only what the revisions name of them goes")
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _counted(refs: tuple[Ref, ...]) -> str:

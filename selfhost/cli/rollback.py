@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options, where
-from selfhost.cli._deploying import Printer, Reach, cluster_options, namespace_option
+from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options
+from selfhost.cli._deploying import Printer, Reach, cluster_options, namespace_option, where
 
 if TYPE_CHECKING:
     from selfhost.deploy.types import Head
@@ -28,6 +28,7 @@ def command(
     Everything is on the cluster: no files are needed. What comes back is a revision of its own, `rollback to REV`.
     """
     from selfhost.deploy import revisions
+    from selfhost.deploy.canary import refuse_beside_canary
     from selfhost.deploy.rollback import choose, nothing_there, wanted_of
 
     printer = Printer(as_json=reach.as_json)
@@ -38,6 +39,8 @@ def command(
     if listed:
         _list(found, as_json=reach.as_json)
         return 0
+    if found[0].state != "pending":  # a promotion that broke off may be taken back
+        refuse_beside_canary(api, namespace, name)
     head = choose(found, revision)
     wanted = wanted_of(api, found, head, printer)
     again = f"selfhost rollback {name} {head.number}{where(namespace)}"

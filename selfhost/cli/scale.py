@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options, where
-from selfhost.cli._deploying import Printer, Reach, cluster_options, namespace_option
+from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options
+from selfhost.cli._deploying import Printer, Reach, cluster_options, namespace_option, where
 
 
 @click.command()
@@ -19,12 +19,14 @@ def command(name: str, replicas: int, rollout: Rollout, namespace: str, reach: R
 
     Exit code 4: the GPUs for them are not free. A deployment that was paused comes back.
     """
+    from selfhost.deploy.canary import refuse_beside_canary
     from selfhost.deploy.rollback import deployed
     from selfhost.deploy.scale import scaled
 
     printer = Printer(as_json=reach.as_json)
     api = reach.api()
     _, before = deployed(api, namespace, name)
+    refuse_beside_canary(api, namespace, name)
     wanted = scaled(before.desired, replicas)
     again = f"selfhost scale {name} {replicas}{where(namespace)}"
     return carried_out(api, wanted, rollout, f"scale to {replicas}", printer, reach, again)

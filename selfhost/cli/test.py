@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._day_two import name_argument, where
-from selfhost.cli._deploying import NOT_HEALTHY, Reach, cluster_options, namespace_option, timeout_option
+from selfhost.cli._day_two import name_argument
+from selfhost.cli._deploying import (
+    NOT_HEALTHY,
+    Reach,
+    cluster_options,
+    namespace_option,
+    timeout_option,
+    where,
+)
 from selfhost.cli._options import json_option
 from selfhost.cli._output import emit_json, next_step
 from selfhost.errors import SelfhostError, UsageError

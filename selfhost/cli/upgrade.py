@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options, where
+from selfhost.cli._day_two import Rollout, carried_out, name_argument, rollout_options
 from selfhost.cli._deploying import (
     Printer,
     Reach,
@@ -18,6 +18,7 @@ from selfhost.cli._deploying import (
     interruptible,
     labelled,
     namespace_option,
+    where,
 )
 from selfhost.cli._options import AT_LEAST, Grouped
 from selfhost.cli._overrides import overridden, override_options
@@ -159,15 +160,11 @@ def _upgrade(
     now: _Now, given: Plan | None, asked: Changes, typed: dict[str, Any], *, surge: bool | None
 ) -> int:
     from selfhost.cli._planning import now as moment
-    from selfhost.deploy.canary import canary_name, canary_of
+    from selfhost.deploy.canary import refuse_beside_canary
     from selfhost.deploy.upgrade import next_plan, prepare
 
     before = now.before
-    if canary_of(now.api, before.namespace, before.name):
-        raise UsageError(
-            f"{before.name} has a canary, {canary_name(before.name)}.",
-            hint=f"First `{now.again} --promote` or `{now.again} --abort`.",
-        )
+    refuse_beside_canary(now.api, before.namespace, before.name)
     plan = next_plan(before, given, asked, created=moment())
     options = overridden(before.options, typed)
     if asked.image is not None:
@@ -274,5 +271,6 @@ def _done(now: _Now, how: str, words: str) -> int:
         now.printer(Event(type="done", message=words, facts={"ended": how, "exit_code": 0}))
     else:
         now.printer.flush()
-        labelled("", f"{words[:1].upper()}{words[1:]}.")
+        # a deployment's name keeps its case
+        labelled("", f"{words}." if words.startswith(now.before.name) else f"{words[:1].upper()}{words[1:]}.")
     return 0

@@ -58,6 +58,20 @@ def canary_of(api: Api, namespace: str, name: str) -> tuple[Head, ...]:
     return found if any(head.because.startswith(f"{BECAUSE}{name}") for head in found) else ()
 
 
+def refuse_beside_canary(api: Api, namespace: str, name: str) -> None:
+    """Refuse what would give a canary's requests back without a word: its share is in the first one's route.
+
+    Raises:
+        UsageError: there is a canary of that deployment.
+    """
+    if canary_of(api, namespace, name):
+        again = f"selfhost upgrade {name} -n {namespace}"
+        raise UsageError(
+            f"{name} has a canary, {canary_name(name)}.",
+            hint=f"First `{again} --promote` or `{again} --abort`.",
+        )
+
+
 def wanted_canary(before: Desired, plan: Plan, replicas: int) -> Desired:
     """The second deployment.
 

@@ -38,6 +38,7 @@ def drain(
     keep: Callable[[], object],
     tell: Tell,
     *,
+    force: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Take the replicas of what is deployed to none, and watch its pods go.
@@ -47,6 +48,7 @@ def drain(
         before: what is deployed.
         keep: called now and then; raises where nothing may be changed any more.
         tell: hears of it.
+        force: take over fields that others own, as the rollout was told to.
         monotonic: a clock that only goes forward, in seconds.
 
     Raises:
@@ -66,7 +68,7 @@ def drain(
         if text(item, "kind") in _DRAINED and scaled and not beside:
             keep()
             try:
-                api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}})
+                api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}}, force=force)
             except ConflictError as error:
                 tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
                 return

@@ -67,7 +67,7 @@ def _fine(
         old = "one old pod ends" if len(step.leaving) == 1 else f"{len(step.leaving)} old pods end"
         message = f"{asked} {gpus} on {_names(names)}, once {old}"
     else:
-        message = f"{asked} of {free} free {gpus} on {_names(names)}"
+        message = f"{asked} of {free} free GPU{'' if free == 1 else 's'} on {_names(names)}"
     return Finding(code="gpus", level="ok", message=message, evidence=_where(found, counts))
 
 
@@ -98,9 +98,10 @@ def _lacking(
     ]
     gpus_fit = fit(stripped, pods, lean, leaving=step.leaving, supply=supply).fits
     what = ", ".join(f"{count} {name} pod{'s' if count > 1 else ''}" for name, count in found.missing)
-    verb = "find" if sum(count for _, count in found.missing) > 1 else "finds"
+    several = sum(count for _, count in found.missing) > 1
+    verb = "find" if several else "finds"
     grows = any(_GROWS in texts(part(node, "metadata"), "labels") for node in nodes)
-    asked = _asked(step)
+    asked = _asked(step, "each" if several else "it")
     reason = f": {asked} on one node" if asked and not gpus_fit else ""
     during = " while the old pods still run" if step.name == "during the rollout" and _old_run(look) else ""
     return Finding(
@@ -247,11 +248,11 @@ def _claims(look: Look) -> bool:
     return any(text(item, "kind") == "ResourceClaimTemplate" for item in look.desired.objects)
 
 
-def _asked(step: Step) -> str:
+def _asked(step: Step, who: str) -> str:
     most = max(
         (_gpus(requests_of(one.spec)) + sum(c.count for c in one.claims) for one in step.wanted), default=0
     )
-    return f"it needs {most} GPU{'s' if most > 1 else ''}" if most else ""
+    return f"{who} needs {most} GPU{'s' if most > 1 else ''}" if most else ""
 
 
 def _gpus(found: dict[str, int]) -> int:
