@@ -31,6 +31,8 @@ from tests.simulator import crashes, faults
 from tests.simulator.box import Behaviour
 from tests.worlds import PRODUCT, Object, World, a_plan, fake_world, real_world
 
+pytestmark = pytest.mark.timeout(240)  # the first that is asked for waits for many
+
 SPEED = 10.0
 AT_ONCE = 12
 SETTINGS = Settings(preflight=False, smoke=False, timeout_seconds=90.0)
@@ -332,6 +334,10 @@ def _claim(world: World) -> None:
     metadata = {"name": "have", "namespace": world.namespace}
     world.make({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
     world.sim.volumes[("claim", world.namespace, "have")] = {"qwen/config.json"}
+    while ((world.get("v1", "PersistentVolumeClaim", "have") or {}).get("status") or {}).get(
+        "phase"
+    ) != "Bound":
+        time.sleep(0.05)
 
 
 def _end(world: World, wanted: Desired) -> None:
@@ -403,7 +409,7 @@ def _policies(world: World) -> None:
 @pytest.mark.parametrize("name", ["no default class", *CASES])
 def test_fault_ends_a_deployment_with_its_own_cause(made: dict[str, Future[Made]], name: str) -> None:
     case = CASES.get(name, NO_DEFAULT)
-    result, told = made[name].result(timeout=240)
+    result, told = made[name].result(timeout=200)
     cause = result.cause
     assert (result.ended, cause is not None) == ("failed", True), result
     assert cause is not None

@@ -33,6 +33,8 @@ _LOOK_SECONDS = 1.0
 _WARN_SECONDS = 15.0
 # Ours: nodes and claims are asked for again this often while something is wrong and no container changes.
 _GATHER_SECONDS = 15.0
+# Ours: what comes and goes, as evictions do while the next pod starts, is one trouble and not many.
+_FORGET_SECONDS = 30.0
 # Ours: events of a ReplicaSet that are older are of an earlier rollout; clocks of two machines differ by less.
 _OLD_SECONDS = 60.0
 
@@ -129,6 +131,7 @@ class _Waiting:
         self._began, self._began_at = monotonic(), clock()
         self._told: tuple[float, str] = (-_TELL_SECONDS, "")
         self._first_seen: dict[str, float] = {}
+        self._last_seen: dict[str, float] = {}
         self._warned: set[str] = set()  # what the watches showed
         self._noted: set[str] = set()  # what was told
         self._absent_since: float | None = None
@@ -262,7 +265,12 @@ class _Waiting:
         causes = explain(self._snapshot())
         now = self._monotonic()
         current = {cause.code for cause in causes}
-        self._first_seen = {code: at for code, at in self._first_seen.items() if code in current}
+        self._last_seen |= dict.fromkeys(current, now)
+        self._first_seen = {
+            code: at
+            for code, at in self._first_seen.items()
+            if now - self._last_seen.get(code, now) <= _FORGET_SECONDS
+        }
         for cause in causes:
             self._first_seen.setdefault(cause.code, now)
             lasted = now - self._first_seen[cause.code]
