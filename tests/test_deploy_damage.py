@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,9 @@ from selfhost.deploy import revisions
 from selfhost.deploy.destroy import destroy, find
 from selfhost.deploy.lock import LostLockError, held
 from selfhost.deploy.settings import Settings
-from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_LABEL, Desired
+from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_LABEL, Desired, Event
 from selfhost.errors import ClusterError
+from tests.simulator import crashes
 from tests.worlds import PRODUCT, World, a_plan, fake_world, with_flag
 
 QUIET = Settings(timeout_seconds=60, preflight=False, smoke=False)
@@ -142,3 +144,56 @@ def test_a_renewal_whose_answer_was_lost_is_no_lost_lock(world: World) -> None:
         now[0] = 60.0
         with pytest.raises(LostLockError, match="Another command deploys qwen"):
             lock.keep()
+
+
+def test_what_is_destroyed_during_the_wait_is_not_waited_for(world: World) -> None:
+    assert world.deploy(world.wanted(), QUIET).ended == "ready"
+    world.sim.behave(crashes.never_listens(), deployment="qwen", component="server")
+
+    def tell(event: Event) -> None:
+        world.told.append(event)
+        if "deadline_seconds" in event.facts:
+            there = find(world.api(), world.namespace, "qwen")
+            destroy(world.api(), there, with_weights=True, tell=lambda _: None)
+
+    result = world.deploy(changed(world), QUIET, tell=tell)
+    world.sim.well()
+    assert (result.ended, result.message) == (
+        "superseded",
+        "somebody deleted what this deploys; nothing more is done",
+    )
+    assert not any(event.type == "rollback" for event in world.told)
+    assert {kind for kind, space, _ in world.objects() if space} == {"ServiceAccount"}
+
+
+def test_destroy_takes_what_was_applied_while_it_looked(world: World) -> None:
+    early = find(world.api(), world.namespace, "qwen")
+    assert early.nothing(with_weights=True)
+    assert world.deploy(world.wanted(), QUIET).ended == "ready"
+    stale = replace(find(world.api(), world.namespace, "qwen"), objects=())
+    destroy(world.api(), stale, with_weights=True, tell=lambda _: None)
+    assert {kind for kind, space, _ in world.objects() if space} == {"ServiceAccount"}
+
+
+@pytest.mark.parametrize(("target", "kind"), [("lws", "LeaderWorkerSet"), ("kserve", "InferenceService")])
+def test_a_controller_that_does_not_run_is_named(target: str, kind: str, world: World) -> None:
+    result = world.deploy(world.wanted(target=target), QUIET, timeout_seconds=3)
+    assert result.cause is not None
+    assert result.cause.sentence == (
+        f"qwen was not ready within 3 s. No controller has taken up {kind} qwen: it has no status yet."
+    )
+    assert result.cause.hint.startswith(f"Look whether the controller of {kind} runs")
+    waits = f"waits for the controller of {kind} qwen"
+    assert any(event.message == waits for event in world.told if event.type == "progress")
+
+
+def test_a_revision_that_is_deleted_meanwhile_is_named(world: World) -> None:
+    def tell(event: Event) -> None:
+        if "deadline_seconds" in event.facts:
+            path = f"/api/v1/namespaces/{world.namespace}/configmaps/qwen.selfhost.v1"
+            world.sim.client.ask("DELETE", path)
+
+    with pytest.raises(ClusterError, match="Somebody deleted revision 1 of qwen meanwhile"):
+        world.deploy(world.wanted(), QUIET, tell=tell)
+    assert world.deploy(world.wanted(), QUIET).ended == "ready"
+    assert states(world) == [(1, "deployed")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from selfhost.cluster import AbsentError, Api, ApiError, Kind, Object, Ref, TakenError
 from selfhost.cluster import kinds as known
@@ -199,11 +199,7 @@ def destroy(
     with held(
         api, found.namespace, found.name, wait_seconds=LOCK_WAIT_SECONDS, waiting=waiting, monotonic=monotonic
     ) as lock:
-        now = revisions.heads(api, found.namespace, found.name)
-        if [(one.number, one.hash) for one in now] != [(one.number, one.hash) for one in found.heads]:
-            found = find(api, found.namespace, found.name)  # somebody deployed since
-        else:
-            found = replace(found, heads=now)
+        found = find(api, found.namespace, found.name)  # somebody may have applied while it was looked for
         goes = set(found.going(with_weights=with_weights))
         first = [(ref, uid) for ref, uid in found.objects if ref in goes and ref.kind in _FIRST]
         then = [(ref, uid) for ref, uid in found.objects if ref in goes and ref.kind not in _FIRST]

@@ -14,7 +14,7 @@ import socket
 from datetime import UTC, datetime
 
 from selfhost import strict
-from selfhost.cluster import Api, Object, Ref, TakenError
+from selfhost.cluster import AbsentError, Api, Object, Ref, TakenError
 from selfhost.cluster.kinds import CONFIG_MAP
 from selfhost.cluster.values import part, text, texts
 from selfhost.deploy.types import (
@@ -173,10 +173,20 @@ def save_after(
 
 
 def mark(api: Api, head: Head, state: State) -> Head:
-    """Say what became of a revision; nothing where that is known already."""
+    """Say what became of a revision; nothing where that is known already.
+
+    Raises:
+        ClusterError: it is gone.
+    """
     if head.state == state:
         return head
-    marked = _head(api.patch(head.ref, {"metadata": {"labels": {STATE_LABEL: state}}}))
+    try:
+        marked = _head(api.patch(head.ref, {"metadata": {"labels": {STATE_LABEL: state}}}))
+    except AbsentError:
+        raise ClusterError(
+            f"Somebody deleted revision {head.number} of {head.name} meanwhile.",
+            hint=f"`selfhost status {head.name} -n {head.namespace}` shows what is left; the same command goes on.",
+        ) from None
     assert marked is not None
     return marked
 

@@ -31,6 +31,9 @@ class Rollout:
         ready: replicas of the new kind that do.
         done: whether nothing of the old is left and all of the new serves.
         failed: the workload's own words where it has given up; empty else.
+        said: its controller's own words of why it is not ready; empty where it has none.
+        untouched: no controller has written its status yet.
+        absent: there is no such object.
     """
 
     ref: Ref
@@ -38,6 +41,9 @@ class Rollout:
     ready: int
     done: bool
     failed: str = ""
+    said: str = ""
+    untouched: bool = False
+    absent: bool = False
 
 
 def workloads_of(wanted: Desired) -> tuple[Ref, ...]:
@@ -60,8 +66,12 @@ def rollout_of(item: Object) -> Rollout:
     ref, spec, status = ref_of(item), part(item, "spec"), part(item, "status")
     seen = (whole(status, "observedGeneration") or 0) >= (whole(part(item, "metadata"), "generation") or 0)
     if ref.kind in (INFERENCE_SERVICE.name, LLM_INFERENCE_SERVICE.name):
-        ready = condition(item, "Ready").get("status") == "True"
-        return Rollout(ref=ref, wanted=1, ready=int(ready and seen), done=ready and seen)
+        said = condition(item, "Ready")
+        ready = said.get("status") == "True"
+        return Rollout(
+            ref=ref, wanted=1, ready=int(ready and seen), done=ready and seen, said=text(said, "message"),
+            untouched=not status,
+        )  # fmt: skip
     wanted = whole(spec, "replicas")
     wanted = 1 if wanted is None else wanted
     updated, all_of_them = (whole(status, key) or 0 for key in ("updatedReplicas", "replicas"))
@@ -70,14 +80,19 @@ def rollout_of(item: Object) -> Rollout:
         # observedGeneration came to its status late (v0.7): where it is absent the conditions say it
         seen = seen or "observedGeneration" not in status
         done = seen and updated >= wanted and ready_count >= wanted and all_of_them <= max(wanted, updated)
-        return Rollout(ref=ref, wanted=wanted, ready=min(updated, ready_count), done=done)
+        said = condition(item, "Progressing")
+        return Rollout(
+            ref=ref, wanted=wanted, ready=min(updated, ready_count), done=done, said=text(said, "message"),
+            untouched=not status,
+        )  # fmt: skip
     available = whole(status, "availableReplicas") or 0
     done = seen and updated >= wanted and all_of_them <= updated and available >= updated
     progressing = condition(item, "Progressing")
     failed = text(progressing, "message") if text(progressing, "reason") == "ProgressDeadlineExceeded" else ""
     return Rollout(
-        ref=ref, wanted=wanted, ready=min(updated, available), done=done, failed=failed if seen else ""
-    )
+        ref=ref, wanted=wanted, ready=min(updated, available), done=done, failed=failed if seen else "",
+        said=text(progressing, "message"), untouched=not status,
+    )  # fmt: skip
 
 
 def is_paused(item: Object) -> bool:

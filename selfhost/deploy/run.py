@@ -213,7 +213,10 @@ class _Run:
             if failed:
                 tried = fresh_start(self._api, wanted, tried, lock.keep)
             if before is not None and has_to_drain(self._settings, before, wanted, shown):
-                drain(self._api, before, lock.keep, self._tell, monotonic=self._monotonic)
+                drain(
+                    self._api, before, lock.keep, self._tell, force=self._settings.force_conflicts,
+                    monotonic=self._monotonic,
+                )  # fmt: skip
             total = len(shown.created) + len(shown.changes)
 
             def applied(ref: Ref, number: int) -> None:
@@ -269,6 +272,8 @@ class _Run:
     def _end(self, outcome: Outcome, before: Desired | None, shown: Preview) -> Result:
         if outcome.state == "superseded":
             return self._superseded()
+        if outcome.state == "removed":
+            return self._superseded("somebody deleted what this deploys; nothing more is done")
         if outcome.state == "ready":
             cause = self._smoke(shown)
             if cause is None:
@@ -276,8 +281,9 @@ class _Run:
             outcome = replace(outcome, state="failed", cause=cause)
         return self._fail(outcome.cause, before)
 
-    def _superseded(self) -> Result:
-        words = "another command deployed something else meanwhile; it goes on from there"
+    def _superseded(
+        self, words: str = "another command deployed something else meanwhile; it goes on from there"
+    ) -> Result:
         self._tell(Event(type="note", message=words))
         return Result(ended="superseded", head=self._head, message=words)
 
