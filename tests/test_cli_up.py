@@ -99,6 +99,7 @@ def test_it_plans_for_what_is_free_and_serves(place: Place, tmp_path: Path) -> N
     # its own GPUs are no hindrance: nothing changes
     again = place.up()
     assert again.code == 0, again.out + again.err
+    assert events(again)[-1]["revision"] == 1, "the same is no revision of its own"
     before = place.kube.get("Deployment", plan["name"], "llm")
     assert before is not None
     assert before["metadata"]["generation"] == 1

@@ -171,6 +171,8 @@ def test_an_upgrade_with_surge_needs_both_and_says_how_it_goes_without() -> None
     assert told["gpus"].level == "error"
     assert "while the old pods still run" in told["gpus"].message
     assert told["gpus"].hint.startswith("Leave --surge out")
+    spare = found(facts(nodes=(node(gpus=8),), pods=(mine,)), surging, before)
+    assert spare["gpus"].message == "2 of 6 free GPUs on gpu-1"
     still = found(facts(nodes=(node(gpus=2),), pods=(mine,)), None, before)
     assert still["gpus"].message == "2 GPUs on gpu-1, once one old pod ends"
 

@@ -81,17 +81,18 @@ def _plan(asked: Upping, api: Api, raw: RawModel, printer: Printer) -> Plan | No
         return decide(replace(asked, fixed=True), what, printer, most=None)
     name = asked.name or _name(raw)
     room = _room(api, name, asked.options.namespace, printer)
-    before = _before(api, asked.options.namespace, name)
-    if (
-        before is not None
-        and not asked.gpu
-        and not asked.fixed
-        and room.most.get(before.gpu.id, 0) >= before.gpu.count
-    ):
+    before = None if asked.gpu or asked.fixed else _before(api, asked.options.namespace, name)
+    if before is not None and room.most.get(before.gpu.id, 0) < before.gpu.count:
+        before = None
+    if before is not None:
         asked = replace(asked, gpu=(before.gpu.id,), split=before.split, fixed=True)
     cards = _cards(asked, room)
     what = understood(asked, raw, engine=asked.engine, gpus=cards, workload=asked.workload)
-    return decide(asked, what, printer, most=room.most)
+    plan = decide(asked, what, printer, most=room.most)
+    # what else might have been chosen was not looked at again, and is no change
+    if plan is None or before is None:
+        return plan
+    return replace(plan, alternatives=before.alternatives, refusals=before.refusals)
 
 
 def _name(raw: RawModel) -> str:
@@ -189,9 +190,9 @@ def _say_address(wanted: Desired, printer: Printer) -> None:
     access, engine = wanted.options.access, wanted.plan.engine
     inside = f"http://{wanted.name}.{wanted.namespace}.svc:{engine.port}/v1"
     facts: dict[str, object] = {"address": inside}
-    words = f"in the cluster: {inside}"
+    words = f"in the cluster at {inside}"
     if access.expose != "none" and access.host is not None:
         outside = f"https://{access.host}/v1"
         facts["address_outside"] = outside
-        words = f"{outside}, {words}"
-    printer(Event(type="note", message=f"serves at {words}", facts=facts))
+        words = f"at {outside}, {words}"
+    printer(Event(type="note", message=f"serves {words}", facts=facts))

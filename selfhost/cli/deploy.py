@@ -145,8 +145,11 @@ def ended(wanted: Desired, result: Result, printer: Printer, reach: Reach) -> in
         )
         labelled("Next", f"selfhost status {wanted.name}{where(wanted.namespace)}, or reach it: {service}")
     elif result.ended == "failed" and result.cause is not None:
-        gone = f"selfhost destroy {wanted.name}{where(wanted.namespace)}"
-        labelled("Left", f"as it is, to be looked at; `{gone}` removes it")
+        name = f"{wanted.name}{where(wanted.namespace)}"
+        way = f"`selfhost destroy {name}` removes it"
+        if result.preview is not None and not result.preview.first:
+            way = f"`selfhost rollback {name}` goes back"
+        labelled("Left", f"as it is, to be looked at; {way}")
     elif result.ended == "rolled-back" and result.head is not None:
         labelled("Serves", f"what served before, as revision {result.head.number}")
     return code

@@ -331,7 +331,8 @@ def abort(api: Api, before: Desired, found: tuple[Head, ...], tell: Tell) -> Non
     if found and found[0].state == "pending":
         raise ClusterError(
             f"Revision {found[0].number} of {before.name} is not ready yet, so it cannot take all requests.",
-            hint=f"`selfhost upgrade {before.name} --promote` goes on, `selfhost rollback {before.name}` goes back.",
+            hint=f"`selfhost upgrade {before.name} -n {before.namespace} --promote` goes on, "
+            f"`selfhost rollback {before.name} -n {before.namespace}` goes back.",
         )
     share(api, before, None, 0, tell)
     remove(api, before.namespace, before.name, tell)

@@ -37,15 +37,15 @@ def scaled(before: Desired, replicas: int) -> Desired:
     if replicas == 0:
         raise UsageError(
             f"{name} cannot be scaled to none.",
-            hint=f"`selfhost pause {name}` gives its GPUs back and keeps the weights.",
+            hint=f"`selfhost pause {name} -n {before.namespace}` gives its GPUs back and keeps the weights.",
         )
     if asked.autoscale is not None:
         who = "KEDA" if asked.autoscale == "keda" else "a HorizontalPodAutoscaler"
         least = 0 if asked.scale_to_zero else asked.min_replicas or before.plan.replicas
         raise UsageError(
             f"The replicas of {name} are {who}'s to decide, between {least} and {asked.max_replicas}.",
-            hint=f"Set those: selfhost upgrade {name} --min-replicas {replicas} --max-replicas "
-            f"{max(replicas, asked.max_replicas or 1)}.",
+            hint=f"Set those: selfhost upgrade {name} -n {before.namespace} --min-replicas {replicas} "
+            f"--max-replicas {max(replicas, asked.max_replicas or 1)}.",
         )
     if not 1 <= replicas <= 1000:
         raise UsageError(f"Replicas must be between 1 and 1000, not {replicas:,}.")
@@ -77,7 +77,7 @@ def refuse_blocked(before: Desired, wanted: Desired, what: str) -> None:
         )
     raise UsageError(
         f"{what} of {before.name} cannot be done in place: {blocked[0]}.",
-        hint=f"`selfhost destroy {before.name}` (weights are kept), then deploy it.",
+        hint=f"`selfhost destroy {before.name} -n {before.namespace}` (weights are kept), then deploy it.",
     )
 
 

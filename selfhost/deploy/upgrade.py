@@ -160,7 +160,7 @@ def headroom(api: Api, before: Desired, wanted: Desired) -> Headroom:
     need = f"{wanted.plan.gpu.count} {resource}" if resource else "room for one more pod"
     if room.fits and room.placed:
         node = room.placed[0][1]
-        because = f"{need} free on {node}: the new pod starts beside the old one."
+        because = f"{node} has {need} to spare: the new pod starts beside the old one."
         return Headroom(surge=True, because=because, free=free)
     nodes_words = ", ".join(f"{count} on {node}" for node, count in free[:4]) or "none"
     if wanted.plan.replicas > 1:

@@ -31,18 +31,20 @@ def room(look: Look) -> Iterator[Finding]:
     if isinstance(supply, Unread):
         yield _unknown(supply)
         return
-    blind = isinstance(pods, Unread)
     known: Sequence[Object] = () if isinstance(pods, Unread) else pods
+    shown: tuple[Step, Fit] | None = None
     for step in steps(look.desired, look.before, known):
         found = fit(nodes, known, step.wanted, leaving=step.leaving, supply=supply)
         if not found.fits:
             yield _lacking(look, step, found, nodes, known, supply)
             return
+        beside = shown is not None and shown[0].wanted and not shown[0].leaving
+        if not beside:  # where all the old pods run on, the widest moment is what counts
+            shown = step, found
     if isinstance(pods, Unread):
         yield _unknown(pods)
-        return
-    if not blind:
-        yield _fine(look, found, step, nodes, pods, supply)
+    elif shown is not None:
+        yield _fine(look, shown[1], shown[0], nodes, pods, supply)
 
 
 def _fine(
