@@ -16,6 +16,7 @@ from selfhost.deploy.lock import LostLockError, held
 from selfhost.deploy.settings import Settings
 from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_LABEL, Desired, Event
 from selfhost.errors import ClusterError
+from selfhost.manifests.options.scaling import ScalingOptions
 from tests.simulator import crashes
 from tests.worlds import PRODUCT, World, a_plan, fake_world, with_flag
 
@@ -197,3 +198,15 @@ def test_a_revision_that_is_deleted_meanwhile_is_named(world: World) -> None:
         world.deploy(world.wanted(), QUIET, tell=tell)
     assert world.deploy(world.wanted(), QUIET).ended == "ready"
     assert states(world) == [(1, "deployed")]
+
+
+def test_replicas_of_an_autoscaler_are_not_drained_first(world: World) -> None:
+    scaling = ScalingOptions(autoscale="hpa", max_replicas=3, target_requests=4)
+    options: dict[str, Any] = {"access_mode": "ReadWriteMany", "scaling": scaling}
+    assert world.deploy(world.wanted(**options), QUIET).ended == "ready"
+    scale = f"/apis/apps/v1/namespaces/{world.namespace}/deployments/qwen/scale"
+    world.sim.client.ask("PATCH", f"{scale}?fieldManager=hpa", {"spec": {"replicas": 2}}, MERGE)
+    result = world.deploy(world.wanted(with_flag(a_plan(), "--max-num-seqs", "7"), **options), QUIET)
+    assert result.ended == "ready"
+    assert world.sim.client.ask("GET", scale)["spec"]["replicas"] == 2
+    assert not any(event.facts.get("stage") == "draining" for event in world.told)

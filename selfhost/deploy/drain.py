@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from selfhost.cluster import Api, ConflictError
+from selfhost.cluster import Api, ConflictError, Object
 from selfhost.cluster.kinds import DEPLOYMENT, LEADER_WORKER_SET
 from selfhost.cluster.values import part, text, texts, whole
 from selfhost.deploy.gone import MARGIN_SECONDS, await_gone
@@ -41,7 +41,7 @@ def drain(
     force: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Take the replicas of what is deployed to none, and watch its pods go.
+    """Take the replicas of what is deployed to none, and watch its pods go; nothing where they are an autoscaler's.
 
     Args:
         api: the cluster.
@@ -55,6 +55,9 @@ def drain(
         ClusterError: pods do not end.
     """
     grace = before.plan.clocks.grace_seconds.value
+    drained = tuple(item for item in before.objects if _is_drained(item))
+    if not drained:  # an autoscaler's to decide: it would bring them back, and nothing here ends them
+        return
     tell(
         Event(
             type="progress",
@@ -62,16 +65,13 @@ def drain(
             facts={"stage": "draining"},
         )
     )
-    for item in before.objects:
-        beside = texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) in BESIDE
-        scaled = whole(part(item, "spec"), "replicas") is not None
-        if text(item, "kind") in _DRAINED and scaled and not beside:
-            keep()
-            try:
-                api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}}, force=force)
-            except ConflictError as error:
-                tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
-                return
+    for item in drained:
+        keep()
+        try:
+            api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}})
+        except ConflictError as error:
+            tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
+            return
     await_gone(
         api,
         before.namespace,
@@ -80,3 +80,9 @@ def drain(
         keep=keep,
         monotonic=monotonic,
     )
+
+
+def _is_drained(item: Object) -> bool:
+    """Whether it is a workload that serves, and its number of replicas is ours."""
+    beside = texts(part(item, "metadata"), "labels").get(COMPONENT_LABEL) in BESIDE
+    return text(item, "kind") in _DRAINED and whole(part(item, "spec"), "replicas") is not None and not beside
