@@ -121,6 +121,19 @@ def test_an_upgrade_without_a_spare_gpu_drains_first(world: World) -> None:
     assert states(world) == [(2, "deployed"), (1, "superseded")]
 
 
+def test_replicas_that_are_taken_over_are_drained_first_too(world: World) -> None:
+    assert world.deploy(world.wanted(), SECONDS).ended == "ready"
+    metadata = {"name": "qwen", "namespace": world.namespace}
+    world.make(
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 1}},
+        manager="the-autoscaler",
+    )
+    changed = world.wanted(with_flag(a_plan(), "--max-num-seqs", "7"))
+    assert world.deploy(changed, SECONDS, force_conflicts=True).ended == "ready"
+    assert any(event.facts.get("stage") == "draining" for event in world.told)
+    assert not any("not drained first" in event.message for event in world.told)
+
+
 def test_an_upgrade_with_a_spare_gpu_starts_the_new_pod_beside_the_old(world: World) -> None:
     world.sim.node("gpu-1", gpus=2, product=PRODUCT)
     assert world.deploy(world.wanted(**SPARE), SECONDS).ended == "ready"

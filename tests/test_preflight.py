@@ -177,6 +177,14 @@ def test_an_upgrade_with_surge_needs_both_and_says_how_it_goes_without() -> None
     assert still["gpus"].message == "2 GPUs on gpu-1, once one old pod ends"
 
 
+def test_a_taint_in_the_way_is_what_has_to_go() -> None:
+    taint = {"key": "team", "value": "b", "effect": "NoSchedule"}
+    told = found(facts(nodes=(node() | {"spec": {"taints": [taint]}},)))["gpus"]
+    assert told.message.endswith("find no room: a server pod needs 2 GPUs on one node.")
+    assert "has the taint team=b:NoSchedule" in told.evidence[0]
+    assert told.hint.startswith("Take the taint off the node")
+
+
 def test_pods_that_wait_for_gpus_too_are_named() -> None:
     told = found(facts(nodes=(node(gpus=1),), pods=(pod("train", "", 8),)))
     assert told["gpus"].evidence[-1] == "waiting for GPUs too: others/train"

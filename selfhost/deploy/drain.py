@@ -68,7 +68,7 @@ def drain(
     for item in drained:
         keep()
         try:
-            api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}})
+            api.apply(item | {"spec": part(item, "spec") | {"replicas": 0}}, force=force)
         except ConflictError as error:
             tell(Event(type="note", message=f"not drained first, the rollout does it: {error.message}"))
             return

@@ -103,7 +103,7 @@ def _lacking(
     several = sum(count for _, count in found.missing) > 1
     verb = "find" if several else "finds"
     grows = any(_GROWS in texts(part(node, "metadata"), "labels") for node in nodes)
-    asked = _asked(step, "each" if several else "it")
+    asked = _asked(step, ("each" if len(found.missing) == 1 else "") if several else "it")
     reason = f": {asked} on one node" if asked and not gpus_fit else ""
     during = " while the old pods still run" if step.name == "during the rollout" and _old_run(look) else ""
     return Finding(
@@ -136,6 +136,9 @@ def _way_out(
         return "Leave --surge out: the old pods then end before the new ones start."
     if gpus_fit:
         return "Free cpu, memory or storage on the nodes that have the GPUs, or add a node."
+    open_ = [node | {"spec": {}} for node in nodes]
+    if fit(open_, pods, step.wanted, leaving=step.leaving, supply=supply).fits:
+        return "Take the taint off the node that is named here, or uncordon it, or add a node."
     free = [one for one in free_gpus(nodes, pods) if one.free > 0]
     others = sorted({f"{one.free} × {one.product or one.resource} on {one.node}" for one in free})
     if others:
@@ -251,10 +254,11 @@ def _claims(look: Look) -> bool:
 
 
 def _asked(step: Step, who: str) -> str:
-    most = max(
-        (_gpus(requests_of(one.spec)) + sum(c.count for c in one.claims) for one in step.wanted), default=0
+    most, what = max(
+        ((_gpus(requests_of(one.spec)) + sum(c.count for c in one.claims), one.what) for one in step.wanted),
+        default=(0, ""),
     )
-    return f"{who} needs {most} GPU{'s' if most > 1 else ''}" if most else ""
+    return f"{who or f'a {what} pod'} needs {most} GPU{'s' if most > 1 else ''}" if most else ""
 
 
 def _gpus(found: dict[str, int]) -> int:
