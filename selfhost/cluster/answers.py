@@ -44,6 +44,12 @@ def error_of(status: int, body: Object, *, what: str, who: str) -> ApiError:
             said=said,
             hint="Log in again: `kubectl get pods` works once they are right.",
         )
+    if 300 <= status < 400 or (status == 403 and not body):  # a login page, or a proxy's own refusal
+        return ApiError(
+            f"Something in front of the API server answered {status} when asked to {what}.",
+            status=status,
+            hint="Check the server of this context in the kubeconfig, and proxies on the way (HTTPS_PROXY, NO_PROXY).",
+        )
     if status == 403 and (_AUTHORIZER.search(said) or not said):
         return ForbiddenError(
             f"No permission to {what}{more}.",

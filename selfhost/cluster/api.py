@@ -283,7 +283,7 @@ class Api:
             try:
                 status, headers, raw = self._once(method, path, query, body, kind, accept)
             except _NoAnswerError as error:
-                if not (again or not error.sent) or time.monotonic() + pause > until:
+                if error.final or not (again or not error.sent) or time.monotonic() + pause > until:
                     raise ClusterError(error.message, hint=error.hint) from None
                 wait = pause
             else:
@@ -380,6 +380,7 @@ class Api:
                 f"The certificate of {host} is not trusted.",
                 "Check certificate-authority-data of this cluster in the kubeconfig.",
                 sent=sent,
+                final=True,
             )
         return _NoAnswerError(
             f"The API server {host} does not answer ({type(error).__name__}).",
@@ -389,11 +390,11 @@ class Api:
 
 
 class _NoAnswerError(Exception):
-    """No answer, or one that broke off. `sent`: the request may have been carried out."""
+    """No answer, or one that broke off. `sent`: it may have been carried out; `final`: asking again is no use."""
 
-    def __init__(self, message: str, hint: str, *, sent: bool) -> None:
+    def __init__(self, message: str, hint: str, *, sent: bool, final: bool = False) -> None:
         super().__init__(message)
-        self.message, self.hint, self.sent = message, hint, sent
+        self.message, self.hint, self.sent, self.final = message, hint, sent, final
 
 
 def lines_of(response: Any) -> Iterator[str]:
