@@ -121,6 +121,13 @@ def test_an_upgrade_without_a_spare_gpu_drains_first(world: World) -> None:
     assert states(world) == [(2, "deployed"), (1, "superseded")]
 
 
+def test_what_nobody_waits_for_is_applied_and_goes_on_later(world: World) -> None:
+    assert world.deploy(world.wanted(), SECONDS, wait=False).ended == "applied"
+    assert states(world) == [(1, "pending")]
+    assert world.deploy(world.wanted(), SECONDS).ended == "ready"
+    assert states(world) == [(1, "deployed")]
+
+
 def test_replicas_that_are_taken_over_are_drained_first_too(world: World) -> None:
     assert world.deploy(world.wanted(), SECONDS).ended == "ready"
     metadata = {"name": "qwen", "namespace": world.namespace}

@@ -139,6 +139,9 @@ def ended(wanted: Desired, result: Result, printer: Printer, reach: Reach) -> in
 
             show(wanted, result.preview)
         labelled("", "Nothing was changed.")
+    elif result.ended == "applied":
+        labelled("Applied", "it is not waited for, and not tested")
+        labelled("Next", f"selfhost status {wanted.name}{where(wanted.namespace)}    says how far it is")
     elif result.ended == "ready":
         service = (
             f"kubectl -n {wanted.namespace} port-forward service/{wanted.name} {wanted.plan.engine.port}"

@@ -107,11 +107,11 @@ class _Run:
         self._apply(found, tried, before or previous, shown)
         if not self._settings.wait:
             return Result(
-                ended="ready",
+                ended="applied",
                 head=self._head,
                 findings=findings,
                 preview=shown,
-                message="applied; nobody waits for it",
+                message=f"{self._wanted.name} is applied, and not waited for",
             )
         downloads = before is None or any(ref.kind == JOB.name for ref in shown.created)
         outcome = self._await(first=before is None, downloads=downloads)

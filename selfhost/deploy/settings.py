@@ -10,7 +10,7 @@ from selfhost.cluster.types import Claim, Ref
 from selfhost.deploy.types import Cause, Desired, Finding, Head
 from selfhost.diff import ObjectChange, Report
 
-Ended = Literal["ready", "failed", "rolled-back", "superseded", "refused", "dry-run", "unchanged"]
+Ended = Literal["ready", "applied", "failed", "rolled-back", "superseded", "refused", "dry-run", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
