@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from selfhost.cluster import Api
 from selfhost.deploy import revisions
 from selfhost.deploy.destroy import destroy, find
 from selfhost.deploy.lock import LostLockError, held
+from selfhost.deploy.run import deploy
 from selfhost.deploy.settings import Settings
 from selfhost.deploy.types import INSTANCE_LABEL, MANAGED_LABEL, Desired, Event
 from selfhost.errors import ClusterError
@@ -210,3 +212,25 @@ def test_replicas_of_an_autoscaler_are_not_drained_first(world: World) -> None:
     assert result.ended == "ready"
     assert world.sim.client.ask("GET", scale)["spec"]["replicas"] == 2
     assert not any(event.facts.get("stage") == "draining" for event in world.told)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_hours_off_hides_no_event(hours: int, world: World) -> None:
+    def clock() -> float:
+        return time.time() + 3600 * hours
+
+    moments: list[float] = []
+
+    def tell(event: Event) -> None:
+        if "deadline_seconds" in event.facts:
+            moments.append(clock() + api.ahead_seconds)
+
+    api = Api(world.api().connection, clock=clock)
+    quota = {"requests.nvidia.com/gpu": "0"}
+    metadata = {"name": "none", "namespace": world.namespace}
+    world.make({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": quota}})
+    settings = replace(QUIET, timeout_seconds=5)
+    result = deploy(api, world.wanted(), settings, tell, lambda *_: True, clock=clock)
+    assert result.cause is not None
+    assert "quota" in result.cause.code, result.cause
+    assert abs(moments[0] - time.time()) < 60

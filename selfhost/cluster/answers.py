@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from selfhost.cluster.types import (
     AbsentError,
@@ -22,6 +23,8 @@ from selfhost.hush import hushed
 _MANAGER = re.compile(r'conflict with "((?:[^"\\]|\\.)*)"')
 # apiserver pkg/endpoints/handlers/responsewriters/errors.go: how the authorizer says no.
 _AUTHORIZER = re.compile(r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)"')
+# Ours: the header has whole seconds, and an answer takes some; what differs by less is the same time.
+_SAME_SECONDS = 5.0
 
 
 def error_of(status: int, body: Object, *, what: str, who: str) -> ApiError:
@@ -86,6 +89,22 @@ def error_of(status: int, body: Object, *, what: str, who: str) -> ApiError:
         reason=reason,
         said=said,
     )
+
+
+def ahead_of(headers: Mapping[str, str], now: float) -> float:
+    """Seconds by which the server's clock is ahead of ours (its header Date); 0 where they agree or it does not say.
+
+    Args:
+        headers: of an answer.
+        now: Unix time by our clock, seconds.
+    """
+    from email.utils import parsedate_to_datetime
+
+    try:
+        ahead = parsedate_to_datetime(headers.get("Date", "")).timestamp() - now
+    except ValueError:
+        return 0.0
+    return ahead if abs(ahead) > _SAME_SECONDS else 0.0
 
 
 def claims_of(body: Object) -> tuple[Claim, ...]:

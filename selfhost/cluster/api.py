@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-from selfhost.cluster.answers import error_of
+from selfhost.cluster.answers import ahead_of, error_of
 from selfhost.cluster.connect import Connection
 from selfhost.cluster.kinds import kind_of, ref_of
 from selfhost.cluster.paths import collection_path, path_of
@@ -42,6 +42,7 @@ class Api:
         connection: how it is reached.
         patience_seconds: how long a request that fails for the server's sake is repeated.
         sleep: waits between two tries; a test's own, or one that an interruption ends.
+        clock: Unix time in seconds, by this machine.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Api:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.connection = connection
         self._patience_seconds = patience_seconds
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
+        self.ahead_seconds = 0.0  # of the server's clock before ours, by the last answer
         self._lock = threading.Lock()
         self._asked: list[str] = []
 
@@ -311,6 +314,7 @@ class Api:
         headers = {"Content-Type": kind} if body is not None else {}
         headers |= {"Accept": accept} if accept else {}
         with self._open(method, path, query, headers, body, _READ_SECONDS) as response:
+            self.ahead_seconds = ahead_of(response.headers, self._clock())
             return response.status, response.headers, bytes(response.read())
 
     @contextmanager

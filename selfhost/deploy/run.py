@@ -266,7 +266,7 @@ class _Run:
         )
         return wait(
             self._api, self._wanted, deadline_seconds=limit, tell=self._tell, monotonic=self._monotonic,
-            clock=self._clock,
+            clock=lambda: self._clock() + self._api.ahead_seconds,
         )  # fmt: skip
 
     def _end(self, outcome: Outcome, before: Desired | None, shown: Preview) -> Result:
