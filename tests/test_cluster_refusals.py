@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from selfhost.cli._deploying import labelled
 from selfhost.cluster import Api, ForbiddenError
 from selfhost.cluster.answers import error_of
 from selfhost.cluster.connect import Connection
@@ -46,3 +47,10 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once() -> None:
     with pytest.raises(ClusterError, match=r"certificate of https://127.0.0.1:6443 is not trusted"):
         api.list(CONFIG_MAP, "llm")
     assert len(asked) == 1
+
+
+def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    labelled("Note", "by \x1b[2Jbob\u202e: gone\rnot")
+    out = capsys.readouterr().out
+    assert out.rstrip("\n").isprintable()
+    assert "bob?: gone?not" in out

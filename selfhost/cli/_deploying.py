@@ -189,7 +189,10 @@ def labelled(label: str, text: str) -> None:
     """`Label      text`, the text folded beside it."""
     from selfhost.cli._output import folded, width
 
-    lines = folded(text, width() - _WIDEST) or [""]
+    plain = "".join(
+        one if one.isprintable() else "?" for one in text
+    )  # annotations and logs may hold anything
+    lines = folded(plain, width() - _WIDEST) or [""]
     click.echo(f"{label:<{_WIDEST}}{lines[0]}".rstrip())
     for line in lines[1:]:
         click.echo(f"{'':<{_WIDEST}}{line}")
