@@ -86,6 +86,7 @@ class _Run:
         self._tell, self._confirm = tell, confirm
         self._monotonic, self._clock = monotonic, clock
         self._head: Head | None = None
+        self._loaded: dict[tuple[int, str], Desired] = {}
         self._unread: set[int] = set()
 
     def once(self, *, again: bool) -> Result:
@@ -141,8 +142,11 @@ class _Run:
 
     def _load(self, head: Head) -> Desired | None:
         """What a revision was; None where it is damaged: it is nothing to go back to, and stands in nobody's way."""
+        key = (head.number, head.hash)  # what it holds never changes
+        if key in self._loaded:
+            return self._loaded[key]
         try:
-            return revisions.load(self._api, head).desired
+            return self._loaded.setdefault(key, revisions.load(self._api, head).desired)
         except ClusterError:
             raise
         except SelfhostError as error:
