@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from selfhost.cluster import Api, ApiError, ForbiddenError, Object, Ref
-from selfhost.cluster.paths import path_of
 from selfhost.cluster.kinds import POD
+from selfhost.cluster.paths import path_of
 from selfhost.cluster.values import json_object, part, text
 from selfhost.deploy.channel import NoReplyError
 from selfhost.deploy.figures import MemoryFigures, memory_figures, snapshot_of

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfhost.cluster import Api, ApiError, ForbiddenError, Object, Ref
-from selfhost.cluster.paths import path_of
 from selfhost.cluster.kinds import POD
+from selfhost.cluster.paths import path_of
 from selfhost.cluster.portforward import ForwardError, Stream, forward
 from selfhost.cluster.values import part, parts, text, texts, whole
 from selfhost.deploy.channel import Channel

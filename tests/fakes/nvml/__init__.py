@@ -4,7 +4,7 @@
     environment = environment_for(library, scenario)    # for a process that is started with it
     ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)       # or in this process: before nvmlInit, found by its SONAME
 
-Numbers of h100_read.scenario were read from a GPU, those of the others were not. README.md in this folder lists the keys.
+Numbers of h100_read.scenario were read from a GPU, those of the others were not. README.md here lists the keys.
 """
 
 from __future__ import annotations
