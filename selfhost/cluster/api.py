@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from selfhost.cluster.answers import ahead_of, error_of
 from selfhost.cluster.connect import Connection
 from selfhost.cluster.kinds import kind_of, ref_of
+from selfhost.cluster.managed import is_old
 from selfhost.cluster.paths import collection_path, path_of
 from selfhost.cluster.types import AbsentError, ApiError, Applied, Kind, Listed, Object, Ref
 from selfhost.cluster.values import json_object, part, parts, text
@@ -145,10 +146,12 @@ class Api:
         ref = ref_of(item)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
         query |= {"dryRun": "All"} if dry_run else {}
-        status, found = self._answer(
+        status, found, date = self._answer(
             "PATCH", path_of(ref), query=query, body=item, kind=_APPLY, what=f"apply {_called(ref)}"
         )
-        return Applied(object=found, created=status == 201)
+        return Applied(
+            object=found, created=status == 201, unchanged=status == 200 and is_old(found, MANAGER, date)
+        )
 
     def create(self, item: Object, *, dry_run: bool = False) -> Object:
         """A new object.
@@ -279,7 +282,7 @@ class Api:
         what: str,
         accept: str | None = None,
         again: bool = True,
-    ) -> tuple[int, Object]:
+    ) -> tuple[int, Object, str]:
         until = time.monotonic() + self._patience_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -291,7 +294,7 @@ class Api:
                 wait = pause
             else:
                 if status < 300:
-                    return status, _object(raw, self.connection)
+                    return status, _object(raw, self.connection), headers.get("Date", "")
                 said = json_object(raw)
                 # 500 of a server that is starting or of a webhook that is away carries details.retryAfterSeconds too
                 if status not in _BUSY or not (again or status in (429, 503)):

@@ -58,10 +58,19 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What became of an object that was applied: itself as it is now, and whether it is new."""
+    """What became of an object that was applied.
+
+    Args:
+        object: as it is now, or would be.
+        created: it is new.
+        unchanged: nothing of it is different from before, so that `object` is what was there. The server keeps the time
+            of our last change in it (metadata.managedFields) where an apply changes nothing; False where that time is
+            too near to tell.
+    """
 
     object: Object
     created: bool
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,8 @@ def dry_run(api: Api, wanted: Desired, *, force: bool) -> tuple[tuple[Tried, ...
         ref = ref_of(item)
         found, owned = _try(api, item, ref, wanted.name)
         claims += owned
-        live = None if found.created else api.get(ref)
+        as_it_is = found.object if found.unchanged and not owned else None
+        live = None if found.created else as_it_is or api.get(ref)
         if live is not None and not is_ours(live, wanted.name):
             raise _foreign(live, ref)
         tried.append(Tried(ref=ref, live=live, after=found.object))

@@ -174,7 +174,8 @@ def apply(
     after = _pruned(after, shape, last, mine, others)
     added, modified, removed = fieldsets.changes(before, after, shape)
     kept = _settled(others, added | modified, removed, force=force)
-    stamp = next((one.time for one in entries if one.key == me and one.fields == mine), now())
+    changed = bool(added | modified | removed)
+    stamp = next((one.time for one in entries if one.key == me and one.fields == mine and not changed), now())
     kept.append(Entry(manager, "Apply", kind.api_version, stamp, mine, subresource))
     return write(after, kept)
 
