@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+import selfhost.cli
 from selfhost import local
 from selfhost.local.processes import this
 from selfhost.local.store import Store, names
@@ -64,7 +66,11 @@ def starts(program: Path) -> list[dict[str, Any]]:
 
 def events(ran: Ran) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in ran.out.splitlines()]
-    assert all(event["schema"] == "selfhost/event/v1" for event in found)
+    schema = json.loads(
+        (Path(selfhost.cli.__file__).parent / "schemas/event.json").read_text(encoding="utf-8")
+    )
+    for event in found:
+        jsonschema.validate(event, schema)
     return found
 
 

@@ -148,6 +148,8 @@ def ended(wanted: Desired, result: Result, printer: Printer, reach: Reach) -> in
         )
         labelled("Next", f"selfhost status {wanted.name}{where(wanted.namespace)}, or reach it: {service}")
     elif result.ended == "failed" and result.cause is not None:
+        if result.message not in ("", result.cause.sentence):  # the way back failed too
+            labelled("Failed", result.message)
         name = f"{wanted.name}{where(wanted.namespace)}"
         way = f"`selfhost destroy {name}` removes it"
         if result.preview is not None and not result.preview.first:

@@ -15,10 +15,11 @@ from selfhost.cluster import AbsentError, Api, Ref, TakenError
 from selfhost.cluster.kinds import JOB
 from selfhost.deploy import revisions
 from selfhost.deploy.again import fresh_start
-from selfhost.deploy.apply import Tried, apply, dry_run, preview, remove
+from selfhost.deploy.apply import Tried, apply, dry_run, preview
 from selfhost.deploy.desired import refs_of
 from selfhost.deploy.drain import drain, has_to_drain
 from selfhost.deploy.lock import held
+from selfhost.deploy.prune import prune
 from selfhost.deploy.rollout import deadline_seconds
 from selfhost.deploy.settings import Confirm, Preview, Result, Settings
 from selfhost.deploy.shown import facts_of, summary_of
@@ -308,21 +309,8 @@ class _Run:
         if found and found[0].number > head.number:
             return self._superseded()
         earlier = self._earlier(found)[2]
-        mine = set(refs_of(wanted.objects))
-        gone = [
-            ref
-            for ref in earlier
-            if ref not in mine and ref.kind not in ("PersistentVolumeClaim", "PersistentVolume")
-        ]
-        deleted, foreign = remove(self._api, gone, wanted.name)
-        for ref in deleted:
-            self._tell(
-                Event(type="prune", message=f"{ref} deleted", facts={"kind": ref.kind, "name": ref.name})
-            )
-        for ref in foreign:
-            self._tell(
-                Event(type="note", message=f"{ref} is no longer wanted, but another owner's: left alone")
-            )
+        if not prune(self._api, wanted, head, earlier, self._tell, monotonic=self._monotonic):
+            return self._superseded()
         head = revisions.mark(self._api, head, "deployed")
         for old in found:
             if old.number != head.number and old.state in ("deployed", "pending"):
