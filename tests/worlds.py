@@ -25,7 +25,11 @@ from tests.simulator import Simulator
 Object = dict[str, Any]
 PRODUCT = "NVIDIA-H100-80GB-HBM3"
 # What the cluster makes by itself in every namespace, and what comes and goes with time.
-_OF_THE_CLUSTER = ("kube-root-ca.crt", "openshift-service-ca.crt")
+_OF_THE_CLUSTER = (
+    "kube-root-ca.crt",
+    "openshift-service-ca.crt",
+    "default",
+)  # of ConfigMaps and the ServiceAccount
 _PASSING = ("Event", "EndpointSlice", "Endpoints", "ControllerRevision", "PodMetrics")
 
 
