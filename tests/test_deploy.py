@@ -20,7 +20,7 @@ from tests.simulator import crashes, faults
 from tests.worlds import PRODUCT, World, a_plan, fake_world, real_world, with_flag
 
 # What a real scheduler and a real controller manager need on a busy machine; nothing waits for it in vain.
-SECONDS = Settings(timeout_seconds=90)
+SECONDS = Settings(timeout_seconds=90, smoke=False)  # the first deployment's test is enough
 SPARE: dict[str, Any] = {
     "surge": True,
     "access_mode": "ReadWriteMany",
@@ -66,7 +66,7 @@ def states(world: World) -> list[tuple[int, str]]:
 def test_a_first_deployment_serves_within_sixty_requests(world: World) -> None:
     before = world.objects()
     api = world.api()
-    result = world.deploy(world.wanted(), SECONDS, api=api)
+    result = world.deploy(world.wanted(), SECONDS, api=api, smoke=True)
     assert (result.ended, result.message) == ("ready", result.message), result
     assert states(world) == [(1, "deployed")]
     assert len(api.requests) <= 60, api.requests

@@ -57,6 +57,7 @@ SHOWS: dict[str, tuple[Row, ...]] = {
         (_CHECK, {"code": "fabric", "gpu": "7"}, 1),
     ),
     "gb10": (("selfhost_gpu_memory_used_bytes", {}, None), ("selfhost_gpu_up", {}, 1)),
+    "h100_read": (("selfhost_gpus", {}, 1), ("selfhost_gpu_up", {}, 1), (_CHECK, {"code": "gpu-lost"}, 0)),
     "handle_unknown": (("selfhost_gpus", {}, 2), (_CHECK, {"code": "gpu-lost", "gpu": "0"}, 3)),
     "healthy": (
         ("selfhost_gpus", {}, 1),

@@ -140,7 +140,7 @@ def weights_missing(scene: Scene) -> Iterator[Cause]:
         r"directory|error loading model: .*failed to open"
     )
     for line in scene.lines(pattern, fatal=True):
-        if "did not appear within" in line.match[0] and _download_fails(scene):
+        if "did not appear within" in line.match[0] and (_download_fails(scene) or _download_works(scene)):
             continue  # the server waits for a download whose own end tells more
         plan = scene.plan
         where = plan.weights.mount_path if plan else "the volume"
@@ -297,6 +297,18 @@ def _gave_up(scene: Scene) -> bool:
 
 def _download_fails(scene: Scene) -> bool:
     return _gave_up(scene) or any(pod.component == "download" for pod, _, _ in scene.ended())
+
+
+def _download_works(scene: Scene) -> bool:
+    """Whether a download is still at it: neither done nor given up."""
+    ended = [
+        any(
+            text(one, "type") in ("Complete", "Failed") and text(one, "status") == "True"
+            for one in parts(part(job, "status"), "conditions")
+        )
+        for job in scene.snapshot.jobs
+    ]
+    return not all(ended)
 
 
 def _came_to(scene: Scene) -> str:
