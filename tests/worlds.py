@@ -29,7 +29,7 @@ _OF_THE_CLUSTER = (
     "kube-root-ca.crt",
     "openshift-service-ca.crt",
     "default",
-)  # of ConfigMaps and the ServiceAccount
+)  # ConfigMaps, and the ServiceAccount
 _PASSING = ("Event", "EndpointSlice", "Endpoints", "ControllerRevision", "PodMetrics")
 
 

@@ -86,7 +86,8 @@ def _short(metrics: EngineMetrics, scope: Scope, *, queue: int, most: int) -> It
             wait="15m",
             severity="warning",
             action="fix_configuration",
-            summary="{{ $value }} requests wait, more than " + f"{queue} for each of {most} replicas.",
+            summary="{{ $value }} requests wait, more than "
+            + (f"{queue} for each of {most} replicas." if most > 1 else f"{queue}."),
             runbook="Requests come faster than they are served. Add replicas, limit what is let in, or shorten the "
             "context; selfhost size says what each gives.",
         )
