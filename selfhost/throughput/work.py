@@ -1,0 +1,250 @@
+"""ModelSpec + Split -> Work: what one rank reads and computes in one engine step, by kind of kernel.
+
+Bytes of weights are those that memory.py counts; operations are two for each weight and token, and for attention two
+for each element of a query's product with every key and value it sees (Kaplan et al. 2020, arXiv:2001.08361, table 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from selfhost.attention import Attention, LatentAttention
+from selfhost.attention.rank import RankCache, Setting
+from selfhost.dtypes import itemsize
+from selfhost.model.modules import Block, Embedding, Experts, Item, Matrix
+from selfhost.model.spec import ModelSpec
+from selfhost.stages import partition
+from selfhost.weights import Ranks, item_bytes, part_rows
+from selfhost.workload import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """Matrices every token passes, of one weight format, on one rank.
+
+    Args:
+        scheme: id of the weight format, None for plain weights.
+        bytes: what a step reads once, whatever its batch.
+        weights: number of weights a token is multiplied with.
+        kernels: matrix products in a row.
+    """
+
+    scheme: str | None
+    bytes: int
+    weights: int
+    kernels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """Routed experts of alike layers on one rank.
+
+    Args:
+        layers: how many such layers.
+        scheme: id of the weight format.
+        local: experts that the rank holds of each layer.
+        total: experts of a layer.
+        chosen: experts that one token visits.
+        bytes_per_expert, weights_per_expert: of one expert as the rank holds it.
+        whole: the rank holds whole experts (expert parallel), so that only its share of visits is computed here.
+    """
+
+    layers: int
+    scheme: str | None
+    local: int
+    total: int
+    chosen: int
+    bytes_per_expert: float
+    weights_per_expert: float
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attended:
+    """Attention layers of one kind on one rank.
+
+    Args:
+        layers: how many.
+        bytes_per_token: of the cache, read by each later token of the sequence.
+        span_tokens: how far back a token sees; 0 for all.
+        state_bytes: fixed state of a sequence, read and written in each step.
+        prefill_per_pair: operations for each pair of a query and a key it sees.
+        decode_per_pair: the same when a single token decodes (absorbed latent attention works on its rank).
+    """
+
+    layers: int
+    bytes_per_token: float
+    span_tokens: int
+    state_bytes: int
+    prefill_per_pair: float
+    decode_per_pair: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageWork:
+    """One pipeline stage on its fullest rank."""
+
+    layers: int
+    dense: tuple[Dense, ...]
+    routed: tuple[Routed, ...]
+    attended: tuple[Attended, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """A step of the whole model.
+
+    Args:
+        stages: by pipeline stage.
+        head: the output head, computed for tokens that are sampled alone.
+        hidden: width of what is passed between layers.
+        element_bytes: of one of its elements.
+        reduced_layers: outputs that tensor parallelism adds up in one step.
+    """
+
+    stages: tuple[StageWork, ...]
+    head: Dense
+    hidden: int
+    element_bytes: int
+    reduced: int
+
+
+def _scheme_of(item: Item) -> str | None:
+    scheme = getattr(item, "scheme", None)
+    return None if scheme is None else str(scheme.id)
+
+
+def _weights_of(item: Matrix, ranks: Ranks) -> int:
+    tensor = 1 if item.division == "none" else ranks.tensor
+    if item.whole_unless and item.whole_unless % tensor:
+        tensor = 1
+    inputs = item.inputs // tensor if item.division == "row" else item.inputs
+    rows = (
+        sum(part.units * part.unit for part in item.parts)
+        if item.division == "row"
+        else sum(part_rows(part, tensor) for part in item.parts)
+    )
+    return rows * inputs * item.copies
+
+
+def _dense(blocks: tuple[tuple[int, Block], ...], ranks: Ranks) -> tuple[Dense, ...]:
+    found: dict[str | None, list[int]] = {}
+    for count, block in blocks:
+        for item in block.items:
+            if not isinstance(item, Matrix):
+                continue
+            sums = found.setdefault(_scheme_of(item), [0, 0, 0])
+            sums[0] += count * item_bytes(item, ranks, replicated=block.replicated)
+            sums[1] += count * _weights_of(item, ranks)
+            sums[2] += count * item.copies
+    return tuple(
+        Dense(scheme=scheme, bytes=size, weights=weights, kernels=kernels)
+        for scheme, (size, weights, kernels) in found.items()
+    )
+
+
+def _routed(blocks: tuple[tuple[int, Block], ...], ranks: Ranks, chosen: int) -> tuple[Routed, ...]:
+    found: list[Routed] = []
+    for count, block in blocks:
+        for item in block.items:
+            if not isinstance(item, Experts):
+                continue
+            whole = ranks.whole_experts and ranks.expert_ranks > 1
+            local = -(-item.count // ranks.expert_ranks) if whole else item.count
+            inner = item.intermediate if whole else item.intermediate / ranks.expert_ranks
+            found.append(
+                Routed(
+                    layers=count,
+                    scheme=_scheme_of(item),
+                    local=local,
+                    total=item.count,
+                    chosen=chosen,
+                    bytes_per_expert=item_bytes(item, ranks) / local,
+                    weights_per_expert=(3 if item.gated else 2) * item.hidden * inner,
+                    whole=whole,
+                )
+            )
+    return tuple(found)
+
+
+def _attended(
+    blocks: tuple[tuple[int, Block], ...], spec: ModelSpec, ranks: Ranks, setting: Setting
+) -> tuple[Attended, ...]:
+    heads = max(1, spec.facts.heads // ranks.tensor)
+    found: list[Attended] = []
+    for count, block in blocks:
+        for kind in block.keeps:
+            cache = kind.of_rank(setting)
+            if cache is None:
+                continue
+            found.append(_kept(count, kind, cache, heads, spec.facts.head_dim))
+    return tuple(found)
+
+
+def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: int) -> Attended:
+    per_token = cache.slots * cache.content_bytes / max(1, cache.tokens_per_state)
+    prefill = decode = 4.0 * heads * getattr(kind, "head_dim", head_dim)
+    if isinstance(kind, LatentAttention):
+        prefill = 2.0 * heads * (kind.nope_dim + kind.rope_dim + kind.nope_dim)
+        decode = 2.0 * heads * (2 * kind.rank + kind.rope_dim)
+    if cache.reach == "state":
+        prefill = decode = 0.0
+    span = cache.span_tokens if cache.reach in ("window", "chunk", "cross") else 0
+    return Attended(
+        layers=count,
+        bytes_per_token=per_token,
+        span_tokens=span,
+        state_bytes=cache.state_bytes,
+        prefill_per_pair=prefill,
+        decode_per_pair=decode,
+    )
+
+
+def _counted(blocks: tuple[Block, ...]) -> tuple[tuple[int, Block], ...]:
+    counts: dict[int, int] = {}
+    by_id = {id(block): block for block in blocks}
+    for block in blocks:
+        counts[id(block)] = counts.get(id(block), 0) + 1
+    return tuple((count, by_id[key]) for key, count in counts.items())
+
+
+def _head(spec: ModelSpec, ranks: Ranks) -> Dense:
+    for item in (*spec.last.items, *spec.first.items):
+        if isinstance(item, Embedding) and item.divided:
+            rows = -(-item.rows // ranks.tensor)
+            return Dense(
+                scheme=_scheme_of(item), bytes=item_bytes(item, ranks), weights=rows * item.width, kernels=1
+            )
+    return Dense(scheme=None, bytes=0, weights=0, kernels=0)
+
+
+@lru_cache(maxsize=4096)
+def work_of(spec: ModelSpec, split: Split, setting: Setting, compute_capability: int | None) -> Work:
+    ranks = Ranks(
+        tensor=split.tensor,
+        expert_ranks=split.tensor * split.data if split.expert else split.tensor,
+        whole_experts=split.expert,
+        compute_capability=compute_capability,
+        dtype=spec.dtype,
+    )
+    stages: list[StageWork] = []
+    reduced = 0
+    for part in partition(len(spec.layers), split.pipeline) if spec.layers else ():
+        blocks = _counted(spec.layers[part.start : part.stop])
+        stages.append(
+            StageWork(
+                layers=len(part),
+                dense=_dense(blocks, ranks),
+                routed=_routed(blocks, ranks, spec.facts.experts_per_token),
+                attended=_attended(blocks, spec, ranks, setting),
+            )
+        )
+        reduced += 2 * len(part)
+    return Work(
+        stages=tuple(stages),
+        head=_head(spec, ranks),
+        hidden=spec.facts.hidden_size,
+        element_bytes=itemsize(spec.dtype),
+        reduced=reduced,
+    )
