@@ -95,6 +95,7 @@ class Estimate:
         saturated: more arrives than is served, so that the queue grows.
         queue: name of the queue model behind `ttft_ms`, None without queueing.
         gpus: of the whole deployment.
+        notes: sentences for the user about what was assumed.
     """
 
     ttft_ms: Range
@@ -107,6 +108,7 @@ class Estimate:
     saturated: bool
     queue: str | None
     gpus: int
+    notes: tuple[str, ...]
     provenance: tuple[Provenance, ...]
 
 
@@ -125,12 +127,12 @@ class StepClock(Protocol):
     """How long one engine step of one copy of the model takes."""
 
     def step_seconds(
-        self, decoding: int, context_tokens: float, prefill_tokens: float = 0.0, prefill_context_tokens: float = 0.0
+        self, decoding: float, context_tokens: float, prefill_tokens: float = 0.0, prefill_context_tokens: float = 0.0
     ) -> float:
         """Seconds of one step.
 
         Args:
-            decoding: sequences that get one token each.
+            decoding: sequences that get one token each; a fraction where it is an average.
             context_tokens: tokens that each of them has in the cache, on average.
             prefill_tokens: prompt tokens in the same step.
             prefill_context_tokens: tokens in the cache before those, on average over them (earlier chunks, prefix).

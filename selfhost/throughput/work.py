@@ -48,6 +48,7 @@ class Routed:
         chosen: experts that one token visits.
         bytes_per_expert, weights_per_expert: of one expert as the rank holds it.
         whole: the rank holds whole experts (expert parallel), so that only its share of visits is computed here.
+        copies: data-parallel copies whose tokens meet at the same experts.
     """
 
     layers: int
@@ -58,6 +59,7 @@ class Routed:
     bytes_per_expert: float
     weights_per_expert: float
     whole: bool
+    copies: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +99,22 @@ class Work:
 
     Args:
         stages: by pipeline stage.
+        draft: the layers that draft a token, None where none are drafted.
         head: the output head, computed for tokens that are sampled alone.
         hidden: width of what is passed between layers.
         element_bytes: of one of its elements.
-        reduced_layers: outputs that tensor parallelism adds up in one step.
+        reduced: outputs that tensor parallelism adds up in one step.
     """
 
     stages: tuple[StageWork, ...]
+    draft: StageWork | None
     head: Dense
     hidden: int
     element_bytes: int
     reduced: int
+
+
+Counted = tuple[tuple[int, Block], ...]
 
 
 def _scheme_of(item: Item) -> str | None:
@@ -128,7 +135,7 @@ def _weights_of(item: Matrix, ranks: Ranks) -> int:
     return rows * inputs * item.copies
 
 
-def _dense(blocks: tuple[tuple[int, Block], ...], ranks: Ranks) -> tuple[Dense, ...]:
+def _dense(blocks: Counted, ranks: Ranks) -> tuple[Dense, ...]:
     found: dict[str | None, list[int]] = {}
     for count, block in blocks:
         for item in block.items:
@@ -144,7 +151,7 @@ def _dense(blocks: tuple[tuple[int, Block], ...], ranks: Ranks) -> tuple[Dense, 
     )
 
 
-def _routed(blocks: tuple[tuple[int, Block], ...], ranks: Ranks, chosen: int) -> tuple[Routed, ...]:
+def _routed(blocks: Counted, ranks: Ranks, chosen: int, copies: int) -> tuple[Routed, ...]:
     found: list[Routed] = []
     for count, block in blocks:
         for item in block.items:
@@ -163,13 +170,14 @@ def _routed(blocks: tuple[tuple[int, Block], ...], ranks: Ranks, chosen: int) ->
                     bytes_per_expert=item_bytes(item, ranks) / local,
                     weights_per_expert=(3 if item.gated else 2) * item.hidden * inner,
                     whole=whole,
+                    copies=copies,
                 )
             )
     return tuple(found)
 
 
 def _attended(
-    blocks: tuple[tuple[int, Block], ...], spec: ModelSpec, ranks: Ranks, setting: Setting
+    blocks: Counted, spec: ModelSpec, ranks: Ranks, setting: Setting
 ) -> tuple[Attended, ...]:
     heads = max(1, spec.facts.heads // ranks.tensor)
     found: list[Attended] = []
@@ -201,7 +209,7 @@ def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: i
     )
 
 
-def _counted(blocks: tuple[Block, ...]) -> tuple[tuple[int, Block], ...]:
+def _counted(blocks: tuple[Block, ...]) -> Counted:
     counts: dict[int, int] = {}
     by_id = {id(block): block for block in blocks}
     for block in blocks:
@@ -221,30 +229,40 @@ def _head(spec: ModelSpec, ranks: Ranks) -> Dense:
 
 @lru_cache(maxsize=4096)
 def work_of(spec: ModelSpec, split: Split, setting: Setting, compute_capability: int | None) -> Work:
+    """What one rank does in a step.
+
+    Args:
+        spec: the model, in the weight format it is served in.
+        split: how it is divided.
+        setting: how its caches are kept.
+        compute_capability: e.g. 90; None off NVIDIA.
+
+    Raises:
+        UnsupportedError: the split does not divide the model.
+    """
     ranks = Ranks(
         tensor=split.tensor,
-        expert_ranks=split.tensor * split.data if split.expert else split.tensor,
+        expert_ranks=split.tensor * split.data,
         whole_experts=split.expert,
         compute_capability=compute_capability,
         dtype=spec.dtype,
     )
-    stages: list[StageWork] = []
-    reduced = 0
-    for part in partition(len(spec.layers), split.pipeline) if spec.layers else ():
-        blocks = _counted(spec.layers[part.start : part.stop])
-        stages.append(
-            StageWork(
-                layers=len(part),
-                dense=_dense(blocks, ranks),
-                routed=_routed(blocks, ranks, spec.facts.experts_per_token),
-                attended=_attended(blocks, spec, ranks, setting),
-            )
+
+    def stage(blocks: tuple[Block, ...]) -> StageWork:
+        counted = _counted(blocks)
+        return StageWork(
+            layers=len(blocks),
+            dense=_dense(counted, ranks),
+            routed=_routed(counted, ranks, spec.facts.experts_per_token, split.data),
+            attended=_attended(counted, spec, ranks, setting),
         )
-        reduced += 2 * len(part)
+
+    parts = partition(len(spec.layers), split.pipeline) if spec.layers else ()
     return Work(
-        stages=tuple(stages),
+        stages=tuple(stage(spec.layers[part.start : part.stop]) for part in parts),
+        draft=stage(spec.draft) if spec.draft and setting.speculative_tokens else None,
         head=_head(spec, ranks),
         hidden=spec.facts.hidden_size,
         element_bytes=itemsize(spec.dtype),
-        reduced=reduced,
+        reduced=2 * len(spec.layers),
     )

@@ -1,0 +1,177 @@
+"""Estimated against measured speed: output tokens per second and time per output token of published benchmarks.
+
+`python scripts/bench_throughput.py` compares `selfhost estimate` with the rows of bench/throughput.json, for each
+generation, engine version and source, and fails where an error is larger than its limit. `--rows FILE` takes other rows
+with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
+utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on each source
+that a fit has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfhost.catalog.gpus import Gpu, find_gpu
+from selfhost.engines import EngineVersion, parse_engine
+from selfhost.errors import SelfhostError
+from selfhost.hub import load_model
+from selfhost.model.parse import parse_model
+from selfhost.model.spec import ModelSpec
+from selfhost.throughput.estimate import estimate
+from selfhost.throughput.types import Estimate, Traffic
+from selfhost.workload import Split, Workload
+
+ROWS = Path(__file__).resolve().parents[1] / "bench" / "throughput.json"
+# Of the requirement: median and 90th percentile of the absolute error.
+LIMITS = {"vllm on Hopper and Ampere": (0.15, 0.40), "elsewhere": (0.25, None)}
+# What published rows call a weight format -> `--quant`, where the checkpoint is not in it already.
+FORMATS = {
+    "fp8": "fp8",
+    "int4-awq": "awq-int4",
+    "int4-gptq": "gptq-int4",
+    "int8-gptq": "gptq-int8",
+    "fp4": "nvfp4",
+    "mxfp4": "mxfp4",
+    "int4": "w4a16",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """One measured row, as a deployment."""
+
+    row: dict[str, Any]
+    spec: ModelSpec
+    gpu: Gpu
+    engine: EngineVersion
+    split: Split
+    workload: Workload
+    traffic: Traffic
+    replicas: int
+
+    @property
+    def group(self) -> str:
+        """Which limit holds."""
+        near = self.gpu.architecture in ("Hopper", "Ampere") and self.engine.engine == "vllm"
+        return "vllm on Hopper and Ampere" if near else "elsewhere"
+
+    @property
+    def kind(self) -> str:
+        """Generation and engine version, as reported."""
+        return f"{self.gpu.architecture}, {self.row['engine']} {self.row['engine_version']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """One number of one row: how far the estimate is off, as a ratio."""
+
+    case: Case
+    number: str
+    estimated: float
+    measured: float
+
+    @property
+    def ratio(self) -> float:
+        return self.estimated / self.measured - 1.0
+
+
+def case_of(row: dict[str, Any]) -> Case:
+    """The deployment that a row measured.
+
+    Raises:
+        SelfhostError: a model or a GPU that is not in the catalogue.
+    """
+    replicas = int(row.get("replicas") or 1)
+    precision = str(row["precision"]).split(" ")[0]
+    spec = parse_model(load_model(row["model"]))
+    quantization = FORMATS.get(precision) if spec.scheme is None else None
+    kv = str(row.get("kv_cache_dtype") or "auto")
+    rate = row.get("request_rate") if not row.get("max_concurrency") else None
+    return Case(
+        row=row,
+        spec=spec,
+        gpu=find_gpu(_gpu_name(row["gpu"])),
+        engine=_engine(row["engine"], str(row["engine_version"])),
+        split=Split(
+            tensor=int(row.get("tp") or 1),
+            pipeline=int(row.get("pp") or 1),
+            data=int(row.get("dp") or 1) if not row.get("replicas") else 1,
+            expert=bool(row.get("ep")),
+        ),
+        workload=Workload(quantization=quantization, kv_dtype="fp8" if "fp8" in kv else "auto"),
+        traffic=Traffic(
+            prompt_tokens=max(1, round(row["isl"])),
+            output_tokens=max(1, round(row["osl"])),
+            concurrency=None if rate else int(row["max_concurrency"]),
+            request_rate=float(rate) if rate else None,
+        ),
+        replicas=replicas,
+    )
+
+
+def _gpu_name(text: str) -> str:
+    return text.split(" (")[0]
+
+
+def _engine(name: str, version: str) -> EngineVersion:
+    """The release that a row names, the newest known where it names none."""
+    word = version.split(" ")[0].removeprefix("v")
+    text = "0.11.0" if "2025-10" in version else word  # images of October 2025 had 0.11.0 (2025-10-02)
+    try:
+        return parse_engine(f"{name}@{text}")
+    except SelfhostError:
+        return parse_engine(name)
+
+
+def usable(row: dict[str, Any]) -> bool:
+    """Whether a row says what was run and what came out."""
+    loaded = row.get("max_concurrency") or row.get("request_rate")
+    return bool(row.get("clean", True) and row.get("isl") and row.get("osl") and loaded and row.get("output_tok_s"))
+
+
+def errors_of(case: Case, found: Estimate) -> list[Error]:
+    """Output tokens per second, and the time per output token where it was measured."""
+    rows = [
+        Error(
+            case=case,
+            number="output tokens/s",
+            estimated=found.output_tokens_per_second.typical,
+            measured=case.row["output_tok_s"],
+        )
+    ]
+    if case.row.get("tpot_mean_ms"):
+        rows.append(
+            Error(
+                case=case, number="TPOT", estimated=found.tpot_ms.typical, measured=case.row["tpot_mean_ms"]
+            )
+        )
+    return rows
+
+
+def compare(cases: Iterable[Case]) -> list[Error]:
+    """Every error of every case."""
+    found: list[Error] = []
+    for case in cases:
+        one = estimate(
+            case.spec,
+            case.workload,
+            case.split,
+            case.gpu,
+            case.engine,
+            case.traffic,
+            replicas=case.replicas,
+        )
+        found += errors_of(case, one)
+    return found
+
+
+def quantile(errors: list[Error], share: float) -> float:
+    """Absolute error that so large a share of them stays below."""
+    sizes = sorted(abs(error.ratio) for error in errors)
+    return sizes[min(len(sizes) - 1, int(share * len(sizes)))]

@@ -1,0 +1,216 @@
+"""Estimate latency and throughput of a deployment under a load, with what binds and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from selfhost.cli._options import (
+    AT_LEAST,
+    COUNT,
+    engine_option,
+    gpu_memory_option,
+    gpu_option,
+    json_option,
+    model_argument,
+    split_options,
+    workload_options,
+)
+from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
+from selfhost.cli._sizing import as_sentence, choose_gpu, objection_to, understand
+from selfhost.errors import UnsupportedError, UsageError
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+    from selfhost.engines import EngineVersion
+    from selfhost.model.spec import ModelSpec
+    from selfhost.throughput.goals import Met
+    from selfhost.throughput.types import Estimate, Point, Range, Traffic
+
+_MILLISECONDS = click.FloatRange(min=0, min_open=True)
+
+
+@click.command()
+@model_argument
+@gpu_option(multiple=False, help_text="Kind of GPU.")
+@gpu_memory_option("Memory that the engine sees, for a shared or a part of a GPU.")
+@split_options
+@click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies of it all.  [default: 1]")
+@click.option("--prompt-tokens", type=COUNT, default=1024, metavar="N", help="Of a request.  [default: 1024]")
+@click.option("--output-tokens", type=COUNT, default=256, metavar="N", help="Of its answer.  [default: 256]")
+@click.option(
+    "--request-rate", type=float, metavar="R", help="Requests a second, arriving at random, instead of --concurrency."
+)
+@click.option(
+    "--prefix-hit-ratio", type=float, default=0.0, metavar="R",
+    help="Share of the prompts that the prefix cache holds (0-1).  [default: 0]",
+)  # fmt: skip
+@click.option("--acceptance", type=float, metavar="R", help="Share of drafted tokens that is accepted (0-1).")
+@click.option("--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Longest time to the first token that is wanted.")
+@click.option("--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted.")
+@workload_options
+@engine_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    model: str,
+    gpu: str | None,
+    gpu_memory: int | None,
+    split: Split,
+    replicas: int,
+    prompt_tokens: int,
+    output_tokens: int,
+    request_rate: float | None,
+    prefix_hit_ratio: float,
+    acceptance: float | None,
+    ttft_goal: float | None,
+    tpot_goal: float | None,
+    workload: Workload,
+    engine: str,
+    as_json: bool,
+) -> int:
+    """Estimate the speed of MODEL on GPUs under --concurrency clients, or --request-rate arrivals a second.
+
+    Everything is of the whole deployment: --dp copies and --replicas share the load. Each number is a range, with what
+    it rests on. With --ttft-goal or --tpot-goal it also says how many requests at once meet them. Exit code 4: not one
+    request fits.
+    """
+    from selfhost.engines import parse_engine
+    from selfhost.throughput.estimate import curve, estimate
+    from selfhost.throughput.goals import meeting
+    from selfhost.throughput.types import Traffic
+
+    if gpu is None:
+        raise UsageError("Speed is of a GPU.", hint="Name one with --gpu; `selfhost gpus` lists them.")
+    clients = context.get_parameter_source("concurrency") is click.core.ParameterSource.COMMANDLINE
+    if clients and request_rate is not None:
+        raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one of them out.")
+    traffic = Traffic(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        concurrency=workload.concurrency if request_rate is None else None,
+        request_rate=request_rate,
+        prefix_hit_ratio=prefix_hit_ratio,
+        acceptance=acceptance,
+    )
+    version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
+    assert card is not None
+    against = objection_to(spec, version, card, split, workload)
+    if against is not None:
+        raise UnsupportedError(as_sentence(f"{spec.id} on {card.name}: {against.because}"), hint=against.hint)
+    found = estimate(spec, workload, split, card, version, traffic, replicas=replicas)
+    points = curve(spec, workload, split, card, version, traffic, replicas=replicas)
+    met = meeting(points, ttft_ms=ttft_goal, tpot_ms=tpot_goal)
+    if as_json:
+        emit_json("estimate", as_facts(spec, card, version, split, replicas, traffic, found, points, met))
+        return 0
+    _show(spec, card, split, replicas, traffic, found, points, met)
+    return 0
+
+
+def as_facts(
+    spec: ModelSpec,
+    gpu: Gpu,
+    engine: EngineVersion,
+    split: Split,
+    replicas: int,
+    traffic: Traffic,
+    found: Estimate,
+    points: tuple[Point, ...],
+    met: Met | None,
+) -> dict[str, object]:
+    """The object of `selfhost/estimate/v1`."""
+    from selfhost.throughput.goals import knee
+
+    return {
+        "model": spec.id,
+        "gpu": gpu.id,
+        "gpus": found.gpus,
+        "split": asdict(split),
+        "replicas": replicas,
+        "engine": {"name": engine.engine, "version": engine.text},
+        "traffic": asdict(traffic),
+        "ttft_ms": asdict(found.ttft_ms),
+        "tpot_ms": asdict(found.tpot_ms),
+        "output_tokens_per_second": asdict(found.output_tokens_per_second),
+        "output_tokens_per_second_per_gpu": asdict(found.output_tokens_per_second.scaled(1 / found.gpus)),
+        "requests_per_second": found.requests_per_second,
+        "concurrency_admitted": found.concurrency_admitted,
+        "running": found.running,
+        "binds": found.binds,
+        "saturated": found.saturated,
+        "queue": found.queue,
+        "curve": [asdict(point) for point in points],
+        "knee_concurrency": knee(points),
+        "goals": None if met is None else asdict(met),
+        "notes": list(found.notes),
+        "provenance": [asdict(one) for one in found.provenance],
+    }
+
+
+def _span(found: Range, *, digits: int = 0) -> str:
+    return f"{found.typical:,.{digits}f}  ({found.low:,.{digits}f} to {found.high:,.{digits}f})"
+
+
+def _show(
+    spec: ModelSpec,
+    gpu: Gpu,
+    split: Split,
+    replicas: int,
+    traffic: Traffic,
+    found: Estimate,
+    points: tuple[Point, ...],
+    met: Met | None,
+) -> None:
+    from selfhost.throughput.goals import knee
+
+    load = (
+        f"{traffic.concurrency:,} at once"
+        if traffic.concurrency is not None
+        else f"{traffic.request_rate:g} requests a second"
+    )
+    speed = found.output_tokens_per_second.typical
+    verb = "More arrives than is served: " if found.saturated and traffic.request_rate is not None else ""
+    headline(
+        f"{verb}{found.gpus} × {gpu.name} give {spec.id} about {speed:,.0f} tokens/s for {load}.",
+        good=None if not verb else False,
+    )
+    click.echo()
+    facts(
+        {
+            "time to first token, ms": _span(found.ttft_ms),
+            "time per output token, ms": _span(found.tpot_ms, digits=1),
+            "output tokens/s": _span(found.output_tokens_per_second),
+            "each GPU, tokens/s": _span(found.output_tokens_per_second.scaled(1 / found.gpus)),
+            "requests/s": f"{found.requests_per_second:,.2f}",
+            "admitted at once": f"{found.concurrency_admitted:,}",
+            "what binds": found.binds,
+        }
+    )
+    click.echo()
+    best = knee(points)
+    table(
+        (("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left")),
+        [
+            (
+                f"{point.concurrency:,}",
+                f"{point.ttft_ms.typical:,.0f}",
+                f"{point.tpot_ms.typical:,.1f}",
+                f"{point.output_tokens_per_second.typical:,.0f}",
+                point.binds + ("  < knee" if point.concurrency == best else ""),
+            )
+            for point in points
+        ],
+    )
+    click.echo()
+    if met is not None:
+        say(met.sentence)
+    for note in found.notes:
+        say(f"Note: {note}")
+    for because in dict.fromkeys(one.because for one in found.provenance if one.number != "ttft_ms"):
+        say(f"Rests on {because}.")
+    next_step("selfhost cost … --gpu …", "what that costs a million tokens")

@@ -1,0 +1,309 @@
+"""Model, GPUs, engine and traffic -> Estimate: latency, throughput, what binds, and where each number comes from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from selfhost.attention.rank import Setting
+from selfhost.errors import NoRoomError, UnsupportedError
+from selfhost.memory import MemoryBudget, prepare
+from selfhost.model.spec import ModelSpec
+from selfhost.sizing import budget_for
+from selfhost.throughput.efficiency import Utilization, efficiency_of
+from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened
+from selfhost.throughput.step import Step
+from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
+from selfhost.throughput.work import work_of
+from selfhost.units import ceil_div
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+    from selfhost.engines import EngineVersion
+
+# Share of drafted tokens that is accepted where nobody measured: DeepSeek-V3 reports 85-90 % for its one MTP layer
+# (arXiv:2412.19437, 5.4.3, 2024-12). Ours: 0.8, as other prompts than theirs accept less.
+ACCEPTANCE = 0.8
+# Requests of a step that are tried where the engine's own number leaves no memory: what people set by hand then.
+_FEWER = (256, 64, 16)
+# What the 95th of 100 requests waits, over the mean wait: an exponential tail (-ln 0.05).
+_TAIL = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """How many requests of a traffic one copy of the model takes at once.
+
+    Args:
+        requests: at most.
+        binds: `KV-cache memory` or `engine batch limit`.
+        chunk_tokens: tokens of one engine step.
+        budget: the memory bill behind it.
+        note: what was changed to let in any, None where nothing was.
+    """
+
+    requests: int
+    binds: str
+    chunk_tokens: int
+    budget: MemoryBudget
+    note: str | None
+
+
+def admission(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, engine: EngineVersion, traffic: Traffic
+) -> Admission:
+    """What the KV cache and the engine's own limit let in.
+
+    Requests start and end at different moments, so that on average each holds its prompt and half of its output.
+
+    Raises:
+        UnsupportedError: the split or the combination is impossible.
+    """
+    held = traffic.prompt_tokens + ceil_div(traffic.output_tokens, 2)
+    load = replace(workload, max_model_len=held, concurrency=1)
+    found = budget_for(spec, load, split, gpu, engine)
+    note = None
+    if not (found.max_concurrency or 0.0) >= 1 and workload.max_num_seqs is None:
+        for most in _FEWER:
+            if most >= found.max_num_seqs:
+                continue
+            smaller = budget_for(spec, replace(load, max_num_seqs=most), split, gpu, engine)
+            if (smaller.max_concurrency or 0.0) >= 1:
+                note = (
+                    f"At the engine's own {found.max_num_seqs:,} requests a step no KV cache is left, so this is with "
+                    f"--max-num-seqs {most}."
+                )
+                found = smaller
+                break
+    by_memory = math.floor(found.max_concurrency or 0.0)
+    return Admission(
+        requests=max(0, min(by_memory, found.max_num_seqs)),
+        binds="KV-cache memory" if by_memory <= found.max_num_seqs else "engine batch limit",
+        chunk_tokens=found.max_num_batched_tokens,
+        budget=found,
+        note=note,
+    )
+
+
+def clock_of(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, engine: EngineVersion
+) -> tuple[Step, Utilization]:
+    """The clock of one copy, and the utilizations it goes by.
+
+    Raises:
+        UnsupportedError: the combination is impossible, or nothing is known of the speed of such a device.
+    """
+    if spec.facts.pooling or spec.facts.encoder_only:
+        raise UnsupportedError(
+            f"{spec.id} generates no tokens, so there is no time per output token to estimate.",
+            hint="Embeddings and rankers are bound by prompts alone; measure them with the engine's own benchmark.",
+        )
+    used = efficiency_of(gpu, engine, split)
+    vendor = "AMD" if gpu.vendor == "AMD" else "NVIDIA"
+    capability = gpu.compute_capability
+    prepared = prepare(spec, workload, split, vendor, capability, (0, 32))
+    setting = Setting(
+        tensor=split.tensor,
+        kv_dtype=prepared.layout.kv_dtype,
+        model_dtype=prepared.spec.dtype,
+        speculative_tokens=workload.speculative_tokens,
+        sm_major=capability[0] if capability and gpu.vendor == "NVIDIA" else 0,
+    )
+    kernels = capability[0] * 10 + capability[1] if capability else None
+    work = work_of(prepared.spec, split, setting, kernels)
+    step = Step(
+        work=work,
+        efficiency=used.efficiency,
+        tensor=split.tensor,
+        rows=1 + workload.speculative_tokens if work.draft is not None else 1,
+        graph_tokens=0 if workload.enforce_eager else used.graph_tokens,
+    )
+    return step, used
+
+
+def tokens_per_step(drafted: int, acceptance: float) -> float:
+    """Tokens of a step with speculative decoding: drafts count up to the first that is refused, and one more.
+
+    Leviathan et al. 2023, arXiv:2211.17192, equation 1: (1 - a^(k + 1)) / (1 - a).
+    """
+    if acceptance >= 1:
+        return drafted + 1.0
+    return (1.0 - acceptance ** (drafted + 1)) / (1.0 - acceptance)
+
+
+def _lengths(workload: Workload, traffic: Traffic, chunk: int, *, drafts: bool) -> Lengths:
+    cached = traffic.prompt_tokens * traffic.prefix_hit_ratio if workload.prefix_caching else 0.0
+    accepted = ACCEPTANCE if traffic.acceptance is None else traffic.acceptance
+    return Lengths(
+        prompt=max(1.0, traffic.prompt_tokens - cached),  # the last token of a prompt is always computed
+        cached=cached,
+        output=traffic.output_tokens,
+        per_step=tokens_per_step(workload.speculative_tokens, accepted) if drafts else 1.0,
+        chunk=chunk,
+    )
+
+
+def estimate(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+    traffic: Traffic,
+    *,
+    replicas: int = 1,
+    clock: StepClock | None = None,
+    measured: Provenance | None = None,
+) -> Estimate:
+    """Speed of a deployment under a traffic.
+
+    Args:
+        spec: the model.
+        workload: the engine's knobs; its context and concurrency are not used.
+        split: how one copy is divided; `data` copies share the traffic.
+        gpu: the kind of GPU.
+        engine: the release.
+        traffic: lengths, and clients or a rate, of the whole deployment.
+        replicas: deployments of the split behind one address.
+        clock: step times from elsewhere (kernel tables) instead of the roofline.
+        measured: where those come from.
+
+    Raises:
+        UnsupportedError: the combination is impossible.
+        NoRoomError: not one request fits.
+    """
+    step, used = clock_of(spec, workload, split, gpu, engine)
+    admitted = admission(spec, workload, split, gpu, engine, traffic)
+    if admitted.requests < 1:
+        raise NoRoomError(
+            f"Not one request of {traffic.prompt_tokens + traffic.output_tokens:,} tokens fits on {gpu.name}.",
+            short_bytes=admitted.budget.short_bytes,
+            hint="`selfhost size` with the same options says what is missing and what would help.",
+        )
+    ticks = clock or step
+    sizes = _lengths(workload, traffic, admitted.chunk_tokens, drafts=step.rows > 1)
+    copies = split.data * replicas
+    served = _served(ticks, sizes, traffic, copies, admitted.requests, used, split.pipeline)
+    busy = copies if traffic.concurrency is None else min(copies, traffic.concurrency)
+    rate = served.requests_per_second * busy
+    output = rate * traffic.output_tokens
+    spread = used.spread
+    return Estimate(
+        ttft_ms=_first(served, spread),
+        tpot_ms=_around(served.token_seconds * 1e3, spread),
+        output_tokens_per_second=_offered(output, spread, traffic, served),
+        requests_per_second=rate,
+        concurrency_admitted=admitted.requests * copies,
+        running=served.running * busy,
+        binds=_binds(step, sizes, served, admitted, traffic, split.pipeline),
+        saturated=served.saturated,
+        queue=QUEUE if traffic.request_rate is not None or served.waiting else None,
+        gpus=split.gpus * replicas,
+        notes=() if admitted.note is None else (admitted.note,),
+        provenance=_provenance(used, admitted, engine, measured),
+    )
+
+
+def _served(
+    clock: StepClock, sizes: Lengths, traffic: Traffic, copies: int, most: int, used: Utilization, stages: int
+) -> Served:
+    before = used.efficiency.request_seconds
+    if traffic.request_rate is not None:
+        return opened(clock, sizes, rate=traffic.request_rate / copies, admitted=most, before=before, stages=stages)
+    clients = max(1.0, (traffic.concurrency or 1) / copies)
+    return closed(clock, sizes, concurrency=clients, admitted=most, before=before, stages=stages)
+
+
+def _around(typical: float, spread: float) -> Range:
+    return Range(low=typical / (1 + spread), typical=typical, high=typical * (1 + spread))
+
+
+def _first(served: Served, spread: float) -> Range:
+    """From a request that finds the engine free to one of 20 that waits longest."""
+    wait = served.first_seconds - served.alone_seconds
+    high = served.alone_seconds * (1 + spread) + (wait if served.saturated else _TAIL * wait) * (1 + spread)
+    return Range(
+        low=served.alone_seconds / (1 + spread) * 1e3, typical=served.first_seconds * 1e3, high=high * 1e3
+    )
+
+
+def _offered(output: float, spread: float, traffic: Traffic, served: Served) -> Range:
+    """Of what arrives no more is answered; an engine that keeps up answers all of it."""
+    found = _around(output, spread)
+    if traffic.request_rate is None:
+        return found
+    offered = traffic.request_rate * traffic.output_tokens
+    low = found.low if served.saturated or served.requests_per_second <= 0 else min(found.typical, offered)
+    return Range(low=low, typical=min(found.typical, offered), high=min(found.high, offered))
+
+
+def _binds(step: Step, sizes: Lengths, served: Served, admitted: Admission, traffic: Traffic, stages: int) -> str:
+    if served.saturated:
+        return admitted.binds
+    if traffic.request_rate is not None:
+        return "offered load"
+    at_once = max(1.0, served.running / stages)
+    prompts = at_once / max(1.0, sizes.output) * sizes.prompt
+    return step.cost(at_once, sizes.context, prompts, sizes.cached).binds
+
+
+def _provenance(
+    used: Utilization, admitted: Admission, engine: EngineVersion, measured: Provenance | None
+) -> tuple[Provenance, ...]:
+    speed = (
+        [replace(measured, number=number) for number in ("ttft_ms", "tpot_ms", "output_tokens_per_second")]
+        if measured
+        else [
+            Provenance(number=number, kind="roofline", because=because, sources=used.sources, date=used.date)
+            for number, because in (
+                ("ttft_ms", f"{used.because}; {QUEUE}"),
+                ("tpot_ms", used.because),
+                ("output_tokens_per_second", used.because),
+            )
+        ]
+    )
+    limit = Provenance(
+        number="concurrency_admitted",
+        kind="roofline",
+        because=f"memory bill of {engine}: {admitted.binds} binds first",
+        sources=tuple(dict.fromkeys(term.source for term in admitted.budget.terms if term.name == "KV cache")),
+        date="2026-11",
+    )
+    return (*speed, limit)
+
+
+def curve(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+    traffic: Traffic,
+    *,
+    replicas: int = 1,
+    clock: StepClock | None = None,
+) -> tuple[Point, ...]:
+    """The same deployment at 1, 2, 4 … requests at once, up to what is admitted, and twice that.
+
+    Args: as `estimate`; clients and rate of `traffic` are not used.
+    """
+    most = admission(spec, workload, split, gpu, engine, traffic).requests * split.data * replicas
+    counts = [1]
+    while counts[-1] < most:
+        counts.append(min(most, counts[-1] * 2))
+    found: list[Point] = []
+    for count in (*counts, 2 * most):
+        asked = replace(traffic, concurrency=count, request_rate=None)
+        one = estimate(spec, workload, split, gpu, engine, asked, replicas=replicas, clock=clock)
+        found.append(
+            Point(
+                concurrency=count,
+                ttft_ms=one.ttft_ms,
+                tpot_ms=one.tpot_ms,
+                output_tokens_per_second=one.output_tokens_per_second,
+                binds=one.binds,
+            )
+        )
+    return tuple(found)

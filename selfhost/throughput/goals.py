@@ -1,0 +1,105 @@
+"""A curve of speeds -> how many requests at once meet goals, and where more of them stop being worth it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfhost.throughput.types import Point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """What the goals allow.
+
+    Args:
+        concurrency: most requests at once that meet all goals, 0 where even one does not.
+        output_tokens_per_second: typical, at that concurrency; None where none does.
+        binds: the goal that ends it: `ttft`, `tpot`, or `admission` where the goals hold for all that are let in.
+        sentence: the same in words.
+    """
+
+    concurrency: int
+    output_tokens_per_second: float | None
+    binds: str
+    sentence: str
+
+
+def meeting(points: tuple[Point, ...], *, ttft_ms: float | None, tpot_ms: float | None) -> Met | None:
+    """Most requests at once whose typical times meet the goals, by straight lines between the points of the curve.
+
+    Args:
+        points: by growing concurrency.
+        ttft_ms, tpot_ms: the goals, None for none.
+
+    Returns:
+        None without a goal.
+    """
+    if ttft_ms is None and tpot_ms is None:
+        return None
+    before: Point | None = None
+    for point in points:
+        ends = _broken(point, ttft_ms, tpot_ms)
+        if ends is None:
+            before = point
+            continue
+        if before is None:
+            return Met(
+                concurrency=0,
+                output_tokens_per_second=None,
+                binds=ends[0],
+                sentence=f"Even one request alone misses the {ends[0].upper()} goal: {ends[1]:,.0f} ms.",
+            )
+        return _between(before, point, ttft_ms, tpot_ms)
+    last = points[-1]
+    return Met(
+        concurrency=last.concurrency,
+        output_tokens_per_second=last.output_tokens_per_second.typical,
+        binds="admission",
+        sentence=f"The goals hold for all {last.concurrency:,} requests that were tried.",
+    )
+
+
+def _broken(point: Point, ttft_ms: float | None, tpot_ms: float | None) -> tuple[str, float] | None:
+    for name, goal, value in (
+        ("ttft", ttft_ms, point.ttft_ms.typical),
+        ("tpot", tpot_ms, point.tpot_ms.typical),
+    ):
+        if goal is not None and value > goal:
+            return name, value
+    return None
+
+
+def _between(low: Point, high: Point, ttft_ms: float | None, tpot_ms: float | None) -> Met:
+    shares = []
+    for name, goal, first, last in (
+        ("ttft", ttft_ms, low.ttft_ms.typical, high.ttft_ms.typical),
+        ("tpot", tpot_ms, low.tpot_ms.typical, high.tpot_ms.typical),
+    ):
+        if goal is not None and last > goal:
+            shares.append(((goal - first) / (last - first), name))
+    share, name = min(shares)
+    count = int(low.concurrency + share * (high.concurrency - low.concurrency))
+    speeds = low.output_tokens_per_second.typical, high.output_tokens_per_second.typical
+    speed = speeds[0] + share * (speeds[1] - speeds[0])
+    return Met(
+        concurrency=count,
+        output_tokens_per_second=speed,
+        binds=name,
+        sentence=f"{count:,} requests at once meet the goals, at {speed:,.0f} tokens/s; {name.upper()} ends it.",
+    )
+
+
+def knee(points: tuple[Point, ...]) -> int:
+    """Concurrency where the curve bends: farthest above the line from its first to its last point.
+
+    Kneedle (Satopää et al. 2011, doi 10.1109/ICDCSW.2011.20), on throughput over time per request, both from 0 to 1.
+    """
+    if len(points) < 3:
+        return points[-1].concurrency
+    waits = [point.ttft_ms.typical + point.tpot_ms.typical for point in points]
+    speeds = [point.output_tokens_per_second.typical for point in points]
+    wide, tall = max(waits) - min(waits), max(speeds) - min(speeds)
+    if wide <= 0 or tall <= 0:
+        return points[-1].concurrency
+    gains = [(speed - speeds[0]) / tall - (wait - waits[0]) / wide for wait, speed in zip(waits, speeds, strict=True)]
+    return points[gains.index(max(gains))].concurrency
