@@ -37,7 +37,7 @@ class Efficiency:
         unpacked: what is left of that where packed weights are unpacked on the way.
         attention: share of the bf16 peak of attention over prompts.
         layer_seconds, expert_layer_seconds: of the small kernels of a layer, without and with routed experts.
-        eager_layer_seconds: more of a layer in a step that is too large for a CUDA graph.
+        eager_layer_seconds: to launch a layer's kernels in a step that is too large for a CUDA graph.
         reduce_seconds: of one sum over tensor-parallel ranks, before its bytes.
         step_seconds: of scheduling and sampling one step.
         sequence_seconds: the same for each sequence in it.

@@ -84,12 +84,17 @@ class Step:
             products += each * (self.rows - 1)
             for kept in draft.attended:
                 cache += (self.rows - 1) * self._decode_attention(kept, decoding, context_tokens)
+        weights = sum(read for read, math in products if read >= math)
+        compute += sum(math for read, math in products if read < math)
+        communication = self._communication(tokens)
+        small = self._small_kernels()
+        launched = weights + compute + cache + communication + small
         return StepCost(
-            weights=sum(read for read, math in products if read >= math),
-            compute=compute + sum(math for read, math in products if read < math),
+            weights=weights,
+            compute=compute,
             cache=cache,
-            communication=self._communication(tokens),
-            overhead=self._overhead(decoding, tokens),
+            communication=communication,
+            overhead=small + self._not_hidden(tokens, launched) + self._engine(decoding),
         )
 
     def _products(self, stage: StageWork, tokens: float) -> list[tuple[float, float]]:
@@ -154,17 +159,18 @@ class Step:
             found += (stages - 1) * (eff.reduce_seconds + passed / eff.link)
         return found
 
-    def _overhead(self, decoding: float, tokens: float) -> float:
-        eff = self.efficiency
+    def _small_kernels(self) -> float:
         dense, experts = self._layers
-        eager = (dense + experts) * eff.eager_layer_seconds if tokens > self.graph_tokens else 0.0
-        return (
-            eager
-            + dense * eff.layer_seconds
-            + experts * eff.expert_layer_seconds
-            + eff.step_seconds
-            + decoding * eff.sequence_seconds
-        )
+        return dense * self.efficiency.layer_seconds + experts * self.efficiency.expert_layer_seconds
+
+    def _not_hidden(self, tokens: float, launched: float) -> float:
+        """What launching kernels one by one takes beyond the kernels themselves, in a step without a CUDA graph."""
+        if tokens <= self.graph_tokens:
+            return 0.0
+        return max(0.0, sum(self._layers) * self.efficiency.eager_layer_seconds - launched)
+
+    def _engine(self, decoding: float) -> float:
+        return self.efficiency.step_seconds + decoding * self.efficiency.sequence_seconds
 
     @property
     def _layers(self) -> tuple[int, int]:
