@@ -175,3 +175,99 @@ def quantile(errors: list[Error], share: float) -> float:
     """Absolute error that so large a share of them stays below."""
     sizes = sorted(abs(error.ratio) for error in errors)
     return sizes[min(len(sizes) - 1, int(share * len(sizes)))]
+
+
+def left_out(cases: list[Case]) -> list[Error]:
+    """Errors on each source by utilizations that were fitted to the others alone."""
+    from throughput_fit import fitted
+
+    found: list[Error] = []
+    for source in sorted({case.row["source_title"] for case in cases}):
+        seen = [case for case in cases if case.row["source_title"] != source]
+        with fitted(seen):
+            found += compare(case for case in cases if case.row["source_title"] == source)
+    return found
+
+
+def report(title: str, errors: list[Error]) -> None:
+    """One line: how many, median and 90th percentile."""
+    if errors:
+        print(
+            f"  {title:<58} {len(errors):4d} {quantile(errors, 0.5):7.1%} {quantile(errors, 0.9):7.1%}"
+        )
+
+
+def grouped(errors: list[Error], name: str) -> dict[str, list[Error]]:
+    """Errors by one way of telling rows apart."""
+    keys = {
+        "group": lambda error: error.case.group,
+        "GPU": lambda error: error.case.gpu.name,
+        "generation and version": lambda error: error.case.kind,
+        "source": lambda error: error.case.row["source_title"],
+        "number": lambda error: error.number,
+    }
+    found: dict[str, list[Error]] = {}
+    for error in errors:
+        found.setdefault(str(keys[name](error)), []).append(error)
+    return found
+
+
+def read(path: Path) -> tuple[list[Case], list[str]]:
+    """Deployments of a file of rows, and why rows are left out."""
+    cases: list[Case] = []
+    skipped: list[str] = []
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        if not usable(row):
+            continue
+        try:
+            cases.append(case_of(row))
+        except SelfhostError as error:
+            skipped.append(f"{row['id']} {row['model']}: {error.message}")
+    return cases, skipped
+
+
+def main() -> int:
+    """Compare, print, and judge."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=Path, default=ROWS, help="rows to compare with (bench/throughput.json)")
+    parser.add_argument("--each", action="store_true", help="print every row")
+    parser.add_argument("--left-out", action="store_true", help="errors on sources that a fit has not seen")
+    parser.add_argument("--fit", action="store_true", help="fit the utilizations anew and print them")
+    asked = parser.parse_args()
+    cases, skipped = read(asked.rows)
+    if asked.fit:
+        from throughput_fit import show_fit
+
+        show_fit(cases)
+        return 0
+    errors = left_out(cases) if asked.left_out else compare(cases)
+    if asked.each:
+        for error in errors:
+            row = error.case.row
+            print(
+                f"  {row['id']} {row['model'][-30:]:<30} {error.case.gpu.id[:16]:<16} {error.number:<15} "
+                f"{error.estimated:10,.1f} {error.measured:10,.1f} {error.ratio:+7.0%}"
+            )
+    print(f"\n  {'absolute error of':<58} {'n':>4} {'median':>7} {'90 %':>7}")
+    for name in ("group", "number", "GPU", "generation and version", "source"):
+        print(f" by {name}")
+        for title, some in grouped(errors, name).items():
+            report(title, some)
+    for line in skipped:
+        print(f"  left out: {line}")
+    return judge(errors)
+
+
+def judge(errors: list[Error]) -> int:
+    """1 where a limit is passed."""
+    bad = 0
+    for title, (median, tail) in LIMITS.items():
+        some = grouped(errors, "group").get(title, [])
+        if some and (quantile(some, 0.5) > median or (tail is not None and quantile(some, 0.9) > tail)):
+            print(f"{title}: past the limit of {median:.0%}" + (f" and {tail:.0%}" if tail else ""))
+            bad = 1
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
