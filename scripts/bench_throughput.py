@@ -1,16 +1,17 @@
 """Estimated against measured speed: output tokens per second and time per output token of published benchmarks.
 
 `python scripts/bench_throughput.py` compares `selfhost estimate` with the rows of bench/throughput.json, for each
-generation, engine version and source, and fails where an error is larger than its limit. `--rows FILE` takes other rows
-with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
-utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on each source
-that a fit has not seen.
+generation, engine version and source, and fails where an error is larger than its limit. `--rows FILE` takes other
+rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
+utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on each
+source that a fit has not seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Error:
 
     @property
     def ratio(self) -> float:
+        """Estimated over measured, less one."""
         return self.estimated / self.measured - 1.0
 
 
@@ -116,12 +118,12 @@ def case_of(row: dict[str, Any]) -> Case:
 
 
 def _gpu_name(text: str) -> str:
-    return text.split(" (")[0]
+    return text.split(" (", maxsplit=1)[0]
 
 
 def _engine(name: str, version: str) -> EngineVersion:
     """The release that a row names, the newest known where it names none."""
-    word = version.split(" ")[0].removeprefix("v")
+    word = version.split(" ", maxsplit=1)[0].removeprefix("v")
     text = "0.11.0" if "2025-10" in version else word  # images of October 2025 had 0.11.0 (2025-10-02)
     try:
         return parse_engine(f"{name}@{text}")
@@ -132,7 +134,22 @@ def _engine(name: str, version: str) -> EngineVersion:
 def usable(row: dict[str, Any]) -> bool:
     """Whether a row says what was run and what came out."""
     loaded = row.get("max_concurrency") or row.get("request_rate")
-    return bool(row.get("clean", True) and row.get("isl") and row.get("osl") and loaded and row.get("output_tok_s"))
+    return bool(
+        row.get("clean", True) and row.get("isl") and row.get("osl") and loaded and row.get("output_tok_s")
+    )
+
+
+def consistent(row: dict[str, Any]) -> bool:
+    """Whether a row's times agree with its own throughput, by Little's law.
+
+    Clients in a closed loop are always under way: tokens per second x (TPOT + TTFT / tokens) is their number. Some
+    tools time the arrival of batched chunks, and report a time per token that would need a tenth of the clients.
+    """
+    clients = row.get("max_concurrency")
+    if not clients:
+        return True
+    each = (row["tpot_mean_ms"] + row.get("ttft_mean_ms", 0.0) / row["osl"]) / 1e3
+    return bool(row["output_tok_s"] * each > 0.5 * clients)
 
 
 def errors_of(case: Case, found: Estimate) -> list[Error]:
@@ -145,7 +162,7 @@ def errors_of(case: Case, found: Estimate) -> list[Error]:
             measured=case.row["output_tok_s"],
         )
     ]
-    if case.row.get("tpot_mean_ms"):
+    if case.row.get("tpot_mean_ms") and consistent(case.row):
         rows.append(
             Error(
                 case=case, number="TPOT", estimated=found.tpot_ms.typical, measured=case.row["tpot_mean_ms"]
@@ -154,20 +171,33 @@ def errors_of(case: Case, found: Estimate) -> list[Error]:
     return rows
 
 
+def log_errors(case: Case) -> list[float]:
+    """Absolute log errors of a row, those of the first token with few clients too: with more it is mostly queueing."""
+    found = _estimated(case)
+    sizes = [abs(math.log(error.estimated / error.measured)) for error in errors_of(case, found)]
+    first = case.row.get("ttft_mean_ms")
+    if first and (case.traffic.concurrency or 99) <= 8:
+        sizes.append(0.4 * abs(math.log(found.ttft_ms.typical / first)))
+    return sizes
+
+
+def _estimated(case: Case) -> Estimate:
+    return estimate(
+        case.spec,
+        case.workload,
+        case.split,
+        case.gpu,
+        case.engine,
+        case.traffic,
+        replicas=case.replicas,
+    )
+
+
 def compare(cases: Iterable[Case]) -> list[Error]:
     """Every error of every case."""
     found: list[Error] = []
     for case in cases:
-        one = estimate(
-            case.spec,
-            case.workload,
-            case.split,
-            case.gpu,
-            case.engine,
-            case.traffic,
-            replicas=case.replicas,
-        )
-        found += errors_of(case, one)
+        found += errors_of(case, _estimated(case))
     return found
 
 
@@ -192,9 +222,7 @@ def left_out(cases: list[Case]) -> list[Error]:
 def report(title: str, errors: list[Error]) -> None:
     """One line: how many, median and 90th percentile."""
     if errors:
-        print(
-            f"  {title:<58} {len(errors):4d} {quantile(errors, 0.5):7.1%} {quantile(errors, 0.9):7.1%}"
-        )
+        print(f"  {title:<58} {len(errors):4d} {quantile(errors, 0.5):7.1%} {quantile(errors, 0.9):7.1%}")
 
 
 def grouped(errors: list[Error], name: str) -> dict[str, list[Error]]:
@@ -229,7 +257,9 @@ def read(path: Path) -> tuple[list[Case], list[str]]:
 def main() -> int:
     """Compare, print, and judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=Path, default=ROWS, help="rows to compare with (bench/throughput.json)")
+    parser.add_argument(
+        "--rows", type=Path, default=ROWS, help="rows to compare with (bench/throughput.json)"
+    )
     parser.add_argument("--each", action="store_true", help="print every row")
     parser.add_argument("--left-out", action="store_true", help="errors on sources that a fit has not seen")
     parser.add_argument("--fit", action="store_true", help="fit the utilizations anew and print them")

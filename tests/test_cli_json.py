@@ -35,6 +35,10 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
         ("size", "deepseek-ai/DeepSeek-V3.2", "--gpu", "h200-sxm-141gb", "--tp", "8", "--ep", "--dp", "2"),
         ("size", "Qwen/Qwen3-Embedding-8B", "--gpu", "l4-24gb"),
     ],
+    "estimate": [
+        ("estimate", MODEL, "--gpu", "h100-sxm-80gb", "--tp", "2", "--concurrency", "8"),
+        ("estimate", MODEL, "--gpu", "l40s", "--tp", "4", "--request-rate", "0.5", "--tpot-goal", "50"),
+    ],
     "placements": [
         ("plan", MODEL, "--context", "8k", "--concurrency", "4"),
         ("plan", MODEL, "--context", "8k", "--concurrency", "4000", "--gpu", "t4", "--gpu", "l4"),

@@ -18,7 +18,7 @@ from selfhost.cli._options import (
     split_options,
     workload_options,
 )
-from selfhost.cli._output import emit_json, facts, headline, next_step, say, table
+from selfhost.cli._output import Align, emit_json, facts, headline, next_step, say, table
 from selfhost.cli._sizing import as_sentence, choose_gpu, objection_to, understand
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.workload import Split, Workload
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from selfhost.throughput.goals import Met
     from selfhost.throughput.types import Estimate, Point, Range, Traffic
 
+_CURVE: tuple[tuple[str, Align], ...] = (
+    ("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left"),
+)  # fmt: skip
 _MILLISECONDS = click.FloatRange(min=0, min_open=True)
 
 
@@ -42,15 +45,22 @@ _MILLISECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("--prompt-tokens", type=COUNT, default=1024, metavar="N", help="Of a request.  [default: 1024]")
 @click.option("--output-tokens", type=COUNT, default=256, metavar="N", help="Of its answer.  [default: 256]")
 @click.option(
-    "--request-rate", type=float, metavar="R", help="Requests a second, arriving at random, instead of --concurrency."
+    "--request-rate",
+    type=float,
+    metavar="R",
+    help="Requests a second, arriving at random, instead of --concurrency.",
 )
 @click.option(
     "--prefix-hit-ratio", type=float, default=0.0, metavar="R",
     help="Share of the prompts that the prefix cache holds (0-1).  [default: 0]",
 )  # fmt: skip
 @click.option("--acceptance", type=float, metavar="R", help="Share of drafted tokens that is accepted (0-1).")
-@click.option("--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Longest time to the first token that is wanted.")
-@click.option("--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted.")
+@click.option(
+    "--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Longest time to the first token that is wanted."
+)
+@click.option(
+    "--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted."
+)
 @workload_options
 @engine_option
 @json_option
@@ -88,7 +98,9 @@ def command(
         raise UsageError("Speed is of a GPU.", hint="Name one with --gpu; `selfhost gpus` lists them.")
     clients = context.get_parameter_source("concurrency") is click.core.ParameterSource.COMMANDLINE
     if clients and request_rate is not None:
-        raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one of them out.")
+        raise UsageError(
+            "--concurrency and --request-rate are two kinds of load.", hint="Leave one of them out."
+        )
     traffic = Traffic(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
@@ -194,7 +206,13 @@ def _show(
     click.echo()
     best = knee(points)
     table(
-        (("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left")),
+        (
+            ("at once", "right"),
+            ("TTFT ms", "right"),
+            ("TPOT ms", "right"),
+            ("tokens/s", "right"),
+            ("what binds", "left"),
+        ),
         [
             (
                 f"{point.concurrency:,}",

@@ -109,11 +109,17 @@ class Utilization:
 
 
 @cache
-def _tables() -> dict[str, Any]:
+def tables() -> dict[str, Any]:
+    """The catalogue as it is written; `forget` after a change of it."""
     import tomllib
 
     with open(_FILE, "rb") as file:
         return tomllib.load(file)
+
+
+def forget() -> None:
+    """Answer anew from `tables`, which a fit has changed."""
+    _utilization.cache_clear()
 
 
 def generation_of(gpu: Gpu) -> str:
@@ -122,13 +128,13 @@ def generation_of(gpu: Gpu) -> str:
     Raises:
         UnsupportedError: nothing is known of such a device.
     """
-    tables = _tables()["generation"]
-    for name, table in tables.items():
+    known = tables()["generation"]
+    for name, table in known.items():
         if gpu.id in table.get("gpus", ()):
             return str(name)
-    for name, table in tables.items():
+    for name, table in known.items():
         capability = gpu.compute_capability
-        if capability is not None and any(list(capability) == known for known in table.get("capabilities", ())):
+        if capability is not None and any(list(capability) == one for one in table.get("capabilities", ())):
             return str(name)
         if gpu.architecture in table.get("architectures", ()):
             return str(name)
@@ -140,25 +146,30 @@ def generation_of(gpu: Gpu) -> str:
 
 def _engine_table(engine: EngineVersion) -> tuple[dict[str, Any], str | None]:
     """Times of an engine's release, and the sentence that says whose they are where they are another's."""
-    tables = _tables()["engine"]
-    own = tables.get(engine.engine)
-    row = own or tables["vllm"]
+    known = tables()["engine"]
+    own = known.get(engine.engine)
+    row = own or known["vllm"]
     chosen = next(
-        (one for one in reversed(row["releases"]) if list(engine.number[:2]) >= one["since"]), row["releases"][0]
+        (one for one in reversed(row["releases"]) if list(engine.number[:2]) >= one["since"]),
+        row["releases"][0],
     )
     return chosen, None if own else f"{engine.engine} was not measured: times of vLLM stand in"
 
 
 @lru_cache(maxsize=1024)
 def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int) -> Utilization:
-    tables = _tables()["generation"]
+    known = tables()["generation"]
     name = generation_of(gpu)
-    table = tables[name]
+    table = known[name]
     like = table.get("like")
-    values = {**tables[like], **table} if like else table
+    values = {**known[like], **table} if like else table
     times, stands_in = _engine_table(engine)
     linked = gpu.link_bytes_per_second > 0 and not ("2 GPUs" in (gpu.link or "") and tensor > 2)
-    link = gpu.link_bytes_per_second / 2 * values["link"] if linked else _PCIE.get(gpu.pcie[:3], 25e9) * values["link"]
+    link = (
+        gpu.link_bytes_per_second / 2 * values["link"]
+        if linked
+        else _PCIE.get(gpu.pcie[:3], 25e9) * values["link"]
+    )
     peaks = {"bf16": gpu.bf16_flops or gpu.fp16_flops or 0.0}
     peaks |= {
         kind: flops

@@ -211,7 +211,9 @@ def _served(
 ) -> Served:
     before = used.efficiency.request_seconds
     if traffic.request_rate is not None:
-        return opened(clock, sizes, rate=traffic.request_rate / copies, admitted=most, before=before, stages=stages)
+        return opened(
+            clock, sizes, rate=traffic.request_rate / copies, admitted=most, before=before, stages=stages
+        )
     clients = max(1.0, (traffic.concurrency or 1) / copies)
     return closed(clock, sizes, concurrency=clients, admitted=most, before=before, stages=stages)
 
@@ -239,7 +241,9 @@ def _offered(output: float, spread: float, traffic: Traffic, served: Served) -> 
     return Range(low=low, typical=min(found.typical, offered), high=min(found.high, offered))
 
 
-def _binds(step: Step, sizes: Lengths, served: Served, admitted: Admission, traffic: Traffic, stages: int) -> str:
+def _binds(
+    step: Step, sizes: Lengths, served: Served, admitted: Admission, traffic: Traffic, stages: int
+) -> str:
     if served.saturated:
         return admitted.binds
     if traffic.request_rate is not None:
@@ -268,7 +272,9 @@ def _provenance(
         number="concurrency_admitted",
         kind="roofline",
         because=f"memory bill of {engine}: {admitted.binds} binds first",
-        sources=tuple(dict.fromkeys(term.source for term in admitted.budget.terms if term.name == "KV cache")),
+        sources=tuple(
+            dict.fromkeys(term.source for term in admitted.budget.terms if term.name == "KV cache")
+        ),
         date="2026-11",
     )
     return (*speed, limit)

@@ -101,5 +101,8 @@ def knee(points: tuple[Point, ...]) -> int:
     wide, tall = max(waits) - min(waits), max(speeds) - min(speeds)
     if wide <= 0 or tall <= 0:
         return points[-1].concurrency
-    gains = [(speed - speeds[0]) / tall - (wait - waits[0]) / wide for wait, speed in zip(waits, speeds, strict=True)]
+    gains = [
+        (speed - speeds[0]) / tall - (wait - waits[0]) / wide
+        for wait, speed in zip(waits, speeds, strict=True)
+    ]
     return points[gains.index(max(gains))].concurrency

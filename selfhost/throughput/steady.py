@@ -127,7 +127,13 @@ def _served(load: _Load, before: float, *, random: bool) -> tuple[float, float, 
 
 
 def closed(
-    clock: StepClock, sizes: Lengths, *, concurrency: float, admitted: float, before: float = 0.0, stages: int = 1
+    clock: StepClock,
+    sizes: Lengths,
+    *,
+    concurrency: float,
+    admitted: float,
+    before: float = 0.0,
+    stages: int = 1,
 ) -> Served:
     """Clients that each send the next request when the last is answered.
 

@@ -1,7 +1,7 @@
 """Work + Gpu + Efficiency -> how long one engine step takes, and which resource holds it up.
 
-A roofline in utilization space (Williams et al. 2009, doi 10.1145/1498765.1498785): every kind of kernel takes the longer
-of its bytes over a share of the bandwidth and its operations over a share of the peak; the shares are measured
+A roofline in utilization space (Williams et al. 2009, doi 10.1145/1498765.1498785): every kind of kernel takes the
+longer of its bytes over a share of the bandwidth and its operations over a share of the peak; the shares are measured
 (catalog/efficiency.toml). Layers add a time of their own for the small kernels between, tensor parallelism the time of
 its sums, the engine that of scheduling and sampling.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from selfhost.throughput.efficiency import Efficiency
 from selfhost.throughput.work import Attended, Dense, Routed, StageWork, Work
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:

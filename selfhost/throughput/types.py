@@ -44,7 +44,10 @@ class Traffic:
     acceptance: float | None = None
 
     def __post_init__(self) -> None:
-        for flag, tokens in (("--prompt-tokens", self.prompt_tokens), ("--output-tokens", self.output_tokens)):
+        for flag, tokens in (
+            ("--prompt-tokens", self.prompt_tokens),
+            ("--output-tokens", self.output_tokens),
+        ):
             if not 1 <= tokens <= MOST_TOKENS:
                 raise UsageError(f"{flag} must be between 1 and {MOST_TOKENS:,}, not {tokens:,}.")
         if (self.concurrency is None) == (self.request_rate is None):
@@ -52,7 +55,9 @@ class Traffic:
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"--concurrency must be at least 1, not {self.concurrency}.")
         if self.request_rate is not None and not 0 < self.request_rate < 1e9:
-            raise UsageError(f"--request-rate must be more than 0 requests a second, not {self.request_rate:g}.")
+            raise UsageError(
+                f"--request-rate must be more than 0 requests a second, not {self.request_rate:g}."
+            )
         if not 0 <= self.prefix_hit_ratio <= 1:
             raise UsageError(f"--prefix-hit-ratio must be between 0 and 1, not {self.prefix_hit_ratio:g}.")
         if self.acceptance is not None and not 0 <= self.acceptance <= 1:
@@ -127,7 +132,11 @@ class StepClock(Protocol):
     """How long one engine step of one copy of the model takes."""
 
     def step_seconds(
-        self, decoding: float, context_tokens: float, prefill_tokens: float = 0.0, prefill_context_tokens: float = 0.0
+        self,
+        decoding: float,
+        context_tokens: float,
+        prefill_tokens: float = 0.0,
+        prefill_context_tokens: float = 0.0,
     ) -> float:
         """Seconds of one step.
 

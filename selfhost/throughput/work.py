@@ -6,8 +6,9 @@ for each element of a query's product with every key and value it sees (Kaplan e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from selfhost.attention import Attention, LatentAttention
 from selfhost.attention.rank import RankCache, Setting
@@ -173,12 +174,10 @@ def _routed(blocks: Counted, ranks: Ranks, chosen: int, copies: int) -> tuple[Ro
                     copies=copies,
                 )
             )
-    return tuple(found)
+    return _merged(found)
 
 
-def _attended(
-    blocks: Counted, spec: ModelSpec, ranks: Ranks, setting: Setting
-) -> tuple[Attended, ...]:
+def _attended(blocks: Counted, spec: ModelSpec, ranks: Ranks, setting: Setting) -> tuple[Attended, ...]:
     heads = max(1, spec.facts.heads // ranks.tensor)
     found: list[Attended] = []
     for count, block in blocks:
@@ -187,7 +186,7 @@ def _attended(
             if cache is None:
                 continue
             found.append(_kept(count, kind, cache, heads, spec.facts.head_dim))
-    return tuple(found)
+    return _merged(found)
 
 
 def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: int) -> Attended:
@@ -207,6 +206,15 @@ def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: i
         prefill_per_pair=prefill,
         decode_per_pair=decode,
     )
+
+
+def _merged(rows: list[Any]) -> tuple[Any, ...]:
+    """Rows that differ in the number of layers alone, as one: blocks that differ in attention have the same experts."""
+    found: dict[Any, int] = {}
+    for row in rows:
+        alike = replace(row, layers=0)
+        found[alike] = found.get(alike, 0) + row.layers
+    return tuple(replace(alike, layers=layers) for alike, layers in found.items())
 
 
 def _counted(blocks: tuple[Block, ...]) -> Counted:

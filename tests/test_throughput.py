@@ -1,0 +1,280 @@
+"""Speed: the work of a step, its time, the steady state, and what becomes of it as a whole deployment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfhost.attention.rank import Setting
+from selfhost.catalog.gpus import Gpu, find_gpu, gpus
+from selfhost.engines import parse_engine
+from selfhost.errors import NoRoomError, SelfhostError, UnsupportedError, UsageError
+from selfhost.hub import load_model
+from selfhost.model.parse import parse_model
+from selfhost.model.spec import ModelSpec
+from selfhost.sizing import budget_for
+from selfhost.throughput.efficiency import efficiency_of, generation_of, tables
+from selfhost.throughput.estimate import admission, clock_of, curve, estimate, tokens_per_step
+from selfhost.throughput.goals import knee, meeting
+from selfhost.throughput.steady import Lengths, closed, opened
+from selfhost.throughput.types import Estimate, Traffic
+from selfhost.throughput.work import work_of
+from selfhost.workload import Split, Workload
+
+VLLM = parse_engine("vllm")
+H100 = find_gpu("h100-sxm-80gb")
+LENGTHS = Lengths(prompt=1000, cached=0, output=200)
+
+
+def model(name: str) -> ModelSpec:
+    return parse_model(load_model(name))
+
+
+QWEN, OSS = model("Qwen/Qwen3-8B"), model("openai/gpt-oss-120b")
+
+
+def asked(concurrency: int | None = 8, **more: object) -> Traffic:
+    return Traffic(**{"prompt_tokens": 1000, "output_tokens": 200, "concurrency": concurrency, **more})  # type: ignore[arg-type]
+
+
+def speed(
+    traffic: Traffic, *, spec: ModelSpec = QWEN, split: Split | None = None, **more: object
+) -> Estimate:
+    workload = more.pop("workload", Workload())
+    return estimate(spec, workload, split or Split(), H100, VLLM, traffic, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen3-8B", "openai/gpt-oss-120b", "deepseek-ai/DeepSeek-V3.1", "zai-org/GLM-4.5"]
+)
+@pytest.mark.parametrize("tensor", [1, 8])
+def test_a_step_reads_the_weights_that_the_memory_bill_counts(name: str, tensor: int) -> None:
+    spec, split = model(name), Split(tensor=tensor)
+    work = work_of(spec, split, Setting(tensor=tensor, kv_dtype="auto", model_dtype=spec.dtype), 90)
+    (stage,) = work.stages
+    read: float = sum(dense.bytes for dense in stage.dense)
+    read += sum(one.layers * one.local * one.bytes_per_expert for one in stage.routed)
+    held = budget_for(spec, Workload(), split, H100, VLLM).weights_bytes
+    embeddings = work.head.bytes * (1 if spec.tied else 2)
+    # What is left are norms, biases of routers and other vectors.
+    assert read + embeddings == pytest.approx(held, rel=0.005)
+
+
+def test_pipeline_stages_share_the_layers() -> None:
+    setting = Setting(tensor=1, kv_dtype="auto", model_dtype=QWEN.dtype)
+    one, two = work_of(QWEN, Split(), setting, 90), work_of(QWEN, Split(pipeline=2), setting, 90)
+    assert [stage.layers for stage in two.stages] == [18, 18]
+    assert sum(d.bytes for stage in two.stages for d in stage.dense) == sum(
+        d.bytes for d in one.stages[0].dense
+    )
+
+
+@given(
+    decoding=st.integers(1, 512),
+    context=st.integers(1, 30_000),
+    prompt=st.integers(0, 8192),
+    more=st.integers(1, 100),
+)
+@settings(max_examples=60, deadline=None)
+def test_more_work_never_takes_less_time(decoding: int, context: int, prompt: int, more: int) -> None:
+    for spec in (QWEN, OSS):
+        clock, _ = clock_of(spec, Workload(), Split(), H100, VLLM)
+        base = clock.step_seconds(decoding, context, prompt)
+        assert base > 0
+        nearly = base * (1 - 1e-12)
+        assert clock.step_seconds(decoding + more, context, prompt) >= nearly
+        assert clock.step_seconds(decoding, context + more, prompt) >= nearly
+        assert clock.step_seconds(decoding, context, prompt + more) >= nearly
+        assert clock.step_seconds(decoding, context, prompt, more) >= nearly
+
+
+def test_one_token_alone_is_bound_by_the_bandwidth() -> None:
+    clock, used = clock_of(QWEN, Workload(), Split(), H100, VLLM)
+    cost = clock.cost(1, 100)
+    weights = budget_for(QWEN, Workload(), Split(), H100, VLLM).weights_bytes
+    assert cost.binds == "weights bandwidth"
+    # Never faster than its weights, less the input embedding, can be read at all.
+    assert cost.seconds > (weights - clock.work.head.bytes) / used.efficiency.bandwidth
+
+
+def test_few_tokens_touch_few_experts() -> None:
+    clock, _ = clock_of(OSS, Workload(), Split(), H100, VLLM)
+    (routed,) = clock.work.stages[0].routed
+    assert (routed.total, routed.chosen) == (128, 4)
+    one, many = clock._routed(routed, 1)[0], clock._routed(routed, 4096)[0]
+    assert one / many == pytest.approx(4 / 128, rel=1e-6)
+
+
+@pytest.mark.parametrize("clients", [1, 7, 64, 300])
+def test_little_s_law_holds_in_a_closed_loop(clients: int) -> None:
+    clock, _ = clock_of(QWEN, Workload(), Split(), H100, VLLM)
+    served = closed(clock, LENGTHS, concurrency=clients, admitted=128)
+    each = served.first_seconds + LENGTHS.steps * served.token_seconds
+    assert served.requests_per_second * each == pytest.approx(clients, rel=1e-6)
+    assert served.running == min(clients, 128)
+    assert served.saturated == (clients > 128)
+
+
+def test_an_open_loop_serves_what_arrives_until_it_cannot() -> None:
+    clock, _ = clock_of(QWEN, Workload(), Split(), H100, VLLM)
+    limit = closed(clock, LENGTHS, concurrency=128, admitted=128).requests_per_second
+    light, heavy, over = (
+        opened(clock, LENGTHS, rate=share * limit, admitted=128) for share in (0.05, 0.9, 1.5)
+    )
+    assert light.requests_per_second == pytest.approx(0.05 * limit)
+    assert light.first_seconds < heavy.first_seconds < over.first_seconds
+    assert light.running < heavy.running < over.running == 128
+    assert not heavy.saturated
+    assert over.saturated
+    assert over.requests_per_second == pytest.approx(limit, rel=0.05)
+
+
+def test_long_prompts_come_in_chunks() -> None:
+    clock, _ = clock_of(QWEN, Workload(), Split(), H100, VLLM)
+    short = closed(clock, replace(LENGTHS, prompt=30_000, chunk=8192), concurrency=1, admitted=1)
+    fine = closed(clock, replace(LENGTHS, prompt=30_000, chunk=512), concurrency=1, admitted=1)
+    assert short.first_seconds < fine.first_seconds
+
+
+def test_ranges_are_ranges_and_name_their_sources() -> None:
+    found = speed(asked())
+    for span in (found.ttft_ms, found.tpot_ms, found.output_tokens_per_second):
+        assert 0 < span.low < span.typical < span.high
+    assert found.requests_per_second * 200 == pytest.approx(found.output_tokens_per_second.typical)
+    assert {one.number for one in found.provenance} == {
+        "ttft_ms", "tpot_ms", "output_tokens_per_second", "concurrency_admitted",
+    }  # fmt: skip
+    assert all(one.because and one.sources and one.date for one in found.provenance)
+
+
+def test_copies_share_the_load() -> None:
+    one, four = speed(asked(8)), speed(asked(32), replicas=4)
+    assert four.output_tokens_per_second.typical == pytest.approx(4 * one.output_tokens_per_second.typical)
+    assert four.tpot_ms == one.tpot_ms
+    assert (four.gpus, four.concurrency_admitted) == (4, 4 * one.concurrency_admitted)
+    assert speed(asked(8), split=Split(data=4)).gpus == 4
+    # A single request keeps one copy busy and leaves three idle.
+    single = speed(asked(1)), speed(asked(1), replicas=4)
+    assert single[0].output_tokens_per_second == single[1].output_tokens_per_second
+
+
+def test_admission_never_exceeds_the_memory_bill() -> None:
+    traffic = asked(4000)
+    admitted = admission(QWEN, Workload(), Split(), H100, VLLM, traffic)
+    bill = budget_for(QWEN, Workload(max_model_len=1100), Split(), H100, VLLM)
+    assert admitted.requests <= math.floor(bill.max_concurrency or 0)
+    found = speed(traffic)
+    assert found.running <= admitted.requests
+    assert (found.saturated, found.binds) == (True, admitted.binds)
+    assert found.ttft_ms.typical > 1000
+    assert speed(asked(4000), workload=Workload(max_num_seqs=16)).binds == "engine batch limit"
+
+
+def test_what_the_engine_leaves_no_room_for_is_estimated_with_fewer_and_says_so() -> None:
+    old = parse_engine("vllm@0.11.0")
+    found = estimate(OSS, Workload(), Split(), H100, old, asked(4))
+    assert "--max-num-seqs" in found.notes[0]
+    with pytest.raises(NoRoomError, match="Not one request"):
+        estimate(model("Qwen/Qwen3-32B"), Workload(), Split(), find_gpu("l4-24gb"), VLLM, asked(1))
+
+
+def test_what_the_prefix_cache_holds_is_not_computed_again() -> None:
+    cold, warm = speed(asked(1)), speed(asked(1, prefix_hit_ratio=0.9))
+    assert warm.ttft_ms.typical < cold.ttft_ms.typical
+    off = speed(asked(1, prefix_hit_ratio=0.9), workload=Workload(prefix_caching=False))
+    assert off.ttft_ms.typical == pytest.approx(cold.ttft_ms.typical)
+
+
+def test_accepted_drafts_make_steps_count_more() -> None:
+    assert tokens_per_step(1, 0.8) == pytest.approx(1.8)
+    assert tokens_per_step(3, 1.0) == 4
+    assert tokens_per_step(3, 0.0) == 1
+    spec, split = model("deepseek-ai/DeepSeek-V3.1"), Split(tensor=8)
+    h200 = find_gpu("h200-sxm-141gb")
+    plain = estimate(spec, Workload(), split, h200, VLLM, asked(1))
+    drafted = estimate(spec, Workload(speculative_tokens=1), split, h200, VLLM, asked(1))
+    refused = estimate(spec, Workload(speculative_tokens=1), split, h200, VLLM, asked(1, acceptance=0.0))
+    assert drafted.tpot_ms.typical < plain.tpot_ms.typical < refused.tpot_ms.typical
+
+
+def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
+    points = curve(QWEN, Workload(), Split(), H100, VLLM, asked())
+    speeds = [point.output_tokens_per_second.typical for point in points]
+    most = admission(QWEN, Workload(), Split(), H100, VLLM, asked()).requests
+    assert [point.concurrency for point in points[-2:]] == [most, 2 * most]
+    assert speeds == sorted(speeds)
+    assert points[0].concurrency <= knee(points) <= points[-1].concurrency
+    goal = (points[3].tpot_ms.typical + points[4].tpot_ms.typical) / 2
+    met = meeting(points, ttft_ms=None, tpot_ms=goal)
+    assert met is not None
+    assert points[3].concurrency <= met.concurrency <= points[4].concurrency
+    assert met.binds == "tpot"
+    alone = meeting(points, ttft_ms=0.001, tpot_ms=None)
+    assert alone is not None
+    assert (alone.concurrency, alone.output_tokens_per_second) == (0, None)
+    assert meeting(points, ttft_ms=None, tpot_ms=None) is None
+
+
+@pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.id)
+def test_every_gpu_of_the_catalogue_has_a_speed_and_says_whose(gpu: Gpu) -> None:
+    used = efficiency_of(gpu, VLLM, Split())
+    assert used.because
+    assert used.sources
+    assert 0 < used.spread < 1.5
+    table = tables()["generation"][generation_of(gpu)]
+    assert ("like" in table) == (
+        "carried over" in used.because and "of the same generation" not in used.because
+    )
+
+
+def test_a_cpu_has_no_known_speed() -> None:
+    from selfhost.catalog.gpus import main_memory
+
+    with pytest.raises(UnsupportedError, match="not known"):
+        efficiency_of(main_memory(2**36), VLLM, Split())
+
+
+def test_embeddings_have_no_time_per_output_token() -> None:
+    with pytest.raises(UnsupportedError, match="generates no tokens"):
+        speed(asked(), spec=model("Qwen/Qwen3-Embedding-8B"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt_tokens": 0}, "--prompt-tokens"),
+        ({"output_tokens": -1}, "--output-tokens"),
+        ({"concurrency": 0}, "--concurrency"),
+        ({"concurrency": None}, "either --concurrency or --request-rate"),
+        ({"request_rate": 1.0}, "either --concurrency or --request-rate"),
+        ({"concurrency": None, "request_rate": float("nan")}, "--request-rate"),
+        ({"prefix_hit_ratio": 1.5}, "--prefix-hit-ratio"),
+        ({"acceptance": -0.1}, "--acceptance"),
+    ],
+)
+def test_a_load_that_is_none_is_refused(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Traffic(**{"prompt_tokens": 10, "output_tokens": 10, "concurrency": 1, **given})  # type: ignore[arg-type]
+
+
+def test_every_bundled_model_that_generates_has_a_speed() -> None:
+    from selfhost.catalog.models import models
+
+    gpu = find_gpu("b300-sxm-288gb")
+    slow: list[str] = []
+    for entry in models():
+        spec = model(entry.id)
+        if spec.facts.pooling or spec.facts.encoder_only:
+            continue
+        try:
+            found = estimate(spec, Workload(), Split(tensor=8), gpu, VLLM, asked(1))
+        except SelfhostError as error:
+            slow.append(f"{entry.id}: {error.message}")
+            continue
+        assert 0.2 < found.tpot_ms.typical < 200, entry.id
+    # Splits that a model's heads or groups do not take, and models too large for the node.
+    assert len(slow) < 40, slow
