@@ -1,0 +1,205 @@
+"""A user's own prices: a YAML, TOML or JSON file with the tables of the catalogue, checked key by key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from selfhost.catalog.gpus import CPUS, gpu_ids
+from selfhost.catalog.price_types import CONDITIONS, KINDS, TERMS, TIERS, Figure, Kind, PriceError, first_day
+from selfhost.catalog.prices import currency_of
+
+_MOST_BYTES = 1 << 20
+_COLUMNS = ("typical", "low", "high", "currency", "date", "source", "note")
+_FIXED = {
+    "condition": CONDITIONS,
+    "tier": TIERS,
+    "term": TERMS,
+    "from": ("USD", "CNY", "EUR"),
+    "to": ("USD", "CNY", "EUR"),
+}
+_RATIOS_TO_ONE = frozenset({"residual"})
+
+
+def read_overrides(path: Path) -> dict[str, Figure]:
+    """The rows of a user's file by their keys.
+
+    Args:
+        path: ends in .yaml, .yml, .toml or .json.
+
+    Raises:
+        PriceError: it cannot be read, or has an unknown key, an impossible price or an unknown currency.
+    """
+    data = dict(read_mapping(path))
+    currency = data.pop("currency", "USD")
+    if not isinstance(currency, str):
+        raise PriceError(f"{path.name}: currency must be a text such as CNY.")
+    currency = currency_of(currency)
+    found: dict[str, Figure] = {}
+    for name, tables in data.items():
+        if name not in KINDS:
+            raise _unknown(path, name, (*KINDS, "currency"))
+        _collect(path, (name,), KINDS[name], tables, currency, found)
+    return found
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """A YAML, TOML or JSON file as a mapping with text as its keys.
+
+    Raises:
+        PriceError: it cannot be read, is too long, or is no mapping.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise PriceError(f"{path} is longer than 1 MiB, which no price file is.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise PriceError(
+            f"{path} cannot be read: {reason}.", hint="Name a YAML, TOML or JSON file."
+        ) from None
+    try:
+        data = _parsed(path.suffix.lower(), text)
+    except (ValueError, RecursionError) as error:
+        first = next(iter(str(error).splitlines()), "") or "it nests too deep"
+        raise PriceError(f"{path} is not what its name says: {first[:160]}.") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise PriceError(
+            f"{path} must hold tables by name.", hint="Begin with `gpu_purchase:` or another kind."
+        )
+    return data
+
+
+def _parsed(suffix: str, text: str) -> object:
+    if suffix == ".json":
+        import json
+
+        return json.loads(text)
+    if suffix == ".toml":
+        import tomllib
+
+        return tomllib.loads(text)
+    if suffix not in (".yaml", ".yml"):
+        raise ValueError("it ends in none of .yaml, .yml, .toml and .json")
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _collect(
+    path: Path, keys: tuple[str, ...], kind: Kind, value: object, currency: str, found: dict[str, Figure]
+) -> None:
+    """Walk down to the prices of one kind."""
+    if len(keys) > len(kind.keys):
+        found[".".join(keys)] = _figure(path, keys, kind, value, currency)
+        return
+    wanted = kind.keys[len(keys) - 1]
+    if not isinstance(value, dict):
+        raise PriceError(f"{path.name}: {'.'.join(keys)} must be a table by {wanted}, not {_shown(value)}.")
+    for key, below in value.items():
+        text = _checked(path, keys, wanted, str(key))
+        _collect(path, (*keys, text), kind, below, currency, found)
+
+
+def _checked(path: Path, keys: tuple[str, ...], wanted: str, key: str) -> str:
+    if wanted == "gpu":
+        known: tuple[str, ...] = (*gpu_ids(), *CPUS)
+        if key not in known:
+            raise _unknown(path, ".".join((*keys, key)), [".".join((*keys, one)) for one in known])
+    elif wanted in _FIXED:
+        if key not in _FIXED[wanted]:
+            raise _unknown(path, ".".join((*keys, key)), [".".join((*keys, one)) for one in _FIXED[wanted]])
+    elif wanted == "country":
+        if not (len(key) == 2 and key.isascii() and key.isalpha()):
+            raise PriceError(
+                f"{path.name}: {'.'.join((*keys, key[:40]))}: a country is two letters, such as CN or DE."
+            )
+        return key.upper()
+    elif wanted in ("months", "gpus"):
+        if not (key.isascii() and key.isdigit() and 0 < int(key) <= 1200):
+            raise PriceError(
+                f"{path.name}: {'.'.join((*keys, key[:40]))}: {wanted} must be a whole number above 0."
+            )
+    elif (known := _kinds(keys[0])) and key not in known:
+        raise _unknown(path, ".".join((*keys, key)), [".".join((*keys, one)) for one in known])
+    return key
+
+
+def _kinds(name: str) -> tuple[str, ...]:
+    from selfhost.catalog.prices import load_prices
+
+    return tuple(key.split(".", 1)[1] for key in load_prices().figures if key.startswith(f"{name}."))
+
+
+def _figure(path: Path, keys: tuple[str, ...], kind: Kind, value: object, currency: str) -> Figure:
+    name = f"{path.name}: {'.'.join(keys)}"
+    table: dict[str, Any] = dict(value) if isinstance(value, dict) else {"typical": value}
+    for column in table:
+        if column not in _COLUMNS:
+            raise _unknown(
+                path, f"{'.'.join(keys)}.{column}", [f"{'.'.join(keys)}.{one}" for one in _COLUMNS]
+            )
+    if "typical" not in table:
+        raise PriceError(f"{name} lacks `typical`, the price to reckon with.")
+    typical = _number(name, table["typical"])
+    low, high = _number(name, table.get("low", typical)), _number(name, table.get("high", typical))
+    if not low <= typical <= high:
+        raise PriceError(f"{name}: low {low:g}, typical {typical:g} and high {high:g} are not in this order.")
+    if keys[0] in _RATIOS_TO_ONE and high > 1:
+        raise PriceError(
+            f"{name}: {high:g} is more than the whole price.", hint="Give a share, such as 0.35."
+        )
+    if keys[0] == "pue" and low < 1:
+        raise PriceError(f"{name}: a PUE is at least 1, not {low:g}.")
+    if keys[0] == "fx" and low <= 0:
+        raise PriceError(f"{name}: an exchange rate is more than 0, not {low:g}.")
+    for column in ("date", "source", "note", "currency"):
+        table[column] = None if table.get(column) is None else str(table[column])
+    if table["currency"] is not None and not kind.priced:
+        raise PriceError(f"{name} has no currency: it is in {kind.unit}.", hint="Leave `currency` out.")
+    code = None if not kind.priced else currency_of(table["currency"] or currency)
+    return Figure(
+        low=low, typical=typical, high=high, unit=f"{code}/{kind.unit}" if code else kind.unit, currency=code,
+        date=_day(name, table["date"]), source=table["source"] or path.name, confidence="yours", note=table["note"],
+        key=".".join(keys),
+    )  # fmt: skip
+
+
+def _day(name: str, text: str | None) -> str:
+    """The date of a price; a file that gives none is as fresh as whoever uses it says."""
+    if text is None:
+        return ""
+    try:
+        first_day(text)
+    except ValueError:
+        raise PriceError(
+            f"{name}: {text[:40]!r} is no date.", hint="Write YYYY-MM-DD, YYYY-MM or YYYY."
+        ) from None
+    return text
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PriceError(f"{name} must be a number, not {_shown(value)}.")
+    if value < 0:
+        raise PriceError(f"{name} must not be negative, and is {value:g}.")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _unknown(path: Path, name: str, known: Iterable[str]) -> PriceError:
+    import difflib
+
+    every = list(known)
+    close = difflib.get_close_matches(name[:120], every, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(every[:20])}."
+    return PriceError(f"{path.name}: {name[:120]!r} is no key of the price catalogue.", hint=hint)
