@@ -1,0 +1,283 @@
+"""Values of a report -> pictures: Vega-Lite 5 made into SVG by vl-convert, without a browser and without a network.
+
+A chart is drawn 400 pixels wide, in letters of 12: beside a table, on a phone and in a column of A4 it is shown between
+0.8 and 1.2 times that size, so that one picture serves all three. Its words stand in it as text, not as shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from selfhost.errors import UnsupportedError
+
+WIDTH = 400
+INK, MUTED, HAIR, ACCENT, AMBER = "#1b2733", "#5c6975", "#dfe4e8", "#0f5f63", "#b8690b"
+# Told apart in grey print and by the colour-blind: after Okabe and Ito 2008, darkened until each stands 3:1 on white
+# (WCAG 2.2, 1.4.11); lines differ in their dashes besides.
+PALETTE = ("#0f5f63", "#b8690b", "#4a5fa5", "#8f3d64", "#5d7a1f", "#7a5a3a", "#3f7f9f", "#8a8f98")
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 4), (1, 3), (10, 4), (3, 1))
+_FONT = "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
+_CONFIG: dict[str, Any] = {
+    "font": _FONT,
+    "background": None,
+    "padding": {"left": 2, "right": 10, "top": 4, "bottom": 4},
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
+        "gridColor": HAIR, "domainColor": HAIR, "tickColor": HAIR, "labelPadding": 6, "titlePadding": 8, "ticks": False,
+    },
+    "axisY": {"domain": False, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -10},
+    "axisX": {"grid": False},
+    "legend": {
+        "labelColor": INK, "labelFontSize": 12, "orient": "bottom", "direction": "vertical", "columns": 1, "title": None,
+        "symbolSize": 120, "labelLimit": 380, "rowPadding": 4, "offset": 14,
+    },
+}  # fmt: skip
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Values by place on the axis, with their bounds where they have any."""
+
+    name: str
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A point with a word beside it."""
+
+    x: float
+    y: float
+    text: str
+
+
+def available() -> bool:
+    """Whether the extra that draws is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("vl_convert") is not None
+
+
+def draw(spec: dict[str, Any]) -> str:
+    """The SVG of a Vega-Lite specification.
+
+    Raises:
+        UnsupportedError: the extra is not installed.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        raise UnsupportedError(
+            "Charts need vl-convert-python, which is not installed.",
+            hint="`pip install 'selfhost[report]'`, or --no-charts for tables alone.",
+        ) from None
+    whole = {"$schema": _SCHEMA, "config": _CONFIG, **spec}
+    # No address is allowed to it: a specification of ours names none.
+    return str(vl_convert.vegalite_to_svg(json.dumps(whole, allow_nan=False), vl_version="5.20", allowed_base_urls=[]))
+
+
+_OPENING = re.compile(r"<svg[^>]*>")
+_SIZE = re.compile(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"')
+_SPOKEN = re.compile(r' (?:aria-[a-z]+|role|pointer-events|class)="[^"]*"')
+
+
+def inlined(svg: str, name: str, title: str, description: str) -> str:
+    """An SVG for the middle of a page: its names made unique, its words for people who do not see it.
+
+    Args:
+        svg: as it was drawn.
+        name: letters and dashes, unlike that of any other chart of the page.
+        title, description: plain text.
+    """
+    from html import escape
+
+    size = _SIZE.search(svg)
+    assert size is not None
+    body = svg[_OPENING.search(svg).end() :]  # type: ignore[union-attr]
+    body = _SPOKEN.sub("", body)  # an image is read out by its title, not by its parts
+    body = re.sub(r'id="([a-z_A-Z0-9-]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r"url\(#([a-z_A-Z0-9-]+)\)", rf"url(#{name}-\1)", body)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}" '
+        f'height="{size[2]}" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+    )
+    return head + body
+
+
+def _rows(line: Line) -> list[dict[str, Any]]:
+    lows = line.lows or line.ys
+    highs = line.highs or line.ys
+    return [
+        {"x": x, "y": y, "low": low, "high": high, "s": line.name}
+        for x, y, low, high in zip(line.xs, line.ys, lows, highs, strict=True)
+    ]
+
+
+def _text_marks(marks: tuple[Mark, ...], *, dx: int = 8, dy: int = -10) -> list[dict[str, Any]]:
+    """A dot and a word at each mark; words stay inside: those in the right half stand left of their dot."""
+    if not marks:
+        return []
+    layers: list[dict[str, Any]] = []
+    for mark in marks:
+        place = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
+        data = {"values": [{"x": mark.x, "y": mark.y, "t": mark.text}]}
+        layers.append(
+            {"data": data, "mark": {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1}, "encoding": place}
+        )
+        layers.append(
+            {
+                "data": data,
+                "mark": {
+                    "type": "text", "dx": -dx, "dy": dy, "align": "right", "fontSize": 12, "fontWeight": 600,
+                    "color": INK, "limit": 300,
+                },
+                "encoding": {**place, "text": {"field": "t"}},
+            }
+        )  # fmt: skip
+    return layers
+
+
+def over_requests(line: Line, *, x_title: str, y_title: str, marks: tuple[Mark, ...], colour: str = ACCENT) -> str:
+    """A line with its range over requests at once, whose axis doubles from step to step."""
+    x = {
+        "field": "x", "type": "quantitative", "scale": {"type": "log", "base": 2, "nice": False},
+        "axis": {"title": x_title, "values": _doubling(line.xs), "format": ",d"},
+    }  # fmt: skip
+    y = {"field": "y", "type": "quantitative", "axis": {"title": y_title, "tickCount": 4, "format": "~s" if max(line.ys, default=0) >= 10000 else ","}}
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "area", "opacity": 0.16, "color": colour},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+        },
+        {"mark": {"type": "line", "strokeWidth": 2.5, "color": colour}, "encoding": {"x": x, "y": y}},
+        *_text_marks(marks),
+    ]
+    return draw({"width": WIDTH - 60, "height": 190, "data": {"values": _rows(line)}, "layer": layers})
+
+
+def _doubling(xs: tuple[float, ...]) -> list[float]:
+    """At most six places of the axis."""
+    powers = [1.0]
+    while powers[-1] * 2 <= max(xs, default=1.0):
+        powers.append(powers[-1] * 2)
+    step = -(-len(powers) // 6)
+    return powers[::step]
+
+
+def over_months(lines: tuple[Line, ...], *, x_title: str, y_title: str, marks: tuple[Mark, ...]) -> str:
+    """What each option has cost by the end of each month."""
+    names = [line.name for line in lines]
+    most = max((x for line in lines for x in line.xs), default=12.0)
+    x = {
+        "field": "x", "type": "quantitative", "scale": {"domain": [0, most], "nice": False},
+        "axis": {"title": x_title, "values": list(range(0, int(most) + 1, 6 if most <= 36 else 12))},
+    }  # fmt: skip
+    y = {"field": "y", "type": "quantitative", "axis": {"title": y_title, "tickCount": 5, "format": "~s"}}
+    colour = {"field": "s", "type": "nominal", "scale": {"domain": names, "range": list(PALETTE[: len(names)])}}
+    dash = {
+        "field": "s", "type": "nominal",
+        "scale": {"domain": names, "range": [list(one) for one in DASHES[: len(names)]]},
+    }  # fmt: skip
+    layers = [
+        {
+            "mark": {"type": "line", "strokeWidth": 2.5, "interpolate": "linear"},
+            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
+        },
+        *_text_marks(marks),
+    ]
+    values = [row for line in lines for row in _rows(line)]
+    return draw({"width": WIDTH - 60, "height": 230, "data": {"values": values}, "layer": layers})
+
+
+def stacked(parts: tuple[tuple[str, float, str], ...]) -> str:
+    """One bar of parts that add up, with their names below it.
+
+    Args:
+        parts: name, size and colour, from left to right.
+    """
+    names = [name for name, _, _ in parts]
+    values = [{"s": name, "v": size, "n": number} for number, (name, size, _) in enumerate(parts)]
+    return draw(
+        {
+            "width": WIDTH - 20,
+            "height": 46,
+            "data": {"values": values},
+            "mark": {"type": "bar", "stroke": "#ffffff", "strokeWidth": 1.5},
+            "encoding": {
+                "x": {"field": "v", "type": "quantitative", "stack": True, "axis": None, "scale": {"nice": False}},
+                "order": {"field": "n", "type": "ordinal"},
+                "color": {
+                    "field": "s", "type": "nominal",
+                    "scale": {"domain": names, "range": [colour for _, _, colour in parts]},
+                    "legend": {"symbolType": "square", "offset": 10},
+                },
+            },
+        }
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swing:
+    """One bar of a tornado: its name, what both ends say, and the results there."""
+
+    name: str
+    low_text: str
+    high_text: str
+    low: float
+    high: float
+    flips: bool
+
+
+def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
+    """Bars from the result at one end of each assumption to that at the other; zero is where the decision turns.
+
+    The names stand above the bars, from the left edge on: no long word pushes the bars together.
+    """
+    order = [str(number) for number in range(len(swings))]
+    values: list[dict[str, Any]] = []
+    for number, swing in enumerate(swings):
+        ends = f"{swing.name}  ({swing.low_text} … {swing.high_text})"
+        for end, result in (("low", swing.low), ("high", swing.high)):
+            values.append({"k": str(number), "a": base, "b": result, "e": end, "t": ends, "f": swing.flips})
+    y = {"field": "k", "type": "ordinal", "sort": order, "axis": None, "scale": {"paddingInner": 0.62, "paddingOuter": 0.5}}
+    x_axis = {"title": x_title, "format": "~s", "tickCount": 5, "grid": True}
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "bar", "cornerRadius": 1},
+            "encoding": {
+                "y": y,
+                "x": {"field": "a", "type": "quantitative", "axis": x_axis, "scale": {"zero": True}},
+                "x2": {"field": "b"},
+                "color": {"field": "e", "type": "nominal", "legend": None,
+                          "scale": {"domain": ["low", "high"], "range": [PALETTE[2], AMBER]}},
+            },
+        },
+        {
+            "transform": [{"filter": "datum.e == 'low'"}],
+            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -10, "fontSize": 12, "color": INK,
+                     "limit": WIDTH - 20},
+            "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "t"}},
+        },
+        {
+            "data": {"values": [{"v": 0}]},
+            "mark": {"type": "rule", "color": INK, "strokeWidth": 1.5},
+            "encoding": {"x": {"field": "v", "type": "quantitative"}},
+        },
+        {
+            "data": {"values": [{"v": base}]},
+            "mark": {"type": "rule", "color": MUTED, "strokeDash": [3, 3]},
+            "encoding": {"x": {"field": "v", "type": "quantitative"}},
+        },
+    ]  # fmt: skip
+    return draw(
+        {"width": WIDTH - 20, "height": 20 + 40 * max(1, len(swings)), "data": {"values": values}, "layer": layers}
+    )

@@ -1,0 +1,88 @@
+"""The texts of a report in each language, from words.toml, and how numbers and money are written in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from selfhost.throughput.types import Range
+
+Lang = Literal["en", "zh"]
+LANGS: tuple[Lang, ...] = ("en", "zh")
+_FILE = os.path.join(os.path.dirname(__file__), "words.toml")
+_SIGNS = {"USD": "$", "EUR": "€", "CNY": "¥"}
+
+
+@cache
+def _texts() -> dict[str, dict[str, dict[str, str]]]:
+    import tomllib
+
+    with open(_FILE, "rb") as file:
+        return tomllib.load(file)
+
+
+def keys() -> tuple[str, ...]:
+    """Every text there is, as `section.name`."""
+    return tuple(f"{section}.{name}" for section, rows in _texts().items() for name in rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """One language, and the currency that money is shown in."""
+
+    lang: Lang
+    currency: str = "USD"
+
+    def say(self, key: str, **values: Any) -> str:
+        """A text with its places filled in; whole numbers get their thousands apart."""
+        section, _, name = key.partition(".")
+        text = _texts()[section][name][self.lang]
+        shown = {name: f"{value:,}" if type(value) is int else str(value) for name, value in values.items()}
+        return text.format_map(shown)
+
+    def known(self, section: str, word: str) -> str:
+        """A word of the program in this language, or itself where it has no text."""
+        found = _texts().get(section, {}).get(word)
+        return word if found is None else found[self.lang]
+
+    def number(self, value: float) -> str:
+        """Three significant digits, thousands apart; large ones in millions, in Chinese in ten thousands."""
+        size = abs(value)
+        if self.lang == "zh" and size >= 1e8:
+            return f"{_three(value / 1e8)} 亿"
+        if self.lang == "zh" and size >= 1e5:
+            return f"{_three(value / 1e4)} 万"
+        if size >= 1e9:
+            return f"{_three(value / 1e9)} bn"
+        return f"{_three(value / 1e6)} M" if size >= 1e6 else _three(value)
+
+    def money(self, value: float) -> str:
+        """With the currency's sign, and cents where it is small."""
+        sign = _SIGNS.get(self.currency, f"{self.currency} ")
+        size = abs(value)
+        text = f"{size:,.2f}" if 0.1 <= size < 100 and size != int(size) else self.number(size)
+        return f"{'−' if value < 0 else ''}{sign}{text}"
+
+    def amount(self, value: float, unit: str) -> str:
+        """A value in its unit; `money` takes the currency's sign, another unit a text of its own."""
+        return self.money(value) if unit == "money" else self.number(value)
+
+    def span(self, value: Range | None, unit: str) -> tuple[str, str]:
+        """The typical value, and its range in words; both say so where it is unknown."""
+        if value is None:
+            return self.say("word.unknown"), ""
+        typical = self.amount(value.typical, unit)
+        if value.low == value.high:
+            return typical, ""
+        return typical, f"{self.amount(value.low, unit)}–{self.amount(value.high, unit)}"
+
+
+def _three(value: float) -> str:
+    """Three significant digits at least, whole numbers whole."""
+    size = abs(value)
+    if size >= 100 or value == int(value):
+        digits = len(str(int(size))) - 3
+        return f"{round(value, -max(0, digits)) if size >= 10_000 else value:,.0f}"
+    return f"{value:,.1f}" if size >= 10 else f"{value:,.2f}" if size >= 0.095 else f"{value:,.3g}"
