@@ -245,7 +245,7 @@ def _binds(
     step: Step, sizes: Lengths, served: Served, admitted: Admission, traffic: Traffic, stages: int
 ) -> str:
     if served.saturated:
-        return admitted.binds
+        return admitted.binds if served.running > 0.99 * admitted.requests else "engine batch limit"
     if traffic.request_rate is not None:
         return "offered load"
     at_once = max(1.0, served.running / stages)

@@ -8,13 +8,16 @@ and equal service times (M/D/1, Pollaczek-Khinchine).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from selfhost.throughput.types import StepClock
 
 QUEUE = "M/D/1 for prompts before the engine; Little's law for requests under way"
 _NEARLY_FULL = 0.98  # Ours: beyond, the formula of an endless queue says nothing about a run that ends
-_ROUNDS = 40  # of halving an interval: 1e-12 of it
+_CLOSE = 1e-4  # of a share: nearer than any measurement
+_ROUNDS = 40
+_HALF_A_MINUTE = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,15 @@ class Lengths:
         """Steps after the first token."""
         return max(0.0, self.output - 1.0) / self.per_step
 
+    @property
+    def most_running(self) -> float:
+        """Sequences beyond which prompts come in more slowly than answers end: a step takes so many tokens and no more.
+
+        In each step `running` tokens go to answers, the rest of `chunk` to prompts, and `running` / (1 + steps)
+        sequences end.
+        """
+        return max(1.0, self.chunk * (1.0 + self.steps) / (self.prompt + 1.0 + self.steps))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
@@ -69,61 +81,107 @@ class Served:
     saturated: bool
 
 
-class _Load:
-    """Steps at one number of running sequences."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """The engine with so many sequences decoding, on average.
 
-    def __init__(self, clock: StepClock, sizes: Lengths, running: float, stages: int) -> None:
-        self.clock, self.sizes, self.running = clock, sizes, running
-        at_once = max(1.0, running / stages)  # a pipeline holds as many batches as it has stages
-        self.decode = clock.step_seconds(at_once, sizes.context)
-        self.mixed, self.added = self._prefill(at_once)
-        self.added /= stages
+    Args:
+        rate: requests per second that come and go.
+        inside: sequences in the engine: those that decode, and those whose prompts are under way.
+        clients: requests under way, those too that wait for other prompts or are outside the engine's steps.
+        first: seconds to the first token.
+        alone: the same without the wait for other prompts.
+        token: seconds per token after the first.
+    """
 
-    def _prefill(self, at_once: float) -> tuple[float, float]:
+    decoding: float
+    rate: float
+    inside: float
+    clients: float
+    first: float
+    alone: float
+    token: float
+
+
+class _Engine:
+    """One copy of the model under requests of one kind."""
+
+    def __init__(self, clock: StepClock, sizes: Lengths, before: float, stages: int, others: float) -> None:
+        self.clock, self.sizes, self.before, self.stages = clock, sizes, before, stages
+        self.others = others  # share of the load that a request meets besides itself
+
+    def state(self, decoding: float) -> _State:
+        """What holds with so many sequences decoding; Little's law gives the rate."""
+        sizes = self.sizes
+        at_once = max(1.0, decoding / self.stages)  # a pipeline holds as many batches as it has stages
+        decode = self.clock.step_seconds(at_once, sizes.context)
+        mixed, added = self._prompt(at_once, decoding, decode)
+        added /= self.stages
+        riding = (
+            decoding * self.others / max(1.0, sizes.output)
+        )  # prompts of others that one step of a sequence meets
+        token = decode / sizes.per_step + riding * added
+        rate = decoding / (max(1.0, sizes.steps) * sizes.per_step * token)
+        alone = self.before + decode / 2.0 + mixed  # a request comes in the middle of a step
+        busy = min(_NEARLY_FULL, rate * added * self.others)
+        first = alone + busy / (2.0 * (1.0 - busy)) * mixed
+        return _State(
+            decoding=decoding,
+            rate=rate,
+            inside=decoding + rate * mixed,
+            clients=decoding + rate * first,
+            first=first,
+            alone=alone,
+            token=token,
+        )
+
+    def _prompt(self, at_once: float, decoding: float, decode: float) -> tuple[float, float]:
         """Seconds of the steps that carry one prompt, and what the prompt alone adds to them."""
         sizes = self.sizes
-        if sizes.prompt <= 0:
-            return self.decode, 0.0
         budget = max(1.0, sizes.chunk - at_once)
         if sizes.prompt > budget:
-            return self._chunks(at_once, budget)
+            return self._chunks(at_once, decode, budget)
         # As many prompts come in one step as sequences end in it, at least one.
-        together = min(budget / sizes.prompt, max(1.0, self.running * sizes.per_step / sizes.output))
+        together = min(budget / sizes.prompt, max(1.0, decoding * sizes.per_step / sizes.output))
         step = self.clock.step_seconds(at_once, sizes.context, together * sizes.prompt, sizes.cached)
-        return step, max(0.0, step - self.decode) / together
+        return step, max(0.0, step - decode) / together
 
-    def _chunks(self, at_once: float, budget: float) -> tuple[float, float]:
+    def _chunks(self, at_once: float, decode: float, budget: float) -> tuple[float, float]:
+        """The same of a prompt of several steps: all but the last are full, the tokens before them grow evenly."""
         sizes = self.sizes
-        total = added = done = 0.0
-        while done < sizes.prompt:
-            part = min(budget, sizes.prompt - done)
-            step = self.clock.step_seconds(at_once, sizes.context, part, sizes.cached + done)
-            total, added, done = total + step, added + max(0.0, step - self.decode), done + part
+        full = int(sizes.prompt // budget)
+        rest = sizes.prompt - full * budget
+        # A step's time is linear in the tokens before it, so that the middle of the full ones stands for each.
+        middle = sizes.cached + (full - 1) * budget / 2.0
+        step = self.clock.step_seconds(at_once, sizes.context, budget, middle)
+        total, added = full * step, full * max(0.0, step - decode)
+        if rest > 0:
+            last = self.clock.step_seconds(at_once, sizes.context, rest, sizes.cached + full * budget)
+            total, added = total + last, added + max(0.0, last - decode)
         return total, added
 
-    @property
-    def token(self) -> float:
-        """Seconds per output token: a step, and the prompts of others that ride along."""
-        others = max(0.0, self.running - 1.0) / max(1.0, self.sizes.output)
-        return self.decode / self.sizes.per_step + others * self.added
+    def fullest(self, most: float, share: Callable[[_State], float]) -> tuple[_State, bool]:
+        """The state with the most sequences decoding, up to `most`, whose share is at most 1, and whether that ends it.
 
-    def first(self, before: float) -> float:
-        """Seconds to the first token without any wait for others: request, the step under way, own prompt."""
-        return before + self.decode / 2.0 + self.mixed
-
-    def wait(self, rate: float) -> float:
-        """Wait for the prompts before, with arrivals of that rate (Pollaczek-Khinchine, no variance of service)."""
-        busy = min(_NEARLY_FULL, rate * self.added)
-        return busy / (2.0 * (1.0 - busy)) * self.mixed
-
-
-def _served(load: _Load, before: float, *, random: bool) -> tuple[float, float, float]:
-    """(seconds to the first token, the same alone, requests per second) with so many sequences running."""
-    alone = load.first(before)
-    rate = load.running / (alone + load.sizes.steps * load.sizes.per_step * load.token)
-    wait = load.wait(rate) if random else 0.0
-    first = alone + wait
-    return first, alone, load.running / (first + load.sizes.steps * load.sizes.per_step * load.token)
+        The share grows with the sequences, nearly in a straight line: false position with the Illinois rule (Dowell and
+        Jarratt 1971, doi 10.1007/BF01934364) takes four to six evaluations.
+        """
+        high = self.state(most)
+        above = share(high) - 1.0
+        if above <= 0:
+            return high, False
+        left, right, below = 0.0, most, -1.0
+        for _ in range(_ROUNDS):
+            middle = right - above * (right - left) / (above - below)
+            found = self.state(middle)
+            off = share(found) - 1.0
+            if abs(off) < _CLOSE:
+                break
+            if off > 0:
+                right, above, below = middle, off, below / 2.0
+            else:
+                left, below, above = middle, off, above / 2.0
+        return found, True
 
 
 def closed(
@@ -145,18 +203,20 @@ def closed(
         before: seconds of a request outside the engine's steps.
         stages: pipeline stages.
     """
-    running = min(concurrency, admitted)
-    load = _Load(clock, sizes, running, stages)
-    first, alone, rate = _served(load, before, random=running > 1)
-    waiting = concurrency - running
+    # What arrives meets the others alone (arrival theorem, Reiser and Lavenberg 1980, doi 10.1145/322186.322195).
+    engine = _Engine(clock, sizes, before, stages, (concurrency - 1.0) / concurrency)
+    most = min(concurrency, admitted, sizes.most_running)
+    found, _ = engine.fullest(most, lambda one: max(one.clients / concurrency, one.inside / admitted))
+    waiting = concurrency - found.clients
+    waits = waiting > _CLOSE * 2 * concurrency
     return Served(
-        first_seconds=first + waiting / rate,
-        alone_seconds=alone,
-        token_seconds=load.token,
-        requests_per_second=rate,
-        running=running,
-        waiting=waiting,
-        saturated=waiting > 0,
+        first_seconds=found.first + (waiting / found.rate if waits else 0.0),
+        alone_seconds=found.alone,
+        token_seconds=found.token,
+        requests_per_second=found.rate,
+        running=min(found.inside, admitted),
+        waiting=waiting if waits else 0.0,
+        saturated=waits,
     )
 
 
@@ -170,32 +230,17 @@ def opened(
 
     Args: as `closed`; `rate` in requests per second.
     """
-    most = _Load(clock, sizes, admitted, stages)
-    _, alone, limit = _served(most, before, random=True)
-    if rate >= limit:
-        grown = (rate - limit) * 30.0  # requests in the queue after half a minute
-        return Served(
-            first_seconds=alone + grown / limit,
-            alone_seconds=alone,
-            token_seconds=most.token,
-            requests_per_second=limit,
-            running=admitted,
-            waiting=grown,
-            saturated=True,
-        )
-    low, high = 0.0, float(admitted)
-    for _ in range(_ROUNDS):
-        middle = (low + high) / 2.0
-        given = _served(_Load(clock, sizes, middle, stages), before, random=True)[2]
-        low, high = (middle, high) if given < rate else (low, middle)
-    load = _Load(clock, sizes, high, stages)
-    first, alone, _ = _served(load, before, random=True)
+    engine = _Engine(clock, sizes, before, stages, 1.0)
+    most = min(admitted, sizes.most_running)
+    found, _ = engine.fullest(most, lambda one: max(one.rate / rate, one.inside / admitted))
+    saturated = found.rate < rate * (1.0 - 2 * _CLOSE)
+    grown = (rate - found.rate) * _HALF_A_MINUTE if saturated else 0.0
     return Served(
-        first_seconds=first,
-        alone_seconds=alone,
-        token_seconds=load.token,
-        requests_per_second=rate,
-        running=high,
-        waiting=0.0,
-        saturated=False,
+        first_seconds=found.first + grown / found.rate,
+        alone_seconds=found.alone,
+        token_seconds=found.token,
+        requests_per_second=found.rate if saturated else rate,
+        running=min(found.inside, admitted),
+        waiting=grown,
+        saturated=saturated,
     )
