@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from selfhost.attention import Attention, LatentAttention
+from selfhost.attention import Attention, LatentAttention, SparseIndexer
 from selfhost.attention.rank import RankCache, Setting
 from selfhost.dtypes import itemsize
 from selfhost.model.modules import Block, Embedding, Experts, Item, Matrix
@@ -115,6 +115,10 @@ class Work:
     reduced: int
 
 
+# Of the indexers that sparse attention has so far: index_topk and index_n_heads of DeepSeek V3.2 and GLM-5 (config.json,
+# 2026-11). Every rank scores with all heads.
+SELECTED_TOKENS = 2048
+INDEXER_HEADS = 64
 Counted = tuple[tuple[int, Block], ...]
 
 
@@ -192,12 +196,15 @@ def _attended(blocks: Counted, spec: ModelSpec, ranks: Ranks, setting: Setting) 
 def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: int) -> Attended:
     per_token = cache.slots * cache.content_bytes / max(1, cache.tokens_per_state)
     prefill = decode = 4.0 * heads * getattr(kind, "head_dim", head_dim)
+    span = cache.span_tokens if cache.reach in ("window", "chunk", "cross") else 0
     if isinstance(kind, LatentAttention):
         prefill = 2.0 * heads * (kind.nope_dim + kind.rope_dim + kind.nope_dim)
         decode = 2.0 * heads * (2 * kind.rank + kind.rope_dim)
-    if cache.reach == "state":
-        prefill = decode = 0.0
-    span = cache.span_tokens if cache.reach in ("window", "chunk", "cross") else 0
+        span = SELECTED_TOKENS if kind.sparse else span
+    elif isinstance(kind, SparseIndexer):
+        prefill = decode = 2.0 * INDEXER_HEADS * kind.head_dim / kind.pool
+    if cache.reach in ("state", "ring"):  # of a fixed size: nothing of it grows with the sequence
+        per_token = prefill = decode = 0.0
     return Attended(
         layers=count,
         bytes_per_token=per_token,
