@@ -115,7 +115,7 @@ class Work:
     reduced: int
 
 
-# Of the indexers that sparse attention has so far: index_topk and index_n_heads of DeepSeek V3.2 and GLM-5 (config.json,
+# Of the indexers that sparse attention has so far: index_topk, index_n_heads of DeepSeek V3.2 and GLM-5 (config.json,
 # 2026-11). Every rank scores with all heads.
 SELECTED_TOKENS = 2048
 INDEXER_HEADS = 64
