@@ -120,6 +120,10 @@ class BundleError(SelfhostError):
     """A bundle that is cut off, was changed on the way, or is none."""
 
 
+class ProviderError(SelfhostError):
+    """An optional provider whose process did not answer, was killed, or answered what is no answer."""
+
+
 class ClusterError(SelfhostError):
     """A Kubernetes API that cannot be reached, does not accept the credentials, or does not permit what is asked."""
 
