@@ -52,7 +52,7 @@ class Words:
         size = abs(value)
         if self.lang == "zh" and size >= 1e8:
             return f"{_three(value / 1e8)} 亿"
-        if self.lang == "zh" and size >= 1e5:
+        if self.lang == "zh" and size >= 1e4:
             return f"{_three(value / 1e4)} 万"
         if size >= 1e9:
             return f"{_three(value / 1e9)} bn"
@@ -62,7 +62,10 @@ class Words:
         """With the currency's sign, and cents where it is small."""
         sign = _SIGNS.get(self.currency, f"{self.currency} ")
         size = abs(value)
-        text = f"{size:,.2f}" if 0.1 <= size < 100 and size != int(size) else self.number(size)
+        if 0.1 <= size < 100 and size != int(size):
+            text = f"{size:,.2f}"
+        else:
+            text = f"{size:,.0f}" if 100 <= size < 1e6 and self.lang == "en" else self.number(size)
         return f"{'−' if value < 0 else ''}{sign}{text}"
 
     def amount(self, value: float, unit: str) -> str:

@@ -1,0 +1,186 @@
+"""Sections of a report about money: cost over time with break-even, and what would change the decision."""
+
+from __future__ import annotations
+
+from selfhost.report import charts
+from selfhost.report.page import Cell, Chart, Head, Maker, Point, Row, Section, Table
+from selfhost.report.types import BreakEven, CashFlow, Cost, Tornado
+
+_BARS = 8  # of the tornado; what moves the result less is in the table alone
+_MARKS = 2  # break-evens named in the chart: of the recommended way, the earliest first
+
+
+def cost_section(make: Maker, cost: Cost) -> Section:
+    """Money spent by the end of each month, and when one way has become cheaper than another."""
+    say = make.words.say
+    priced = tuple(flow for flow in cost.flows if flow.cumulative)
+    if not priced:
+        return Section(id="cost", title=say("cost.title"), lead=say("cost.nothing"), points=_unpriced(make, cost))
+    tokens = say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
+    tables = [_flows(make, cost)]
+    if cost.break_evens:
+        tables.append(_break_evens(make, cost.break_evens))
+    return Section(
+        id="cost",
+        title=say("cost.title"),
+        lead=say("cost.lead", tokens=tokens),
+        charts=(_chart(make, cost, priced),),
+        tables=tuple(tables),
+        points=_unpriced(make, cost),
+        wide=True,
+    )
+
+
+def _unpriced(make: Maker, cost: Cost) -> tuple[Point, ...]:
+    return tuple(
+        Point(text=make.words.say("cost.unknown", because=flow.because or make.words.say("word.unknown")), strong=flow.name)
+        for flow in cost.flows
+        if not flow.cumulative
+    )
+
+
+def _chart(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> Chart:
+    say, money = make.words.say, make.words.money
+    described = say(
+        "cost.described", n=cost.months,
+        parts=say("word.list_join").join(
+            say("cost.part", name=flow.name, total=money(flow.cumulative[-1])) for flow in priced
+        ),
+    )  # fmt: skip
+    svg = ""
+    if make.pictures:
+        svg = charts.over_months(
+            tuple(
+                charts.Line(
+                    name=flow.name, xs=tuple(float(month) for month in range(len(flow.cumulative))), ys=flow.cumulative
+                )
+                for flow in _distinct(priced)
+            ),
+            x_title=say("cost.month"),
+            y_title=say("cost.money", currency=cost.currency),
+            marks=_marks(make, cost, priced),
+        )  # fmt: skip
+    return Chart(name="cost", title=say("cost.chart"), description=described, svg=svg, file="cost.svg")
+
+
+def _distinct(flows: tuple[CashFlow, ...]) -> tuple[CashFlow, ...]:
+    """One line a name, as many as colours tell apart."""
+    return tuple({flow.name: flow for flow in flows}.values())[: len(charts.PALETTE)]
+
+
+def _marks(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> tuple[charts.Mark, ...]:
+    by_name = {flow.name: flow.cumulative for flow in priced}
+    met = sorted(
+        (one for one in cost.break_evens if one.months is not None and one.option in by_name and 0 < one.months <= cost.months),
+        key=lambda one: one.months or 0.0,
+    )
+    marks = []
+    for one in met[:_MARKS]:
+        at = one.months or 0.0
+        flow = by_name[one.option]
+        month = min(int(at), len(flow) - 2)
+        money = flow[month] + (flow[month + 1] - flow[month]) * (at - month)
+        marks.append(charts.Mark(x=at, y=money, text=make.words.say("cost.even_mark", n=f"{at:.0f}")))
+    return tuple(marks)
+
+
+def _flows(make: Maker, cost: Cost) -> Table:
+    say = make.words.say
+    years = range(1, cost.months // 12 + 1)
+    heads = (
+        *make.heads("cost.option", "#cost.start"),
+        *(Head(text=say("cost.end_year", n=year), numeric=True) for year in years),
+        *make.heads("#cost.net_present", "#cost.per_million"),
+    )
+    rows = []
+    for flow in cost.flows:
+        notes = make.notes.of(*flow.sources)
+        spent = [_spent(make, flow, month) for month in (0, *(12 * year for year in years))]
+        rows.append(
+            Row(
+                chosen=flow.chosen,
+                cells=(
+                    Cell(text=flow.name, head=True, notes=notes, badge=say("options.chosen") if flow.chosen else ""),
+                    *spent,
+                    make.cell(flow.net_present),
+                    make.cell(flow.per_million),
+                ),
+            )
+        )
+    return Table(caption=say("cost.title"), heads=heads, rows=tuple(rows))
+
+
+def _spent(make: Maker, flow: CashFlow, month: int) -> Cell:
+    if month >= len(flow.cumulative):
+        return Cell(text=make.words.say("word.unknown"), unknown=True, numeric=True)
+    return Cell(text=make.words.money(flow.cumulative[month]), numeric=True)
+
+
+def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
+    say = make.words.say
+    rows = tuple(
+        Row(
+            cells=(
+                Cell(text=say("cost.even_of", option=one.option, against=one.against), head=True),
+                Cell(
+                    text=say("word.never") if one.months is None else say("word.months", n=f"{one.months:,.1f}"),
+                    numeric=True,
+                ),
+                Cell(
+                    text=say("word.never") if one.tokens_per_month is None else make.words.number(one.tokens_per_month),
+                    numeric=True,
+                ),
+                Cell(text=one.because),
+            )
+        )
+        for one in found
+    )
+    heads = make.heads("cost.even_title", "#cost.even_months", "#cost.even_tokens", "cost.even_because")
+    return Table(caption=say("cost.even_title"), heads=heads, rows=rows)
+
+
+def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
+    """What each assumption alone does to the difference in cost of two ways."""
+    say, money, known = make.words.say, make.words.money, make.words.known
+    named = [known("assumption", bar.name) for bar in found.bars if bar.flips]
+    flips = say("tornado.flips", list=say("word.list_join").join(named)) if named else say("tornado.flips_none")
+    parts = say("word.list_join").join(
+        say("tornado.part", name=known("assumption", bar.name), low=money(bar.low), high=money(bar.high))
+        for bar in found.bars
+    )
+    svg = ""
+    if make.pictures:
+        svg = charts.tornado(
+            tuple(
+                charts.Swing(
+                    name=known("assumption", bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
+                    low=bar.low, high=bar.high, flips=bar.flips,
+                )
+                for bar in found.bars[:_BARS]
+            ),
+            base=found.base,
+            x_title=currency,
+        )  # fmt: skip
+    chart = Chart(
+        name="tornado", title=say("tornado.chart"), svg=svg, file="tornado.svg",
+        description=say("tornado.described", base=money(found.base), parts=parts),
+    )  # fmt: skip
+    rows = tuple(
+        Row(
+            cells=(
+                Cell(text=known("assumption", bar.name), head=True),
+                Cell(text=f"{bar.low_setting} … {bar.high_setting}"),
+                Cell(text=f"{money(bar.low)} … {money(bar.high)}", numeric=True),
+                Cell(text=say("word.yes") if bar.flips else say("word.no")),
+            )
+        )
+        for bar in found.bars
+    )
+    heads = make.heads("tornado.assumption", "tornado.setting", "#tornado.result", "tornado.turns")
+    return Section(
+        id="sensitivity",
+        title=say("tornado.title"),
+        lead=say("tornado.lead", option=found.option, against=found.against, flips=flips),
+        charts=(chart,),
+        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True),),
+    )

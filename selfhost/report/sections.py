@@ -1,0 +1,250 @@
+"""Sections of a report about the machines: memory bill, GPU options, speed, licence, risks, assumptions."""
+
+from __future__ import annotations
+
+from selfhost.report import charts
+from selfhost.report.page import Cell, Chart, Maker, Point, Row, Section, Table
+from selfhost.report.types import Bill, Curve, GpuOption, Report, Source
+from selfhost.throughput.types import Point as Speed
+from selfhost.throughput.types import Range
+from selfhost.units import GIB
+
+_FREE, _MISSING = "#e3e8ec", "#b3261e"
+_REFUSED = 6  # named before the rest is counted
+
+
+def bill_section(make: Maker, bill: Bill) -> Section:
+    """What one GPU holds, as a bar and a table."""
+    say, gib = make.words.say, lambda size: f"{size / GIB:,.2f}"
+    total = sum(term.bytes for term in bill.terms)
+    certain = bill.certainty_bytes
+    lead = (
+        say("bill.lead_uncertain", gpu=bill.gpu, total=gib(total))
+        if certain is None
+        else say("bill.lead", gpu=bill.gpu, total=gib(total), certainty=gib(certain))
+    )
+    names = [make.words.known("term", term.name) for term in bill.terms]
+    parts = [
+        (say("bill.part", name=name, gib=gib(term.bytes)), term.bytes / GIB, _colour(number, term.name, term.bytes))
+        for number, (name, term) in enumerate(zip(names, bill.terms, strict=True))
+    ]
+    listed = say("word.list_join").join(part for part, _, _ in parts)
+    chart = Chart(
+        name="memory",
+        title=say("bill.chart", gpu=bill.gpu),
+        description=say("bill.described", total=gib(total), parts=listed),
+        svg=charts.stacked(tuple((name, max(0.0, size), colour) for name, size, colour in parts)) if make.pictures else "",
+        file="memory.svg",
+    )
+    rows = tuple(
+        Row(
+            cells=(
+                Cell(text=name, head=True),
+                Cell(text=gib(term.bytes), numeric=True, notes=make.notes.of(term.source)),
+                Cell(text=term.because),
+            )
+        )
+        for name, term in zip(names, bill.terms, strict=True)
+    )
+    table = Table(
+        caption=say("bill.chart", gpu=bill.gpu), heads=make.heads("bill.term", "#bill.gib", "bill.because"), rows=rows
+    )
+    remarks = (Point(text=say("word.short", gib=gib(bill.short_bytes))),) if bill.short_bytes else ()
+    return Section(
+        id="memory", title=say("bill.title"), lead=lead, charts=(chart,), tables=(table,), remarks=remarks
+    )
+
+
+def _colour(number: int, name: str, size: int) -> str:
+    if name == "free":
+        return _FREE if size >= 0 else _MISSING
+    return charts.PALETTE[number % len(charts.PALETTE)]
+
+
+def options_section(make: Maker, options: tuple[GpuOption, ...], refused: tuple[tuple[str, str], ...]) -> Section:
+    """The kinds of GPU that carry the load."""
+    say = make.words.say
+    rows = tuple(
+        Row(
+            chosen=option.chosen,
+            cells=(
+                Cell(
+                    text=f"{option.count} × {option.name}", head=True,
+                    badge=say("options.chosen") if option.chosen else "",
+                ),
+                Cell(
+                    text=say("word.unknown") if option.room is None else say("options.times", n=f"{option.room:,.1f}"),
+                    numeric=True, unknown=option.room is None,
+                ),
+                make.cell(option.speed),
+                make.cell(option.first_token),
+                make.cell(option.hour),
+                make.cell(option.purchase),
+                make.cell(option.per_million),
+            ),
+        )
+        for option in options
+    )  # fmt: skip
+    heads = make.heads(
+        "options.gpus", "#options.room", "#options.speed", "#options.first", "#options.hour", "#options.purchase",
+        "#options.per_million",
+    )  # fmt: skip
+    remarks: tuple[Point, ...] = ()
+    if refused:
+        named = say("word.list_join").join(f"{name} ({why})" for name, why in refused[:_REFUSED])
+        if len(refused) > _REFUSED:
+            named = say("options.refused_more", list=named, n=len(refused) - _REFUSED)
+        remarks = (Point(text=say("options.refused", list=named)),)
+    table = Table(caption=say("options.title"), heads=heads, rows=rows)
+    return Section(
+        id="options", title=say("options.title"), lead=say("options.lead"), tables=(table,), remarks=remarks, wide=True
+    )
+
+
+def curve_section(make: Maker, curve: Curve) -> Section:
+    """Speed by requests at once, as two pictures and a table."""
+    say = make.words.say
+    if not curve.points:
+        return Section(id="speed", title=say("curve.title"), lead=say("curve.unknown", because=curve.because))
+    lead = say("curve.lead", knee=curve.knee or 0, admitted=curve.admitted or 0)
+    # Beyond what is let in, requests wait outside: that is a queue, not a speed, and stands in the table alone.
+    inside = tuple(point for point in curve.points if curve.admitted is None or point.concurrency <= curve.admitted)
+    rests = Point(text=say("curve.rests", because=curve.because), notes=make.notes.of(*curve.sources))
+    return Section(
+        id="speed",
+        title=say("curve.title"),
+        lead=lead,
+        charts=(
+            _speed_chart(make, curve, inside, "throughput", "curve.speed_chart", "curve.speed"),
+            _speed_chart(make, curve, inside, "latency", "curve.wait_chart", "curve.token"),
+        ),
+        tables=(_speed_table(make, curve),),
+        remarks=(rests,),
+        wide=True,
+    )
+
+
+def _value(point: Speed, name: str) -> Range:
+    return point.output_tokens_per_second if name == "throughput" else point.tpot_ms
+
+
+def _speed_chart(make: Maker, curve: Curve, points: tuple[Speed, ...], name: str, title: str, unit: str) -> Chart:
+    say, number = make.words.say, make.words.number
+    values = [_value(point, name) for point in points]
+    line = charts.Line(
+        name=name,
+        xs=tuple(float(point.concurrency) for point in points),
+        ys=tuple(value.typical for value in values),
+        lows=tuple(value.low for value in values),
+        highs=tuple(value.high for value in values),
+    )
+    wanted = {curve.knee: say("curve.knee")}
+    if curve.asked is not None and any(point.concurrency == curve.asked for point in points):
+        wanted = {curve.asked: say("curve.asked")} | ({} if curve.asked == curve.knee else wanted)
+    marks = tuple(
+        charts.Mark(x=float(point.concurrency), y=_value(point, name).typical, text=wanted[point.concurrency])
+        for point in points
+        if point.concurrency in wanted
+    )
+    described = say(
+        "curve.described", **{"from": points[0].concurrency}, to=points[-1].concurrency,
+        first=number(values[0].typical), last=number(values[-1].typical),
+    )  # fmt: skip
+    svg = ""
+    if make.pictures:
+        svg = charts.over_requests(
+            line, x_title=say("curve.concurrency"), y_title=say(unit), marks=marks,
+            colour=charts.ACCENT if name == "throughput" else charts.AMBER,
+        )  # fmt: skip
+    return Chart(name=name, title=say(title), description=described, svg=svg, file=f"{name}.svg")
+
+
+def _speed_table(make: Maker, curve: Curve) -> Table:
+    say = make.words.say
+
+    def cell(value: Range) -> Cell:
+        text, bounds = make.words.span(value, "number")
+        return Cell(text=text, range=bounds, numeric=True, notes=make.notes.of(*curve.sources))
+
+    def badge(point: Speed) -> str:
+        if curve.admitted is not None and point.concurrency > curve.admitted:
+            return say("curve.waiting")
+        if point.concurrency == curve.asked:
+            return say("curve.asked")
+        return say("curve.knee") if point.concurrency == curve.knee else ""
+
+    rows = tuple(
+        Row(
+            chosen=point.concurrency == curve.asked,
+            cells=(
+                Cell(text=f"{point.concurrency:,}", head=True, numeric=True, badge=badge(point)),
+                cell(point.output_tokens_per_second),
+                cell(point.ttft_ms),
+                cell(point.tpot_ms),
+                Cell(text=make.words.known("binds", point.binds)),
+            ),
+        )
+        for point in curve.points
+    )
+    heads = make.heads("#curve.concurrency", "#curve.speed", "#curve.first", "#curve.token", "curve.binds")
+    return Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True)
+
+
+def licence_section(make: Maker, report: Report) -> Section:
+    """What the licence permits and asks for."""
+    say, known = make.words.say, make.words.known
+    verdict = report.licence
+    if verdict is None:
+        return Section(id="licence", title=say("licence.title"), lead=say("licence.missing"))
+    notes = make.notes.of(Source(text=verdict.name, url=verdict.source, date=verdict.checked))
+    use = say("use.unnamed") if verdict.use is None else known("use", verdict.use)
+    pairs = (
+        ("licence.name", verdict.name, notes),
+        ("licence.use", use, ()),
+        ("licence.permission", known("permission", verdict.permission), notes),
+        ("licence.openness", known("openness", verdict.openness), ()),
+        ("licence.gate", known("gate", verdict.gate), ()),
+    )
+    rows = tuple(
+        Row(cells=(Cell(text=say(name), head=True), Cell(text=value, notes=refs))) for name, value, refs in pairs
+    )
+    table = Table(caption=say("licence.title"), heads=(), rows=rows)
+    return Section(
+        id="licence",
+        title=say("licence.title"),
+        lead="",
+        tables=(table,),
+        points=tuple(Point(text=text) for text in verdict.obligations),
+        remarks=(Point(text=say("licence.not_advice")),),
+    )
+
+
+def risks_section(make: Maker, report: Report) -> Section:
+    """What may go wrong, the severe first."""
+    say = make.words.say
+    points = tuple(
+        Point(
+            text=say(f"risk.{risk.key}", **{name: make.words.known("assumption", value) for name, value in risk.values}),
+            strong=say("risks.severe") if risk.severe else "",
+        )
+        for risk in sorted(report.risks, key=lambda risk: not risk.severe)
+    )
+    return Section(id="risks", title=say("risks.title"), lead="", points=points)
+
+
+def assumptions_section(make: Maker, report: Report) -> Section:
+    """What the numbers rest on that somebody else might set otherwise, and what is still open."""
+    say = make.words.say
+    rows = tuple(
+        Row(
+            cells=(
+                Cell(text=make.words.known("assumption", one.name), head=True),
+                Cell(text=one.value, notes=make.notes.of(one.source) if one.source else ()),
+            )
+        )
+        for one in report.assumptions
+    )
+    points = tuple(Point(text=text, strong=say("assumptions.questions")) for text in report.questions)
+    heads = make.heads("assumptions.name", "assumptions.value")
+    table = Table(caption=say("assumptions.title"), heads=heads, rows=rows)
+    return Section(id="assumptions", title=say("assumptions.title"), lead="", tables=(table,), points=points, wide=True)
