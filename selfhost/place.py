@@ -12,6 +12,7 @@ from selfhost.catalog.gpus import Gpu
 from selfhost.engines import Objection
 from selfhost.errors import UnsupportedError
 from selfhost.memory import MemoryBudget
+from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
 
 Budget = Callable[[Gpu, Split], MemoryBudget]
@@ -167,6 +168,21 @@ def _place_on(
     if refusal is None:
         refusal = Refusal(gpu_id=gpu.id, split=Split(), because="no split was tried", short_bytes=None)
     return refusal
+
+
+def admitting(workload: Workload, split: Split, found: MemoryBudget) -> Workload | None:
+    """The load with steps that take all its requests at once, None where the engine's own steps do.
+
+    Args:
+        workload: the load of one replica.
+        split: how it is divided.
+        found: what it holds with the engine's own steps.
+    """
+    at_once = ceil_div(workload.concurrency, split.data)
+    if workload.max_num_seqs is not None or at_once <= found.max_num_seqs:
+        return None
+    tokens = workload.max_num_batched_tokens or max(found.max_num_batched_tokens, at_once)
+    return replace(workload, max_num_seqs=at_once, max_num_batched_tokens=tokens)
 
 
 def shortage(budget: MemoryBudget) -> str:

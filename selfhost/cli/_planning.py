@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from selfhost.cli._placements import Asked
 from selfhost.cli._sizing import as_sentence
 from selfhost.errors import UnsupportedError
-from selfhost.units import ceil_div
-from selfhost.workload import Split, Workload
+from selfhost.workload import Split
 
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
@@ -58,7 +56,7 @@ def placed(
         most: how many of each kind may be taken, by id; None where there is no limit.
     """
     from selfhost.engines import Objection, get_engine, layers_only
-    from selfhost.place import place, splits
+    from selfhost.place import admitting, place, splits
     from selfhost.serving import serving_for
     from selfhost.sizing import budget_for
 
@@ -75,20 +73,11 @@ def placed(
 
     def sized(gpu: Gpu, shape: Split) -> MemoryBudget:
         found = budget_for(asked.spec, asked.workload, shape, gpu, asked.engine)
-        enough = _admitting(asked.workload, shape, found)
+        enough = admitting(asked.workload, shape, found)
         return found if enough is None else budget_for(asked.spec, enough, shape, gpu, asked.engine)
 
     candidates = (split,) if fixed else splits(expert=split.expert, layers_only=layers_only(driver))
     return place(asked.gpus, budget=sized, objection=objection, candidates=candidates), objections
-
-
-def _admitting(workload: Workload, split: Split, found: MemoryBudget) -> Workload | None:
-    """The load with steps that take all its requests at once, None where the engine's own steps do."""
-    at_once = ceil_div(workload.concurrency, split.data)
-    if workload.max_num_seqs is not None or at_once <= found.max_num_seqs:
-        return None
-    tokens = workload.max_num_batched_tokens or max(found.max_num_batched_tokens, at_once)
-    return replace(workload, max_num_seqs=at_once, max_num_batched_tokens=tokens)
 
 
 def explain_if_impossible(asked: Asked, placements: Placements, objections: list[Objection]) -> None:

@@ -1,0 +1,148 @@
+"""Prices + GPUs + speed -> what an option costs an hour, a million output tokens, and to buy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfhost.place import NODE_GPUS
+from selfhost.ranking.types import Cost
+from selfhost.throughput.types import Estimate, Range
+from selfhost.units import ceil_div
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+    from selfhost.catalog.price_types import Figure, Term, Tier
+    from selfhost.catalog.prices import Prices
+
+SECONDS_PER_HOUR = 3600
+# GPUs that are sold on boards of eight alone (HGX, OAM), so that a part of a node cannot be bought.
+WHOLE_NODES = ("SXM", "OAM")
+# Ours: cards that one workstation holds; more stand in servers of eight.
+_CARDS = 4
+
+
+class Pricing:
+    """Prices in one currency, of one way to rent; each GPU is looked up once.
+
+    Args:
+        prices: the catalogue and a user's own.
+        tier, term: of the rent.
+        currency: USD, CNY or EUR.
+
+    Raises:
+        PriceError: an unknown currency.
+    """
+
+    def __init__(self, prices: Prices, *, tier: Tier, term: Term, currency: str) -> None:
+        from selfhost.catalog.prices import currency_of
+
+        self.prices, self.tier, self.term = prices, tier, term
+        self.currency = currency_of(currency)
+        self._rents: dict[str, Figure | None] = {}
+        self._capitals: dict[tuple[str, int], tuple[Range | None, str | None, tuple[Figure, ...]]] = {}
+
+    def cost(self, gpu: Gpu, gpus: int, estimate: Estimate) -> Cost:
+        """What so many GPUs cost at that speed.
+
+        Args:
+            gpu: the kind.
+            gpus: of all replicas.
+            estimate: speed of all of them under the load.
+        """
+        rent = self._rent(gpu.id)
+        per_hour = None if rent is None else _range(rent).scaled(gpus)
+        capital, because, figures = self._capital(gpu, gpus)
+        used = figures if rent is None else (rent, *figures)
+        return Cost(
+            currency=self.currency,
+            tier=self.tier,
+            term=self.term,
+            per_hour=per_hour,
+            per_million_output_tokens=None if per_hour is None else _per_million(per_hour, estimate),
+            capital=capital,
+            capital_because=because,
+            sources=tuple(dict.fromkeys(one.source for one in used if one.source is not None)),
+            date=min((one.date for one in used), default=None),
+        )
+
+    def _rent(self, gpu_id: str) -> Figure | None:
+        if gpu_id not in self._rents:
+            found = self.prices.gpu_rental(gpu_id, self.tier, self.term)
+            self._rents[gpu_id] = None if found is None else self.prices.convert(found, self.currency)
+        return self._rents[gpu_id]
+
+    def _capital(self, gpu: Gpu, gpus: int) -> tuple[Range | None, str | None, tuple[Figure, ...]]:
+        key = (gpu.id, gpus)
+        if key not in self._capitals:
+            self._capitals[key] = self._bought(gpu, gpus)
+        return self._capitals[key]
+
+    def _bought(self, gpu: Gpu, gpus: int) -> tuple[Range | None, str | None, tuple[Figure, ...]]:
+        """What it takes to buy the GPUs, of what that is made, and the prices behind it."""
+        whole = any(gpu.form_factor.upper().startswith(name) for name in WHOLE_NODES)
+        nodes = ceil_div(gpus, NODE_GPUS)
+        if whole or gpus > _CARDS:
+            bought = nodes * NODE_GPUS if whole else gpus
+            found = self._servers(gpu, nodes, bought)
+        else:
+            found = self._cards(gpu, gpus)
+        if found is None:
+            return None, None, ()
+        total, words, figures = found
+        if nodes > 1:
+            network = self.prices.network_overhead()
+            if network is None:
+                return None, None, ()
+            total = _sum(total, _product(total, network))
+            words, figures = f"{words}, network between them", (*figures, network)
+        return total, words, figures
+
+    def _servers(self, gpu: Gpu, nodes: int, bought: int) -> tuple[Range, str, tuple[Figure, ...]] | None:
+        full = bought == nodes * NODE_GPUS
+        server = self.prices.server_purchase(gpu.id, NODE_GPUS) if full else None
+        if server is not None:
+            converted = self.prices.convert(server, self.currency)
+            return (
+                _range(converted).scaled(nodes),
+                f"{nodes} server{'s' if nodes > 1 else ''} of {NODE_GPUS}",
+                (server,),
+            )
+        each, around = self.prices.gpu_purchase(gpu.id), self.prices.server_overhead()
+        if each is None or around is None:
+            return None
+        cards = _range(self.prices.convert(each, self.currency)).scaled(bought)
+        words = f"{bought} GPUs and the server{'s' if nodes > 1 else ''} around them"
+        return _sum(cards, _product(cards, around)), words, (each, around)
+
+    def _cards(self, gpu: Gpu, gpus: int) -> tuple[Range, str, tuple[Figure, ...]] | None:
+        each, host = self.prices.gpu_purchase(gpu.id), self.prices.host()
+        if each is None or host is None:
+            return None
+        cards = _range(self.prices.convert(each, self.currency)).scaled(gpus)
+        around = _range(self.prices.convert(host, self.currency))
+        return _sum(cards, around), f"{gpus} card{'s' if gpus > 1 else ''} in a workstation", (each, host)
+
+
+def _range(figure: Figure) -> Range:
+    return Range(low=figure.low, typical=figure.typical, high=figure.high)
+
+
+def _sum(one: Range, other: Range) -> Range:
+    return Range(low=one.low + other.low, typical=one.typical + other.typical, high=one.high + other.high)
+
+
+def _product(one: Range, share: Figure) -> Range:
+    return Range(low=one.low * share.low, typical=one.typical * share.typical, high=one.high * share.high)
+
+
+def _per_million(per_hour: Range, estimate: Estimate) -> Range | None:
+    """Low is a low rent at a high speed."""
+    speed = estimate.output_tokens_per_second
+    if speed.low <= 0:
+        return None
+    million = 1e6 / SECONDS_PER_HOUR
+    return Range(
+        low=per_hour.low / speed.high * million,
+        typical=per_hour.typical / speed.typical * million,
+        high=per_hour.high / speed.low * million,
+    )

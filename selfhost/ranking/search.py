@@ -1,0 +1,276 @@
+"""Every GPU x count x weight format x engine: what carries a load, how fast, for how much, and what misses it.
+
+Each combination takes as few replicas as hold the requests in memory, keep up with the arrivals and meet the goals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from selfhost.engines import Engine, EngineVersion, get_engine, layers_only
+from selfhost.errors import NoRoomError, UnsupportedError
+from selfhost.memory import MemoryBudget
+from selfhost.model.spec import ModelSpec
+from selfhost.place import NODE_GPUS, admitting, shortage, splits
+from selfhost.ranking.costs import Pricing
+from selfhost.ranking.types import Found, Load, Missed, Option
+from selfhost.serving import serving_for
+from selfhost.sizing import budget_for
+from selfhost.throughput.estimate import estimate
+from selfhost.throughput.types import Estimate
+from selfhost.units import ceil_div
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+
+# Ours: eight nodes. More replicas than that are no question of which GPU to take.
+MOST_GPUS = 64
+# Ours: what somebody chooses between: as published, half of 16 bits, and a quarter, with and without units for it.
+_FORMATS = ("fp8", "w4a16", "nvfp4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is searched for, and where.
+
+    Args:
+        spec: the model.
+        gpus: kinds to try.
+        engines: releases to try.
+        quantizations: values of `--quant` to try; None for the checkpoint as it is.
+        workload: the whole deployment's context and concurrency, and the engine's knobs.
+        load: its traffic and goals.
+        split: the only one to try; None for all of a node, and two nodes where that is not enough.
+        expert: whole experts on ranks, for splits that are searched.
+        replicas: so many, None for as few as it takes.
+        pricing: prices, None to leave cost out.
+    """
+
+    spec: ModelSpec
+    gpus: tuple[Gpu, ...]
+    engines: tuple[EngineVersion, ...]
+    quantizations: tuple[str | None, ...]
+    workload: Workload
+    load: Load
+    split: Split | None = None
+    expert: bool = False
+    replicas: int | None = None
+    pricing: Pricing | None = None
+
+
+def sensible_quantizations(spec: ModelSpec) -> tuple[str | None, ...]:
+    """The checkpoint's own format, and those that it is usually published in besides."""
+    own = spec.quantization or ""
+    return (None, *(name for name in _FORMATS if not own.startswith(name)))
+
+
+def search(question: Question) -> Found:
+    """Try every combination.
+
+    Raises:
+        UsageError: an unknown `--quant`.
+    """
+    options: list[Option] = []
+    missed: dict[str, Missed] = {}
+    tried = 0
+    for engine in question.engines:
+        for quantization in question.quantizations:
+            one = _Try(question, engine, quantization)
+            for gpu in question.gpus:
+                for found in one.on(gpu):
+                    tried += 1
+                    if isinstance(found, Option):
+                        options.append(found)
+                    elif gpu.id not in missed or _nearer(found, missed[gpu.id]):
+                        missed[gpu.id] = found
+    placed = {option.gpu.id for option in options}
+    left = [miss for gpu_id, miss in missed.items() if gpu_id not in placed]
+    left.sort(key=lambda miss: (*_distance(miss), miss.gpu_id))
+    return Found(options=tuple(options), missed=tuple(left), tried=tried)
+
+
+def _distance(miss: Missed) -> tuple[int, int]:
+    """Goals and loads that are missed come before memory, and that before what an engine cannot run at all."""
+    if miss.short_bytes is not None:
+        return 1, miss.short_bytes * miss.split.gpus
+    return (0, 0) if miss.because.startswith(_SLOW) else (2, 0)
+
+
+def _nearer(one: Missed, other: Missed) -> bool:
+    return _distance(one) < _distance(other)
+
+
+_SLOW = "too slow"
+
+
+class _Try:
+    """One engine and one weight format, on one GPU after another."""
+
+    def __init__(self, question: Question, engine: EngineVersion, quantization: str | None) -> None:
+        self.question, self.engine = question, engine
+        self.driver: Engine = get_engine(engine.engine)
+        # What was given with --quant is tried as None: the search then changes nothing.
+        self.quantization = quantization or question.workload.quantization
+        self.workload = replace(question.workload, quantization=self.quantization)
+        spec = question.spec
+        # As if it had been published in the format, for engines that do not make it while loading.
+        self.published = None if quantization is None else replace(spec, quantization=quantization)
+
+    def on(self, gpu: Gpu) -> Iterator[Option | Missed]:
+        """Every split on one kind of GPU."""
+        if (self.quantization or "").startswith("nvfp4") and not gpu.fp4_flops and self.published is not None:
+            return  # it would be unpacked to 16 bits: what w4a16 is for
+        question = self.question
+        if question.split is not None:
+            yield self._outcome(gpu, question.split)
+            return
+        fits = False
+        tried = splits(expert=question.expert, layers_only=layers_only(self.driver))
+        for count in dict.fromkeys(split.gpus for split in tried):
+            if fits and count > NODE_GPUS:
+                return  # several nodes for one replica only where one is not enough
+            found = self._of_count(gpu, [split for split in tried if split.gpus == count])
+            fits = fits or isinstance(found, Option)
+            yield found
+
+    def _of_count(self, gpu: Gpu, shapes: list[Split]) -> Option | Missed:
+        """The tensor split, or the pipeline of as many GPUs where the model does not divide."""
+        found = self._outcome(gpu, shapes[0])
+        for shape in shapes[1:]:
+            if isinstance(found, Option) or found.short_bytes is not None:
+                break
+            found = self._outcome(gpu, shape)
+        return found
+
+    def _outcome(self, gpu: Gpu, split: Split) -> Option | Missed:
+        against = self._objection(gpu, split)
+        if isinstance(against, str):
+            return self._missed(gpu, split, against)
+        try:
+            return self._sized(gpu, split, made_here=against)
+        except NoRoomError as error:
+            return self._missed(gpu, split, error.message.rstrip("."), error.short_bytes)
+        except UnsupportedError as error:
+            return self._missed(gpu, split, error.message.rstrip("."))
+
+    def _objection(self, gpu: Gpu, split: Split) -> str | bool:
+        """Why the engine would not start; else whether it makes the weights itself."""
+        spec, load = self.question.spec, self.workload
+        against = self.driver.object_to(serving_for(spec, self.engine, gpu, split, load))
+        if against is None:
+            return True
+        if self.published is not None:
+            other = self.driver.object_to(serving_for(self.published, self.engine, gpu, split, load))
+            if other is None:
+                return False
+            against = other
+        return against.because
+
+    def _missed(self, gpu: Gpu, split: Split, because: str, short_bytes: int | None = None) -> Missed:
+        return Missed(
+            gpu_id=gpu.id,
+            split=split,
+            engine=str(self.engine),
+            quantization=self.quantization,
+            because=because,
+            short_bytes=short_bytes,
+        )
+
+    def _sized(self, gpu: Gpu, split: Split, *, made_here: bool) -> Option | Missed:
+        question = self.question
+        held = self._held(gpu, split)
+        if held is None:
+            budget = self._bill(gpu, split, self._share(question.replicas or MOST_GPUS))[1]
+            return self._missed(gpu, split, shortage(budget), budget.short_bytes)
+        replicas, workload, budget = held
+        found = self._quick_enough(gpu, split, workload, replicas)
+        if isinstance(found, str):
+            return self._missed(gpu, split, f"{_SLOW}: {found}")
+        replicas, speed = found
+        if replicas != held[0]:
+            workload, budget = self._bill(gpu, split, self._share(replicas))
+        pricing = question.pricing
+        return Option(
+            gpu=gpu,
+            engine=self.engine,
+            quantization=self.quantization,
+            split=split,
+            replicas=replicas,
+            workload=workload,
+            budget=budget,
+            estimate=speed,
+            cost=None if pricing is None else pricing.cost(gpu, split.gpus * replicas, speed),
+            published=made_here,
+        )
+
+    def _share(self, replicas: int) -> Workload:
+        """The load of one of so many replicas."""
+        whole = self.workload
+        return whole if replicas == 1 else replace(whole, concurrency=ceil_div(whole.concurrency, replicas))
+
+    def _bill(self, gpu: Gpu, split: Split, workload: Workload) -> tuple[Workload, MemoryBudget]:
+        spec, engine = self.question.spec, self.engine
+        found = budget_for(spec, workload, split, gpu, engine)
+        enough = admitting(workload, split, found)
+        return (workload, found) if enough is None else (enough, budget_for(spec, enough, split, gpu, engine))
+
+    def _held(self, gpu: Gpu, split: Split) -> tuple[int, Workload, MemoryBudget] | None:
+        """The fewest replicas whose memory holds the requests, with the load and the bill of one; None for none."""
+        question, whole = self.question, self.workload
+        replicas = question.replicas or 1
+        most = max(replicas, MOST_GPUS // split.gpus)
+        workload, budget = self._bill(gpu, split, self._share(replicas))
+        if question.replicas is None and not budget.fits:
+            each = int(budget.max_concurrency or 0) * split.data
+            replicas = ceil_div(whole.concurrency, each) if each else most + 1
+            while replicas <= most:
+                workload, budget = self._bill(gpu, split, self._share(replicas))
+                if budget.fits or workload.concurrency <= split.data:
+                    break
+                replicas += 1
+        return (replicas, workload, budget) if budget.fits else None
+
+    def _speed(self, gpu: Gpu, split: Split, workload: Workload, replicas: int) -> Estimate:
+        question = self.question
+        traffic = question.load.traffic
+        return estimate(question.spec, workload, split, gpu, self.engine, traffic, replicas=replicas)
+
+    def _quick_enough(
+        self, gpu: Gpu, split: Split, workload: Workload, replicas: int
+    ) -> tuple[int, Estimate] | str:
+        """The fewest replicas that keep up and meet the goals, with their speed; else by how much they miss."""
+        found = self._speed(gpu, split, workload, replicas)
+        missing = _missing(found, self.question.load)
+        most = MOST_GPUS // split.gpus
+        if missing is None or self.question.replicas is not None or replicas >= most:
+            return missing or (replicas, found)
+        enough = self._speed(gpu, split, workload, most)
+        missing = _missing(enough, self.question.load)
+        if missing is not None:
+            return f"{missing}, even with {most} replicas" if most > 1 else missing
+        low, high = replicas, most  # too few, enough
+        while high - low > 1:
+            middle = (low + high) // 2
+            one = self._speed(gpu, split, workload, middle)
+            if _missing(one, self.question.load) is None:
+                high, enough = middle, one
+            else:
+                low = middle
+        return high, enough
+
+
+def _missing(found: Estimate, load: Load) -> str | None:
+    """What an estimate lacks of the load and its goals, None where nothing."""
+    rate = load.traffic.request_rate
+    if found.saturated and rate is not None:
+        return f"{found.requests_per_second:,.2g} of {rate:,.2g} requests a second are served"
+    for name, value, goal in (
+        ("TTFT", found.ttft_ms.typical, load.ttft_goal_ms),
+        ("TPOT", found.tpot_ms.typical, load.tpot_goal_ms),
+    ):
+        if goal is not None and value > goal:
+            return f"{name} {value:,.0f} ms where {goal:,.0f} are wanted"
+    return None
