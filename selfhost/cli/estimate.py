@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from selfhost.engines import EngineVersion
     from selfhost.model.spec import ModelSpec
     from selfhost.throughput.goals import Met
-    from selfhost.throughput.types import Estimate, Point, Range, Traffic
+    from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
 
 _CURVE: tuple[tuple[str, Align], ...] = (
     ("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left"),
@@ -61,6 +61,10 @@ _MILLISECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted."
 )
+@click.option(
+    "--provider", type=click.Choice(["roofline", "silicon"]), default="roofline",
+    help="Step times by the roofline, or by tables of measured kernels.  [default: roofline]",
+)  # fmt: skip
 @workload_options
 @engine_option
 @json_option
@@ -79,6 +83,7 @@ def command(
     acceptance: float | None,
     ttft_goal: float | None,
     tpot_goal: float | None,
+    provider: str,
     workload: Workload,
     engine: str,
     as_json: bool,
@@ -114,14 +119,35 @@ def command(
     against = objection_to(spec, version, card, split, workload)
     if against is not None:
         raise UnsupportedError(as_sentence(f"{spec.id} on {card.name}: {against.because}"), hint=against.hint)
-    found = estimate(spec, workload, split, card, version, traffic, replicas=replicas)
-    points = curve(spec, workload, split, card, version, traffic, replicas=replicas)
+    clock, measured = _clock(provider, model, spec, workload, split, card, version)
+    found = estimate(
+        spec, workload, split, card, version, traffic, replicas=replicas, clock=clock, measured=measured
+    )
+    points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
     met = meeting(points, ttft_ms=ttft_goal, tpot_ms=tpot_goal)
     if as_json:
         emit_json("estimate", as_facts(spec, card, version, split, replicas, traffic, found, points, met))
         return 0
     _show(spec, card, split, replicas, traffic, found, points, met)
     return 0
+
+
+def _clock(
+    provider: str,
+    model: str,
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+) -> tuple[StepClock | None, Provenance | None]:
+    """Step times from elsewhere than the roofline, and where those are from."""
+    if provider == "roofline":
+        return None, None
+    from selfhost.hub import load_model
+    from selfhost.silicon import kernel_clock
+
+    return kernel_clock(load_model(model).config, spec, workload, split, gpu, engine)
 
 
 def as_facts(

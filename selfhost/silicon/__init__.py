@@ -1,7 +1,7 @@
 """Step times from tables of measured kernels: an optional provider, run in a process of its own, for what it covers.
 
-The tables are those of aiconfigurator-core (NVIDIA, Apache-2.0), pinned to one release as frozen data. Its memory figures
-are not used: it takes a GPU's marketing size for what the driver leaves.
+The tables are those of aiconfigurator-core (NVIDIA, Apache-2.0), pinned to one release as frozen data. Its memory
+figures are not used: it takes the size that a GPU is sold with for what the driver leaves.
 """
 
 from selfhost.silicon.clock import KernelClock

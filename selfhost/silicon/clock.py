@@ -1,9 +1,9 @@
 """Times of single steps -> a clock for any step: two tables with straight lines between their points.
 
-A step of sequences that decode depends on how many they are and how much they have in the cache; a step of prompt tokens
-on how many they are and how much stands before them. A step that carries both reads the weights once and multiplies all
-of its tokens together, so it takes as long as one with as many prompt tokens more as sequences decode, and what attention
-over their caches adds to it.
+A step of sequences that decode depends on how many they are and how much they have in the cache; a step of prompt
+tokens on how many they are and how much stands before them. A step that carries both reads the weights once and
+multiplies all of its tokens together, so it takes as long as one with as many prompt tokens more as sequences decode,
+and what attention over their caches adds to it.
 """
 
 from __future__ import annotations

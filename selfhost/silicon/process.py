@@ -99,7 +99,7 @@ def _run(
         except subprocess.TimeoutExpired as error:
             child.kill()
             raise ProviderError(
-                f"The tables of measured kernels gave no answer within {deadline_seconds:g} s; their process was killed.",
+                f"The tables of measured kernels gave no answer in {deadline_seconds:g} s; their process was killed.",
                 hint="Leave out --provider silicon.",
             ) from error
         except BaseException:

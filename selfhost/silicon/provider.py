@@ -74,8 +74,8 @@ def kernel_clock(
 
 def _provenance(found: Answer, system: str, gpu: Gpu, engine: EngineVersion, used: Utilization) -> Provenance:
     text = (
-        f"kernel times of aiconfigurator-core {found.package}, measured in {engine.engine} {found.database} on {gpu.name} "
-        f"({system}), and the time of scheduling and sampling that the roofline takes"
+        f"kernel times of aiconfigurator-core {found.package}, measured in {engine.engine} {found.database} on "
+        f"{gpu.name} ({system}), and the time of scheduling and sampling that the roofline takes"
     )
     if found.database.split(".")[:2] != engine.text.split(".")[:2]:
         text += f"; carried over to {engine}"

@@ -1,4 +1,4 @@
-"""Model, split and GPU -> the request to the child, in the words of aiconfigurator-core 0.12.0; or why it covers none."""
+"""Model, split and GPU -> the request to the child, in words of aiconfigurator-core 0.12.0; or why there is none."""
 
 from __future__ import annotations
 
