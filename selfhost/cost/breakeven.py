@@ -1,0 +1,146 @@
+"""Two options -> from which month, volume and utilization on the first is cheaper; "never" has a reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from selfhost.cost.flows import flow, total, utilization_of
+from selfhost.cost.types import MONTHS, Option, Scenario, Volume
+
+_TINY = 1e-9
+_MOST_COPIES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time:
+    """When one option has become cheaper than another for good, all cash counted and residual value not.
+
+    Args:
+        months: from the decision; 0 where it is cheaper from the start; None for never.
+        until_months: when it stops being cheaper, None where it does not.
+        reason: why never, or what to know; None for nothing.
+    """
+
+    months: float | None
+    until_months: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """From which volume on one option costs less than another over the horizon.
+
+    Args:
+        factor: of the scenario's volume; None for never.
+        utilization: share of its capacity at that volume, also where that is more than 1 (never); None without one.
+        reason: why never, or what to know; None for nothing.
+    """
+
+    factor: float | None
+    utilization: float | None = None
+    reason: str | None = None
+
+
+def _last_change(options: tuple[Option, ...], months: int) -> int:
+    """Month from which on every month is like the one before."""
+    ends = [months]
+    for option in options:
+        for line in option.lines:
+            ends += [line.from_month, line.until_month or 0]
+    return max(ends) + 1
+
+
+def break_even_time(one: Option, other: Option, scenario: Scenario) -> Time:
+    """When `one` has cost less than `other` for good.
+
+    Within a month money is spent evenly. Past the horizon every month is like its last, so that a break-even after
+    thirty years is found and can be called too late.
+    """
+    # A volume that grows never settles: the horizon's last month stands for all later ones.
+    steady = _last_change((one, other), scenario.months)
+    gap = flow(one, scenario, 0) - flow(other, scenario, 0)
+    scale = max(1.0, abs(gap))
+    behind = gap > _TINY * scale
+    since: float | None = None if behind else 0.0
+    lost: float | None = None
+    each = 0.0
+    for month in range(1, steady + 1):
+        at = min(month, scenario.months) if scenario.growth_per_year else month
+        each = flow(one, scenario, at) - flow(other, scenario, at)
+        after = gap + each
+        scale = max(scale, abs(each), abs(after))
+        if behind and after <= _TINY * scale:
+            behind, since = False, month - 1 + (gap / -each if each < 0 else 1.0)
+        elif not behind and after > _TINY * scale:
+            behind, lost = True, month - 1 + (-gap / each if each > 0 else 1.0)
+        gap = after
+    if behind and each < -_TINY * scale:
+        return Time(months=steady + gap / -each)
+    if not behind and each > _TINY * scale:
+        lost = steady + -gap / each
+    elif not behind:
+        return Time(months=since)
+    if lost is not None and lost > _TINY:
+        return Time(
+            months=None, until_months=lost, reason="cheaper at first only: each later month costs more"
+        )
+    if lost is not None:
+        return Time(months=None, reason="the same at the start, and each month costs more")
+    why = "no less" if abs(each) <= _TINY * scale else "more"
+    return Time(months=None, reason=f"dearer at the start, and each later month costs {why}")
+
+
+def _at(option: Option, scenario: Scenario, factor: float) -> float:
+    assert scenario.volume is not None
+    return total(option, replace(scenario, volume=scenario.volume.scaled(factor)))
+
+
+def break_even_volume(one: Option, other: Option, scenario: Scenario) -> Amount:
+    """From which multiple of the volume on `one` costs less than `other` over the horizon, residual value counted.
+
+    Costs are straight lines in the volume as long as no more machines are needed, so two points give them.
+    """
+    volume = scenario.volume
+    if volume is None or not (volume.tokens or volume.requests):
+        return Amount(factor=None, reason="no volume is given")
+    fixed = _at(one, scenario, 0.0) - _at(other, scenario, 0.0)
+    rate = (_at(one, scenario, 1.0) - _at(other, scenario, 1.0)) - fixed
+    scale = max(1.0, abs(fixed), abs(_at(one, scenario, 1.0)))
+    if abs(rate) <= _TINY * scale:
+        if fixed < -_TINY * scale:
+            return Amount(factor=0.0, reason="cheaper at every volume")
+        return Amount(factor=None, reason="the volume changes nothing between the two, and it is not cheaper")
+    if fixed <= 0:
+        if rate < 0:
+            return Amount(factor=0.0, reason="cheaper at every volume")
+        return Amount(
+            factor=None, reason="each token costs more, so that it is cheaper at small volumes only"
+        )
+    if rate > 0:
+        return Amount(factor=None, reason="it costs more without any volume, and each token costs more too")
+    factor = fixed / -rate
+    used = utilization_of(one, scenario, volume.scaled(factor))
+    if used is not None and used > 1:
+        return Amount(
+            factor=None,
+            utilization=used,
+            reason=f"it would take {used:,.2f} times what it can answer with",
+        )
+    return Amount(factor=factor, utilization=used)
+
+
+def ceiling(option: Option, scenario: Scenario, volume: Volume) -> int:
+    """Copies of an option that a volume takes."""
+    used = utilization_of(option, scenario, volume)
+    return 1 if used is None else min(_MOST_COPIES, max(1, math.ceil(used - _TINY)))
+
+
+def within(months: float | None, horizon: int) -> bool:
+    """Whether a break-even comes before the end."""
+    return months is not None and months <= horizon
+
+
+def in_years(months: float | None) -> float | None:
+    """Months as years."""
+    return None if months is None else months / MONTHS

@@ -1,0 +1,392 @@
+"""Assumptions and a scenario -> what each option costs, how they compare, and what would flip the choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from selfhost.cost import flows
+from selfhost.cost.breakeven import Amount, Time, break_even_time, break_even_volume
+from selfhost.cost.types import MONTHS, Assumption, Build, Line, Option, Scenario
+from selfhost.errors import UsageError
+
+_MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """A result with every assumption at its typical value, and with all of them at their kind or unkind end."""
+
+    low: float
+    typical: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costed:
+    """What one option costs. Everything is None where a price is unknown.
+
+    Args:
+        option: with typical values.
+        total: over the horizon, less what comes back.
+        by_year: by the end of each year, without what comes back.
+        cash_flow: by month, month 0 being the day of the decision; money that goes out is positive.
+        paid_once: of it, for things that are bought.
+        residual: what comes back at the end.
+        present_value: of all of it on the day of the decision.
+        income: money that comes in, over the horizon.
+        margin: (income - cost) / cost; None without income.
+        per_hour: of the calendar. per_useful_hour: of work at full load.
+        per_million_tokens, per_million_input, per_million_output: None without such tokens.
+        utilization: mean over the horizon; None without a capacity.
+        with_write_off: a month's running costs and the write-off; None where no time for it is given.
+        lines: what each line adds up to, by name.
+    """
+
+    option: Option
+    total: Bounds | None = None
+    by_year: tuple[Bounds, ...] = ()
+    cash_flow: tuple[float, ...] = ()
+    paid_once: float | None = None
+    residual: float | None = None
+    present_value: float | None = None
+    income: float | None = None
+    margin: float | None = None
+    per_month: float | None = None
+    per_hour: float | None = None
+    per_useful_hour: float | None = None
+    per_million_tokens: float | None = None
+    per_million_input: float | None = None
+    per_million_output: float | None = None
+    utilization: float | None = None
+    with_write_off: float | None = None
+    lines: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """One option against another.
+
+    Args:
+        option, against: their names.
+        saves: over the horizon; negative where it costs more. saves_present_value: NPV of choosing it.
+        time: when it has become cheaper for good, not discounted. soonest, latest: with all that varies in its favour
+            and against it. discounted: the same as `time` with money at its value today.
+        volume: from which volume on it costs less over the horizon.
+    """
+
+    option: str
+    against: str
+    saves: float
+    saves_present_value: float
+    time: Time
+    soonest: Time
+    latest: Time
+    discounted: Time
+    volume: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swing:
+    """What one assumption does to the choice, all others being typical.
+
+    Args:
+        assumption: that is varied.
+        at_low, at_high: what the best option saves over the best other one at its ends; negative: it is not the best.
+        winner_at_low, winner_at_high: the best option there.
+        flips: whether one of them is another than now.
+    """
+
+    assumption: Assumption
+    at_low: float
+    at_high: float
+    winner_at_low: str
+    winner_at_high: str
+    flips: bool
+
+    @property
+    def width(self) -> float:
+        """By how much the saving moves."""
+        return abs(self.at_high - self.at_low)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """The whole result.
+
+    Args:
+        scenario: with typical values.
+        assumptions: all that it rests on.
+        costed: in the order of the scenario.
+        winner: cheapest over the horizon, None where no option has a total.
+        pairs: every option with a total against every other.
+        swings: widest first.
+    """
+
+    scenario: Scenario
+    assumptions: tuple[Assumption, ...]
+    costed: tuple[Costed, ...]
+    winner: str | None
+    pairs: tuple[Against, ...]
+    swings: tuple[Swing, ...]
+
+    def of(self, name: str) -> Costed:
+        """The result of an option."""
+        return next(one for one in self.costed if one.option.name == name)
+
+    def pair(self, option: str, against: str) -> Against:
+        """One option against another."""
+        return next(one for one in self.pairs if (one.option, one.against) == (option, against))
+
+
+def study(assumptions: Sequence[Assumption], build: Build) -> Study:
+    """Work everything out.
+
+    Args:
+        assumptions: what varies, and what does not.
+        build: from a value for each to the scenario.
+
+    Raises:
+        UsageError: two options or two assumptions have the same name.
+    """
+    typical = {one.key: one.typical for one in assumptions}
+    scenario = build(typical)
+    _unique([option.name for option in scenario.options], "options")
+    _unique([one.key for one in assumptions], "assumptions")
+    known = [option.name for option in scenario.options if not option.unknown]
+    varied = {
+        one.key: (
+            _totals(build({**typical, one.key: one.low})),
+            _totals(build({**typical, one.key: one.high})),
+        )
+        for one in assumptions
+        if one.varies
+    }
+    ends = _Ends(assumptions, typical, varied)
+    totals = _totals(scenario)
+    winner = min(known, key=totals.__getitem__) if known else None
+    return Study(
+        scenario=scenario,
+        assumptions=tuple(assumptions),
+        costed=tuple(_costed(option, scenario, build, ends) for option in scenario.options),
+        winner=winner,
+        pairs=tuple(
+            _against(one, other, scenario, build, ends) for one in known for other in known if one != other
+        ),
+        swings=() if winner is None or len(known) < 2 else _swings(assumptions, winner, varied),
+    )
+
+
+def _unique(names: list[str], what: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two {what} are called {twice!r}.", hint="Give each a name of its own.")
+
+
+def _totals(scenario: Scenario) -> dict[str, float]:
+    return {option.name: flows.total(option, scenario) for option in scenario.options if not option.unknown}
+
+
+def _named(scenario: Scenario, name: str) -> Option:
+    return next(option for option in scenario.options if option.name == name)
+
+
+class _Ends:
+    """Which end of each assumption is kind to an option, or to one against another."""
+
+    def __init__(
+        self,
+        assumptions: Sequence[Assumption],
+        typical: Mapping[str, float],
+        varied: Mapping[str, tuple[dict[str, float], dict[str, float]]],
+    ) -> None:
+        self.typical = dict(typical)
+        self.by_key = {one.key: one for one in assumptions if one.varies}
+        self.varied = varied
+
+    def values(self, name: str, against: str | None = None, *, kind: bool) -> dict[str, float]:
+        """Every assumption at the end that makes the option cheapest (`kind`) or dearest."""
+        found = dict(self.typical)
+        for key, assumption in self.by_key.items():
+            low, high = self.varied[key]
+            moved = low[name] - high[name] - (0.0 if against is None else low[against] - high[against])
+            if moved:
+                found[key] = assumption.low if (moved < 0) == kind else assumption.high
+        return found
+
+
+def _costed(option: Option, scenario: Scenario, build: Build, ends: _Ends) -> Costed:
+    if option.unknown:
+        return Costed(option=option)
+    cash, back = flows.cash_flow(option, scenario), flows.residual(option, scenario.months)
+    cases = [build(ends.values(option.name, kind=kind)) for kind in (True, False)]
+    least, most = (flows.cash_flow(_named(case, option.name), case) for case in cases)
+    total = math.fsum(cash) - back
+    income = -math.fsum(value for value in _by_line(option, scenario).values() if value < 0) or None
+    outgoing = total + (income or 0.0)
+    months, volume = scenario.months, scenario.volume
+    served = math.fsum(
+        flows.month_of(option, scenario, month).volume.tokens for month in range(1, months + 1)
+    )
+    used = flows.utilization_of(option, scenario, volume)
+    if used is not None and volume is not None and volume.tokens:
+        used *= served / (volume.tokens * months)
+    once = flows.paid_once(option, months)
+    hours = scenario.run_hours_per_month * months
+    blended, into, out = _per_million(option, scenario, outgoing)
+    return Costed(
+        option=option,
+        total=Bounds(
+            low=math.fsum(least) - flows.residual(_named(cases[0], option.name), months),
+            typical=total,
+            high=math.fsum(most) - flows.residual(_named(cases[1], option.name), months),
+        ),
+        by_year=tuple(
+            Bounds(low=low, typical=mid, high=high)
+            for low, mid, high in zip(
+                *(flows.totals_by_year(each) for each in (least, cash, most)), strict=True
+            )
+        ),
+        cash_flow=cash,
+        paid_once=once,
+        residual=back,
+        present_value=flows.present_value(cash, scenario.discount_rate, back),
+        income=income,
+        margin=None if income is None or outgoing <= 0 else (income - outgoing) / outgoing,
+        per_month=total / months,
+        per_hour=total / (scenario.hours_per_month * months),
+        per_useful_hour=None if not used or not hours else total / (hours * used),
+        per_million_tokens=blended,
+        per_million_input=into,
+        per_million_output=out,
+        utilization=used,
+        with_write_off=(
+            None
+            if option.write_off_years is None
+            else once / (option.write_off_years * MONTHS) + (math.fsum(cash) - once) / months
+        ),
+        lines=tuple(_by_line(option, scenario).items()),
+    )
+
+
+def _by_line(option: Option, scenario: Scenario) -> dict[str, float]:
+    """What each line adds up to over the horizon; what comes back at the end is negative."""
+    found: dict[str, float] = {}
+    once = flows.paid_once(option, scenario.months)
+    usage = [flows.month_of(option, scenario, month) for month in range(scenario.months + 1)]
+    for line in option.lines:
+        if line.unit == "residual":
+            amount = -line.amount * line.times
+        elif line.unit == "residual share":
+            amount = -line.amount * line.times * once
+        else:
+            amount = math.fsum(flows.line_flow(line, month, each) for month, each in enumerate(usage))
+        found[line.name] = found.get(line.name, 0.0) + amount
+    return found
+
+
+def _per_million(
+    option: Option, scenario: Scenario, cost: float
+) -> tuple[float | None, float | None, float | None]:
+    """Cost of a million tokens, of prompts and of answers.
+
+    Lines that are priced by token go to their tokens; all else is shared out by `input_share`, or evenly.
+    """
+    mine = [flows.month_of(option, scenario, month).volume for month in range(1, scenario.months + 1)]
+    into, out = math.fsum(one.input_tokens for one in mine), math.fsum(one.output_tokens for one in mine)
+    if scenario.volume is None or into + out <= 0:
+        return None, None, None
+    own = {"input": 0.0, "output": 0.0}
+    for line in option.lines:
+        if line.unit == "million tokens" and line.tokens != "all" and not line.income:
+            side = "output" if line.tokens == "output" else "input"
+            own[side] += math.fsum(
+                flows.line_flow(line, month, flows.month_of(option, scenario, month))
+                for month in range(1, scenario.months + 1)
+            )
+    rest = cost - own["input"] - own["output"]
+    share = into / (into + out) if option.input_share is None else option.input_share
+    return (
+        cost / (into + out) * _MILLION,
+        None if into <= 0 else (own["input"] + rest * (share if out > 0 else 1.0)) / into * _MILLION,
+        None if out <= 0 else (own["output"] + rest * ((1 - share) if into > 0 else 1.0)) / out * _MILLION,
+    )
+
+
+def _discounted(option: Option, scenario: Scenario) -> Option:
+    """The same with its discounted flows as amounts of single months."""
+    step = (1 + scenario.discount_rate) ** (1 / MONTHS)
+    lines = [
+        Line(
+            name=str(month),
+            unit="once",
+            amount=abs(amount) / step**month,
+            from_month=month,
+            income=amount < 0,
+        )
+        for month, amount in enumerate(flows.cash_flow(option, scenario))
+        if amount
+    ]
+    return replace(option, lines=tuple(lines))
+
+
+def _discounted_time(mine: Option, theirs: Option, scenario: Scenario) -> Time:
+    """Break-even of money at its value today, within the horizon."""
+    found = break_even_time(_discounted(mine, scenario), _discounted(theirs, scenario), scenario)
+    if found.months is not None or found.until_months is not None:
+        return found
+    return Time(months=None, reason=f"not within {scenario.months} months with money at its value today")
+
+
+def _against(one: str, other: str, scenario: Scenario, build: Build, ends: _Ends) -> Against:
+    mine, theirs = _named(scenario, one), _named(scenario, other)
+    best = build(ends.values(one, other, kind=True))
+    worst = build(ends.values(one, other, kind=False))
+    worths = [
+        flows.present_value(
+            flows.cash_flow(option, scenario), scenario.discount_rate, flows.residual(option, scenario.months)
+        )
+        for option in (mine, theirs)
+    ]
+    time = break_even_time(mine, theirs, scenario)
+    return Against(
+        option=one,
+        against=other,
+        saves=flows.total(theirs, scenario) - flows.total(mine, scenario),
+        saves_present_value=worths[1] - worths[0],
+        time=time,
+        soonest=break_even_time(_named(best, one), _named(best, other), best),
+        latest=break_even_time(_named(worst, one), _named(worst, other), worst),
+        discounted=_discounted_time(mine, theirs, scenario) if scenario.discount_rate else time,
+        volume=break_even_volume(mine, theirs, scenario),
+    )
+
+
+def _swings(
+    assumptions: Sequence[Assumption],
+    winner: str,
+    varied: Mapping[str, tuple[dict[str, float], dict[str, float]]],
+) -> tuple[Swing, ...]:
+    found = []
+    for one in assumptions:
+        if not one.varies:
+            continue
+        leads, winners = [], []
+        for totals in varied[one.key]:
+            leads.append(min(cost for name, cost in totals.items() if name != winner) - totals[winner])
+            best = min(totals, key=totals.__getitem__)
+            winners.append(winner if totals[winner] <= totals[best] else best)
+        if leads[0] == leads[1]:
+            continue
+        found.append(
+            Swing(
+                assumption=one,
+                at_low=leads[0],
+                at_high=leads[1],
+                winner_at_low=winners[0],
+                winner_at_high=winners[1],
+                flips=winners != [winner, winner],
+            )
+        )
+    return tuple(sorted(found, key=lambda swing: (-swing.width, swing.assumption.key)))
