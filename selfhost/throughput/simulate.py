@@ -1,0 +1,324 @@
+"""Trace + StepClock + Limits -> percentiles: copies of a model that answer the requests of a trace, from event to event."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import add
+from typing import Literal, get_args
+
+from selfhost.errors import UsageError
+from selfhost.throughput.arrivals import Trace
+from selfhost.throughput.batching import Batching, Limits, Requests
+from selfhost.throughput.step_table import StepTable
+from selfhost.throughput.types import StepClock
+
+Balance = Literal["round-robin", "least-loaded"]
+BALANCES: tuple[Balance, ...] = get_args(Balance)
+METHOD = (
+    "discrete events: steps with prompts one by one, steps between two events at the time of the middle one, step times "
+    "by straight lines between knots of the clock; a full cache preempts the newest sequence, which is computed again; "
+    "requests longer than the cache are refused"
+)
+_MOMENTS = 60  # Ours: of the queue over time, enough for a chart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How a time is distributed over requests; percentiles by straight lines between order statistics, as numpy's."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """How many requests wait for a place and how many are under way, in all copies, at a time after the first."""
+
+    at_seconds: float
+    waiting: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What became of a trace.
+
+    Args:
+        trace: what arrived, in a few words.
+        method: what was approximated and how the engine decides.
+        balance: how requests are given to copies.
+        requests: that arrived.
+        refused: of those, longer than the KV cache of a copy.
+        preemptions: how often a sequence lost its place to a full cache and was computed again.
+        duration_seconds: from the first arrival to the last token.
+        ttft_ms: time to the first token, with every wait; None where nothing was answered.
+        tpot_ms: mean time per output token after the first, of requests that have more than one.
+        end_to_end_ms: from arrival to the last token.
+        requests_per_second, output_tokens_per_second: over the duration.
+        running, waiting: requests under way and waiting for a place, on average over the duration.
+        meeting_goals_ratio: share of the requests that meet the goals, None without a goal.
+        full_at_seconds: when a request first found every place or the cache taken; None where none did.
+        saturates_at_seconds: arrival of the first request that waits for a place longer than its answer then takes;
+            None where none does.
+        queue: over time.
+    """
+
+    trace: str
+    method: str
+    balance: Balance
+    requests: int
+    refused: int
+    preemptions: int
+    duration_seconds: float
+    ttft_ms: Spread | None
+    tpot_ms: Spread | None
+    end_to_end_ms: Spread | None
+    requests_per_second: float
+    output_tokens_per_second: float
+    running: float
+    waiting: float
+    meeting_goals_ratio: float | None
+    full_at_seconds: float | None
+    saturates_at_seconds: float | None
+    queue: tuple[Moment, ...]
+
+
+def simulate(
+    trace: Trace,
+    clock: StepClock,
+    limits: Limits,
+    *,
+    copies: int = 1,
+    balance: Balance = "round-robin",
+    ttft_goal_ms: float | None = None,
+    tpot_goal_ms: float | None = None,
+) -> Simulation:
+    """Answer a trace.
+
+    Args:
+        trace: what arrives.
+        clock: seconds of a step of one copy.
+        limits: of one copy.
+        copies: of the model behind one address.
+        balance: `round-robin` in turn, `least-loaded` to the copy with the fewest requests.
+        ttft_goal_ms, tpot_goal_ms: what a request has to meet, None for anything.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+    if (
+        not len(trace)
+        or copies < 1
+        or limits.sequences < 1
+        or limits.cache_tokens < 1
+        or limits.chunk_tokens < 1
+    ):
+        raise UsageError(
+            "A simulation needs a request, a copy of the model, a place, a cache and a step's tokens."
+        )
+    asked = Requests(trace.prompt_tokens, _steps(trace.output_tokens, limits.tokens_per_step))
+    fits = _fitting(trace, limits.cache_tokens)
+    longest = min(limits.cache_tokens, max(map(add, trace.prompt_tokens, trace.output_tokens)))
+    table = StepTable(
+        clock,
+        chunk_tokens=limits.chunk_tokens,
+        longest_tokens=longest,
+        typical_tokens=min(longest, trace.mean_prompt_tokens + trace.mean_output_tokens / 2),
+        stages=limits.stages,
+    )
+    engines = [Batching(asked, table, limits) for _ in range(copies)]
+    if balance == "round-robin":
+        _in_turn(trace.at_seconds, engines, fits)
+    else:
+        _to_the_least_loaded(trace.at_seconds, engines, fits)
+    answered = _answered(trace, asked, fits)
+    return _outcome(trace, answered, engines, limits, balance, (ttft_goal_ms, tpot_goal_ms))
+
+
+def _steps(outputs: Sequence[int], per_step: float) -> list[int]:
+    """Steps after the first token."""
+    if per_step == 1:
+        return [tokens - 1 for tokens in outputs]
+    return [math.ceil((tokens - 1) / per_step) for tokens in outputs]
+
+
+def _fitting(trace: Trace, cache_tokens: int) -> list[bool] | None:
+    """Which requests a copy can hold to their end; None for all."""
+    totals = list(map(add, trace.prompt_tokens, trace.output_tokens))
+    return None if max(totals) <= cache_tokens else [total <= cache_tokens for total in totals]
+
+
+def _in_turn(times: Sequence[float], engines: list[Batching], fits: list[bool] | None) -> None:
+    numbers = range(len(times)) if fits is None else list(compress(range(len(times)), fits))
+    for turn, engine in enumerate(engines):
+        queue, advance = engine.queue, engine.advance
+        for number in numbers[turn :: len(engines)]:
+            at = times[number]
+            if engine.now < at:
+                advance(at)
+            queue.append(number)
+        advance(math.inf)
+
+
+def _to_the_least_loaded(times: Sequence[float], engines: list[Batching], fits: list[bool] | None) -> None:
+    wakes = [math.inf] * len(engines)
+    loads = [0] * len(engines)
+    for number in range(len(times)) if fits is None else compress(range(len(times)), fits):
+        at = times[number]
+        if min(wakes) <= at:
+            for index, wake in enumerate(wakes):
+                if wake <= at:
+                    engines[index].advance(at)
+                    wakes[index], loads[index] = max(at, engines[index].wakes_seconds), engines[index].load
+        chosen = loads.index(min(loads))
+        engine = engines[chosen]
+        if engine.now < at:
+            engine.advance(at)
+        engine.queue.append(number)
+        wakes[chosen], loads[chosen] = engine.now, engine.load
+    for engine in engines:
+        engine.advance(math.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """Of the requests that were not refused, in the order of their arrival."""
+
+    arrived: Sequence[float]
+    started: Sequence[float]
+    first: Sequence[float]
+    finished: Sequence[float]
+    outputs: Sequence[int]
+
+
+def _answered(trace: Trace, asked: Requests, fits: list[bool] | None) -> _Answered:
+    if fits is None:
+        return _Answered(
+            arrived=trace.at_seconds,
+            started=asked.started,
+            first=asked.first,
+            finished=asked.finished,
+            outputs=trace.output_tokens,
+        )
+    return _Answered(
+        arrived=list(compress(trace.at_seconds, fits)),
+        started=list(compress(asked.started, fits)),
+        first=list(compress(asked.first, fits)),
+        finished=list(compress(asked.finished, fits)),
+        outputs=list(compress(trace.output_tokens, fits)),
+    )
+
+
+def _outcome(
+    trace: Trace,
+    found: _Answered,
+    engines: list[Batching],
+    limits: Limits,
+    balance: Balance,
+    goals: tuple[float | None, float | None],
+) -> Simulation:
+    before = limits.before_seconds
+    firsts = [(first - at + before) * 1e3 for first, at in zip(found.first, found.arrived, strict=True)]
+    ends = [(end - at + before) * 1e3 for end, at in zip(found.finished, found.arrived, strict=True)]
+    tokens = [
+        (end - first) * 1e3 / (output - 1) if output > 1 else 0.0
+        for end, first, output in zip(found.finished, found.first, found.outputs, strict=True)
+    ]
+    met = _meeting(firsts, tokens, len(trace), *goals)
+    several = (
+        tokens
+        if min(found.outputs, default=2) > 1
+        else list(compress(tokens, (n > 1 for n in found.outputs)))
+    )
+    duration = max(found.finished, default=0.0) + before
+    full = [engine.full_seconds for engine in engines if engine.full_seconds is not None]
+    waited = sum(found.started) - sum(found.arrived)
+    served = sum(found.finished) - sum(found.started)
+    return Simulation(
+        trace=trace.name,
+        method=METHOD,
+        balance=balance,
+        requests=len(trace),
+        refused=len(trace) - len(found.arrived),
+        preemptions=sum(engine.preemptions for engine in engines),
+        duration_seconds=duration,
+        ttft_ms=_spread(firsts),
+        tpot_ms=_spread(several),
+        end_to_end_ms=_spread(ends),
+        requests_per_second=len(found.arrived) / duration if duration > 0 else 0.0,
+        output_tokens_per_second=sum(found.outputs) / duration if duration > 0 else 0.0,
+        running=served / duration if duration > 0 else 0.0,
+        waiting=waited / duration if duration > 0 else 0.0,
+        meeting_goals_ratio=met,
+        full_at_seconds=min(full, default=None),
+        saturates_at_seconds=_saturates(found),
+        queue=_queue(found, duration),
+    )
+
+
+def _saturates(found: _Answered) -> float | None:
+    return next(
+        (
+            at
+            for at, start, end in zip(found.arrived, found.started, found.finished, strict=True)
+            if start - at > end - start
+        ),
+        None,
+    )
+
+
+def _meeting(
+    firsts: list[float], tokens: list[float], requests: int, ttft_ms: float | None, tpot_ms: float | None
+) -> float | None:
+    """Of all requests, refused ones too: those miss every goal."""
+    if ttft_ms is None and tpot_ms is None:
+        return None
+    first_goal, token_goal = ttft_ms or math.inf, tpot_ms or math.inf
+    met = sum(
+        first <= first_goal and token <= token_goal for first, token in zip(firsts, tokens, strict=True)
+    )
+    return met / requests
+
+
+def _spread(values: list[float]) -> Spread | None:
+    if not values:
+        return None
+    ordered = sorted(values)
+    return Spread(
+        mean=math.fsum(ordered) / len(ordered),
+        p50=_percentile(ordered, 0.50),
+        p90=_percentile(ordered, 0.90),
+        p95=_percentile(ordered, 0.95),
+        p99=_percentile(ordered, 0.99),
+    )
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def _queue(found: _Answered, duration: float) -> tuple[Moment, ...]:
+    """At the ends of equal spans of the duration."""
+    starts, ends = sorted(found.started), sorted(found.finished)
+    moments: list[Moment] = []
+    for number in range(1, _MOMENTS + 1):
+        at = duration * number / _MOMENTS
+        begun = bisect_right(starts, at)
+        moments.append(
+            Moment(
+                at_seconds=at,
+                waiting=bisect_right(found.arrived, at) - begun,
+                running=begun - bisect_right(ends, at),
+            )
+        )
+    return tuple(moments)
