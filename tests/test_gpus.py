@@ -79,6 +79,17 @@ def test_found_by_every_name(gpu: catalogue.Gpu) -> None:
         ("a100-sxm4-40gb", "a100-sxm-40gb"),
         ("b200", "b200-sxm-180gb"),
         ("gb200", "gb200-186gb"),
+        # As benchmarks and MLPerf submissions spell them.
+        ("H20", "h20-sxm-96gb"),
+        ("H20 141GB (8xH20)", "h20-sxm-141gb"),
+        ("A100 40GB", "a100-sxm-40gb"),
+        ("B300 SXM 270GB", "b300-sxm-288gb"),
+        ("B300-SXM-270GB", "b300-sxm-288gb"),
+        ("Virtualized NVIDIA H200-SXM-141GB", "h200-sxm-141gb"),
+        ("DGX Spark (GB10) 128GB", "gb10-128gb"),
+        ("RTX PRO 6000 Blackwell Server", "rtx-pro-6000-server-96gb"),
+        ("Intel Arc Pro B60 24GB", "arc-pro-b60-24gb"),
+        ("V100 32GB", "v100-sxm-32gb"),
     ],
 )
 def test_clear_abbreviations(name: str, gpu_id: str) -> None:

@@ -23,7 +23,7 @@ _SEPARATORS = re.compile(r"[\s_/,()-]+")
 # Words that vendors, NVML and people add or drop without meaning another product.
 _NOISE = frozenset(
     ("nvidia", "amd", "tesla", "geforce", "instinct", "radeon", "generation", "edition", "gpu", "oam",
-     "hbm2", "hbm2e", "hbm3", "hbm3e", "blackwell", "shared", "ac")
+     "hbm2", "hbm2e", "hbm3", "hbm3e", "blackwell", "shared", "virtualized", "ac")
 )  # fmt: skip
 # Main memory instead of a GPU, and what Kubernetes calls the machine (label kubernetes.io/arch).
 CPUS = {"cpu": "amd64", "cpu-arm64": "arm64"}
