@@ -6,6 +6,7 @@ import re
 
 from selfhost.errors import PlanFormatError
 from selfhost.plan.types import Plan
+from selfhost.throughput.types import Range
 
 # RFC 1035, as Kubernetes asks of a Service; 40 leaves room for suffixes within 63.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -19,6 +20,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ENGINE = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _FLAG = re.compile(r"--[a-z0-9][-a-z0-9]{0,80}")
 _LONGEST_TEXT, _MOST_TEXTS = 500, 60
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_LARGEST_FIGURE = 1e15
 _HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
 
 
@@ -32,6 +35,7 @@ def check(plan: Plan) -> None:
     _licence(plan)
     _numbers(plan)
     _clocks(plan)
+    _worth(plan)
 
 
 def _need(good: bool, path: str, wanted: str) -> None:
@@ -169,3 +173,20 @@ def _clocks(plan: Plan) -> None:
         "clocks.grace_seconds",
         "must be more than pre-stop and drain together",
     )
+
+
+def _worth(plan: Plan) -> None:
+    """The optional figures: ranges in order, and nothing that is less than nothing."""
+    for part, value in (("estimate", plan.estimate), ("cost", plan.cost)):
+        if value is None:
+            continue
+        for name in type(value).__dataclass_fields__:
+            found = getattr(value, name)
+            if isinstance(found, Range):
+                ordered = 0 <= found.low <= found.typical <= found.high < _LARGEST_FIGURE
+                _need(ordered, f"{part}.{name}", "must be a range from low to high, of 0 or more")
+            elif isinstance(found, (int, float)):
+                _need(0 <= found < _LARGEST_FIGURE, f"{part}.{name}", "must be 0 or more")
+    cost = plan.cost
+    if cost is not None:
+        _need(_CURRENCY.fullmatch(cost.currency) is not None, "cost.currency", "must be a code such as USD")

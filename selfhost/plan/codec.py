@@ -12,12 +12,20 @@ from selfhost.plan.check import check
 from selfhost.plan.types import SCHEMA, Plan
 
 _LARGEST_FILE_BYTES = 4 << 20
+_ASKED_FOR = ("estimate", "cost")
 _HINT = "Write it again with `selfhost plan`."
 
 
 def to_json(plan: Plan, *, indent: int | None = 2) -> str:
-    """The text of plan.json, ending in a newline. Equal plans give equal text."""
-    return json.dumps(strict.encode(plan), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    """The text of plan.json, ending in a newline. Equal plans give equal text.
+
+    Speed and cost are left out where nobody asked for them: the text of such a plan, which a cluster keeps, stays what
+    it was before they existed.
+    """
+    encoded = strict.encode(plan)
+    assert isinstance(encoded, dict)
+    kept = {name: value for name, value in encoded.items() if value is not None or name not in _ASKED_FOR}
+    return json.dumps(kept, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Plan:

@@ -23,7 +23,9 @@ from selfhost.plan.types import (
     Alternative,
     Derived,
     Plan,
+    PlannedCost,
     PlannedEngine,
+    PlannedEstimate,
     PlannedGpu,
     PlannedModel,
     Provenance,
@@ -54,6 +56,9 @@ def make_plan(
     fitting: tuple[Placement, ...] = (),
     refused: tuple[Refusal, ...] = (),
     licence: Verdict | None = None,
+    estimate: PlannedEstimate | None = None,
+    cost: PlannedCost | None = None,
+    ranking: str = RANKING,
 ) -> Plan:
     """Decide everything, once.
 
@@ -74,6 +79,9 @@ def make_plan(
         fitting: other placements, ranked.
         refused: GPUs that do not carry it.
         licence: what the model's licence means for its use, None where nobody judged it.
+        estimate: speed of all replicas, None where nobody asked for it.
+        cost: what they cost, likewise.
+        ranking: the rule by which it was chosen.
 
     Raises:
         UnsupportedError: the engine or the GPU cannot run it.
@@ -112,8 +120,10 @@ def make_plan(
         memory=budget,
         alternatives=_alternatives(fitting, (gpu.id, split)),
         refusals=refused[:_SHOWN],
-        provenance=_provenance(gpu, created, _sizing(gpu, driver.sizing(engine).because)),
+        provenance=_provenance(gpu, created, _sizing(gpu, driver.sizing(engine).because), ranking),
         licence=licence,
+        estimate=estimate,
+        cost=cost,
     )
     check(plan)
     return plan
@@ -235,13 +245,13 @@ def _sizing(gpu: Gpu, because: str | None) -> str | None:
     return own if because is None else f"{because}; {own}"
 
 
-def _provenance(gpu: Gpu, created: str, sizing: str | None) -> Provenance:
+def _provenance(gpu: Gpu, created: str, sizing: str | None, ranking: str) -> Provenance:
     return Provenance(
         selfhost_version=__version__,
         created=created,
         gpu_source=gpu.source,
         gpu_checked=gpu.checked,
-        ranking=RANKING,
+        ranking=ranking,
         sizing=sizing,
     )
 

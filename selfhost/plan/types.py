@@ -11,6 +11,8 @@ from selfhost.licence import Verdict
 from selfhost.memory import MemoryBudget
 from selfhost.model.raw import Origin
 from selfhost.place import Refusal
+from selfhost.throughput.types import Provenance as Rests
+from selfhost.throughput.types import Range, Traffic
 from selfhost.workload import Split, Workload
 
 SCHEMA = "selfhost/plan/v1"
@@ -153,6 +155,47 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedEstimate:
+    """Speed of all replicas under a traffic, as it was estimated when the plan was made.
+
+    `traffic` is of the whole deployment. The goals are null where none was set. `binds` is what limits the speed,
+    `provenance` what each number rests on.
+    """
+
+    traffic: Traffic
+    ttft_goal_ms: float | None
+    tpot_goal_ms: float | None
+    ttft_ms: Range
+    tpot_ms: Range
+    output_tokens_per_second: Range
+    requests_per_second: float
+    concurrency_admitted: int
+    binds: str
+    queue: str | None
+    notes: tuple[str, ...]
+    provenance: tuple[Rests, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCost:
+    """What all replicas cost, by the prices of the day the plan was made; null where no price is known.
+
+    `tier` and `term` are those of the rent. `per_million_output_tokens` is the rent over the tokens of `estimate`,
+    `capital` what buying takes. `date` is that of the oldest price.
+    """
+
+    currency: str
+    tier: str
+    term: str
+    per_hour: Range | None
+    per_million_output_tokens: Range | None
+    capital: Range | None
+    capital_because: str | None
+    sources: tuple[str, ...]
+    date: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What made the plan, and from what. `created` is a UTC time in ISO 8601.
 
@@ -172,6 +215,7 @@ class Plan:
     """The whole decision: model, engine, GPUs, clocks and the memory bill it rests on. Holds no secret.
 
     `licence` is what the model's licence means for the use that was named; null in plans of before it was judged.
+    `estimate` and `cost` are null where nobody asked for speed or cost.
     """
 
     schema: str
@@ -190,3 +234,5 @@ class Plan:
     refusals: tuple[Refusal, ...]
     provenance: Provenance
     licence: Verdict | None = field(default=None, metadata={"later": True})
+    estimate: PlannedEstimate | None = field(default=None, metadata={"later": True})
+    cost: PlannedCost | None = field(default=None, metadata={"later": True})
