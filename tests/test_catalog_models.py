@@ -66,6 +66,40 @@ def test_found_by_id_alias_and_short_name_in_any_case() -> None:
         assert models.find_id(name) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "model_id"),
+    [
+        ("Llama 3.1 8B", "meta-llama/Llama-3.1-8B"),
+        ("llama3.1-405b", "meta-llama/Llama-3.1-405B-Instruct"),
+        ("llama2-70b-99.9", "meta-llama/Llama-2-70b-chat-hf"),
+        ("mixtral-8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        ("meta/llama-3.3-70b-instruct", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("DeepSeek V3.2", "deepseek-ai/DeepSeek-V3.2"),
+        ("Meta-Llama-3.1-70B-Instruct-FP8", "RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8"),
+        ("Nemotron-3-Super-120B-A12B-NVFP4", "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4"),
+        ("Llama-3.1-8B-Instruct-FP8", "nvidia/Llama-3.1-8B-Instruct-FP8"),
+        ("cyankiwi/GLM-4.5-Air-AWQ-4bit", "cyankiwi/GLM-4.5-Air-AWQ-4bit"),
+        ("zai-org/GLM-4.6-FP8", "zai-org/GLM-4.6-FP8"),
+    ],
+)
+def test_found_as_benchmarks_and_people_spell_it(name: str, model_id: str) -> None:
+    assert models.find_id(name) == model_id
+    assert models.load(name).id == model_id
+
+
+def test_a_name_of_several_models_and_half_a_name_mean_none() -> None:
+    for name in (
+        "llama",
+        "qwen3",
+        "qwen3-32",
+        "-",
+        "_ -",
+        "someone/Llama-3.1-8B-Instruct-tuned",
+        "meta/nope",
+    ):
+        assert models.find_id(name) is None
+
+
 def test_a_missing_name_gets_close_ones() -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         models.load("deepsek/DeepSeek-V3")

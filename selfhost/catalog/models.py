@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,17 @@ from selfhost.errors import ModelNotFoundError
 
 DIRECTORY = os.path.join(os.path.dirname(__file__), "models")
 STATUSES = ("current", "earlier", "legacy")
+# What MLPerf Inference calls the models of its tasks; a suffix says how much of the accuracy is kept
+# (github.com/mlcommons/inference, language/ and its table of benchmarks, 2026-11-27).
+_TASKS = {
+    "llama2-70b": "meta-llama/Llama-2-70b-chat-hf",
+    "llama3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
+    "llama3.1-405b": "meta-llama/Llama-3.1-405B-Instruct",
+    "mixtral-8x7b": "mistralai/Mixtral-8x7B-Instruct-v0.1",
+}
+_KEPT_ACCURACY = re.compile(r"-99(?:\.9)?$")
+# Makers that another registry of models names otherwise (NVIDIA NIM, build.nvidia.com/models, 2026-11-27).
+_MAKERS = {"meta": "meta-llama"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +103,15 @@ def find_id(name: str) -> str | None:
     """Repository that a name stands for, None when it is not bundled.
 
     Args:
-        name: repository id, an alias, or the part after the slash where only one bundled model has it;
-            case does not matter.
+        name: repository id, an alias, the part after the slash where only one bundled model has it, or what
+            MLPerf calls a model; case, `-`, `_` and spaces do not matter.
     """
     wanted = name.lower()
     if "/" in wanted and _is_safe(wanted):
         path = _path(wanted)
         if os.path.isfile(path):
             return _read(path)["id"]  # type: ignore[return-value]
-    return _names().get(wanted)
+    return _meant(wanted)
 
 
 def load(name: str) -> BundledModel:
@@ -123,7 +135,7 @@ def find(name: str) -> BundledModel | None:
     path = _path(wanted)
     if "/" in wanted and _is_safe(wanted) and os.path.isfile(path):
         return _bundled(_read(path), alias=None)
-    model_id = _names().get(wanted)
+    model_id = _meant(wanted)
     if model_id is None:
         return None
     path = _path(model_id)
@@ -184,18 +196,42 @@ def _index() -> tuple[ModelEntry, ...]:
     return tuple(_entry(row) for row in rows)
 
 
+def _meant(wanted: str) -> str | None:
+    """Repository that a name in lower case stands for: exactly, else as benchmarks and people spell it."""
+    names = _names()
+    if wanted in names:
+        return names[wanted]
+    task = _TASKS.get(_KEPT_ACCURACY.sub("", wanted))
+    if task is not None:
+        return names.get(task.lower())
+    maker, slash, rest = wanted.partition("/")
+    return names.get(_folded(_MAKERS.get(maker, maker) + slash + rest))
+
+
+def _folded(name: str) -> str:
+    """A name without what is left out or replaced at will: `Llama 3.1 8B`, `llama3.1-8b`."""
+    return re.sub(r"[\s_-]", "", name)
+
+
 @cache
 def _names() -> Mapping[str, str]:
-    """Lower-case id, alias or unambiguous short name -> repository id."""
+    """Lower-case id or alias, the part after its slash, and both folded -> repository id.
+
+    A name that several bundled models have is left out; of the repositories of one model it means the first.
+    """
     names: dict[str, str] = {}
-    short: dict[str, set[str]] = {}
+    shorter: dict[str, dict[str, str]] = {}  # name -> bundled model -> its first repository of that name
     for entry in _index():
         for model_id in (entry.id, *entry.aliases):
-            names[model_id.lower()] = model_id
-            short.setdefault(model_id.lower().rpartition("/")[2], set()).add(model_id)
-    for name, owners in short.items():
-        if len(owners) == 1:
-            names.setdefault(name, next(iter(owners)))
+            full = model_id.lower()
+            names[full] = model_id
+            short = full.rpartition("/")[2]
+            forms = (short, _folded(short), _folded(short).removeprefix("nvidia"), _folded(full))
+            for form in forms:
+                shorter.setdefault(form, {}).setdefault(entry.id, model_id)
+    for name, owners in shorter.items():
+        if name and len(owners) == 1:
+            names.setdefault(name, next(iter(owners.values())))
     return names
 
 
