@@ -1,0 +1,133 @@
+"""Answers from a file or a mapping, checked: unknown keys with the closest name, values by what the question takes."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+
+from selfhost.advise.tables import Question, question, questions
+from selfhost.advise.types import Answers, Value
+from selfhost.errors import UsageError
+
+UNKNOWN = frozenset({"unknown", "?", "", "don't know", "dont know", "not sure", "不知道", "未知", "不确定"})
+YES = frozenset({"yes", "true", "y", "是"})
+NO = frozenset({"no", "false", "n", "否"})
+MOST = 1e15  # of any figure, as bad input rather than a load
+_NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d+(?:e[+-]?\d+)?)\s*(k|m|b|万|亿)?", re.IGNORECASE)
+_SCALE = {"k": 1e3, "m": 1e6, "b": 1e9, "万": 1e4, "亿": 1e8}
+
+
+def parse_answers(given: Mapping[str, object]) -> Answers:
+    """Answers from plain data, as YAML, TOML or JSON gives it.
+
+    Args:
+        given: key -> value. A key may be spelled with - for _, or by one of its other names.
+
+    Raises:
+        UsageError: a key or a value is not one of those that `selfhost advise --list-questions` names, or a key stands
+            twice under two names with two values.
+    """
+    values: dict[str, Value] = {}
+    unknown: set[str] = set()
+    seen: dict[str, str] = {}
+    for name, raw in given.items():
+        if name == "schema":  # a file may say what it is
+            continue
+        key = _key(str(name))
+        if key in seen:
+            raise UsageError(
+                f"{seen[key]} and {name} are the same question.", hint=f"Keep one of them; its name is {key}."
+            )
+        seen[key] = str(name)
+        value = parse_value(key, raw)
+        if value is None:
+            unknown.add(key)
+        else:
+            values[key] = value
+    return Answers(values=values, unknown=frozenset(unknown))
+
+
+def _key(name: str) -> str:
+    """The key that a name means."""
+    spelled = name.strip().replace("-", "_")
+    names = {one.key: one.key for one in questions()}
+    for one in questions():
+        for other in one.also:
+            names.setdefault(other.replace("-", "_"), one.key)
+    if spelled in names:
+        return names[spelled]
+    close = difflib.get_close_matches(spelled.lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(
+        f"{name[:60]!r} is not a question of `selfhost advise`.", hint=f"{hint}`selfhost advise --list-questions` has all."
+    )
+
+
+def parse_value(key: str, raw: object) -> Value | None:
+    """One answer as the question takes it; None where it is unknown.
+
+    Raises:
+        UsageError: it is not an answer to that question.
+    """
+    asked = question(key)
+    if raw is None or (isinstance(raw, str) and raw.strip().lower() in UNKNOWN):
+        return None
+    if asked.kind == "number":
+        return _number(asked, raw)
+    if asked.kind == "list":
+        several = raw if isinstance(raw, (list, tuple)) else str(raw).split(",")
+        return tuple(dict.fromkeys(_choice(asked, each) for each in several))
+    if asked.kind == "text":
+        return _plain(asked, raw)
+    return _choice(asked, raw)
+
+
+def _choice(asked: Question, raw: object) -> str:
+    said = ("yes" if raw else "no") if isinstance(raw, bool) else str(raw).strip()
+    word = said.lower().replace("_", "-")
+    word = "yes" if word in YES else "no" if word in NO else word
+    names: dict[str, str] = {}
+    for choice in asked.choices:
+        for name in (choice.value, *choice.also, *choice.text.values()):
+            names.setdefault(name.lower().replace("_", "-"), choice.value)
+    if word in names:
+        return names[word]
+    allowed = ", ".join(choice.value for choice in asked.choices)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    hint = f"did you mean {names[close[0]]}? " if close else ""
+    raise UsageError(
+        f"{asked.key} cannot be {said[:60]!r}.", hint=f"{hint}it takes {allowed} or unknown."
+    )
+
+
+def _number(asked: Question, raw: object) -> float:
+    unit = f" {asked.unit}" if asked.unit else ""
+    found: float | None = None
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        found = float(raw)
+    elif isinstance(raw, str) and (match := _NUMBER.fullmatch(raw.strip().removesuffix("ms").strip())):
+        found = float(match[1].replace(",", "").replace("_", "")) * _SCALE.get((match[2] or "").lower(), 1.0)
+    if found is None or not math.isfinite(found) or abs(found) > MOST:
+        raise UsageError(f"{asked.key} cannot be {str(raw)[:60]!r}.", hint=f"it takes a number of{unit}, or unknown.")
+    if asked.least is not None and found < asked.least:
+        raise UsageError(f"{asked.key} cannot be {found:g}.", hint=f"it takes {asked.least:g}{unit} or more.")
+    if asked.over is not None and found <= asked.over:
+        raise UsageError(f"{asked.key} cannot be {found:g}.", hint=f"it takes more than {asked.over:g}{unit}.")
+    return found
+
+
+def _plain(asked: Question, raw: object) -> str:
+    text = str(raw).strip()
+    if isinstance(raw, (dict, list, bool)) or not text.isprintable() or len(text) > 200:
+        raise UsageError(f"{asked.key} cannot be {str(raw)[:60]!r}.", hint="it takes one line of text, or unknown.")
+    return _country(text) if asked.key == "country" else text
+
+
+def _country(text: str) -> str:
+    named = {"china": "CN", "中国": "CN", "prc": "CN", "germany": "DE", "usa": "US", "united states": "US"}
+    code = named.get(text.lower(), text.upper())
+    if len(code) != 2 or not code.isascii() or not code.isalpha():
+        raise UsageError(f"country cannot be {text[:60]!r}.", hint="it takes two letters, such as CN, DE or US.")
+    return code

@@ -1,0 +1,177 @@
+"""From answers to the facts that the rules read: what was said, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from selfhost.advise.match import Facts
+from selfhost.advise.types import Answers
+from selfhost.advise.wishes import Wish
+
+ToCny = Callable[[float, str], float | None]
+
+# Worked cases: plan 2 starts at 100,000 CNY up front (rule 38) and at 10,000 CNY a month (rule 28), plan 1 took 800,000 CNY
+# (rule 26). A small firm's pay per use is up to 5,000 CNY a month (rule 37).
+MEDIUM_UPFRONT_CNY = 100_000
+AMPLE_UPFRONT_CNY = 800_000
+MEDIUM_MONTHLY_CNY = 10_000
+SMALL_MONTHLY_CNY = 5_000
+# The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours: from
+# one to four it is a basic team.
+PROFESSIONAL_PEOPLE = 5
+# Rule 49 asks for 50 ms. Ours: up to 100 ms, as the way to another's API and back takes tens of milliseconds already.
+STRICT_LATENCY_MS = 100
+# Ours: a million requests a day are the "large scale, high concurrency" of rule 4.
+MATURE_REQUESTS_PER_DAY = 1_000_000
+# Rule 57: 7-14 B suffice for generic work, 72 B for the vertical case. Ours: three times as much is far more than needed.
+SUITED_B = {"generic": 14.0, "vertical": 72.0}
+OVERSIZED = 3.0
+
+
+def derive(answers: Answers, *, wish: Wish | None, to_cny: ToCny | None) -> Facts:
+    """The facts behind a decision; what does not follow from the answers is `unknown`.
+
+    Args:
+        answers: what was said.
+        wish: what is known of the model that somebody has in mind.
+        to_cny: an amount and its currency in CNY, None where the rate is not known.
+    """
+    said = answers.choice
+    upfront, monthly = _cny(answers, "upfront_budget", to_cny), _cny(answers, "monthly_spend", to_cny)
+    stage, need = _stage(answers), said("need")
+    found: dict[str, str | tuple[str, ...]] = {
+        key: said(key)
+        for key in (
+            "privacy", "data", "compliance", "load", "horizon", "mixed", "routing", "size", "sector", "country",
+            "fine_tuning", "selected_by", "cost_view", "security", "vendor_support", "need",
+        )
+    }  # fmt: skip
+    found |= {f"{key}_said": said(key) for key in ("budget", "gpu_budget", "team", "mlops", "stage", "scale", "frontier")}
+    people = answers.number("team_people")
+    performance = said("performance")
+    skills, money = _skills(answers), _money(answers, upfront, monthly)
+    found |= {
+        "private": _private(answers),
+        "control": said("control"),
+        "skills": skills,
+        "money": money,
+        "able": _able(skills, money),
+        "stage": stage,
+        "frontier": _frontier(answers),
+        "latency": _latency(answers),
+        "performance": "ambiguous" if performance == "critical" else performance,
+        "wish": _wished(said("wish"), wish),
+        "upfront": _upfront(upfront),
+        "rent": "unknown" if monthly is None else "zero" if monthly == 0 else "some",
+        "spend": "unknown" if monthly is None else "small" if monthly <= SMALL_MONTHLY_CNY else "larger",
+        "people": "unknown" if people is None else "none" if people == 0 else "some",
+        "beliefs": answers.listed("beliefs"),
+        "openness": "none" if wish is None else wish.openness,
+        "model_licence": "none" if wish is None or wish.openness == "closed" else wish.permission,
+        "model_fit": _fit(wish, need, _frontier(answers)),
+    }
+    return found
+
+
+def _cny(answers: Answers, key: str, to_cny: ToCny | None) -> float | None:
+    amount, currency = answers.number(key), answers.choice("currency")
+    if amount is None or amount == 0 or currency in ("CNY", "unknown"):
+        return amount
+    return None if to_cny is None else to_cny(amount, currency)
+
+
+def _private(answers: Answers) -> str:
+    """Whether data has to stay: what was said of it, and else what the sensitivity and compliance mean (rules 1, 12)."""
+    privacy, data, compliance = map(answers.choice, ("privacy", "data", "compliance"))
+    if privacy == "yes" or data == "sensitive":
+        return "yes"
+    if privacy == "unknown" and compliance == "high" and data != "public":
+        return "yes"
+    if compliance == "medium" or data == "internal":
+        return "medium"
+    if privacy == "no" or data == "public" or compliance == "low":
+        return "no"
+    return "unknown"
+
+
+def _skills(answers: Answers) -> str:
+    mlops, team, people = answers.choice("mlops"), answers.choice("team"), answers.number("team_people")
+    if team == "unknown" and people is not None:
+        team = "none" if people == 0 else "basic" if people < PROFESSIONAL_PEOPLE else "professional"
+    if mlops == "no":  # people who can tune and not operate do with a provider's machines
+        return "basic" if team in ("basic", "professional") else "no"
+    if mlops == "yes" or team == "professional":
+        return "yes"
+    return {"none": "no", "basic": "basic"}.get(team, "unknown")
+
+
+def _money(answers: Answers, upfront: float | None, monthly: float | None) -> str:
+    """Whether GPUs can be paid for; a figure counts more than a word."""
+    gpus = answers.choice("gpu_budget")
+    if gpus != "unknown":
+        return gpus
+    by_figure = {"zero": "no", "limited": "no", "medium": "medium", "ample": "yes"}.get(_upfront(upfront))
+    if by_figure == "no" and monthly is not None and monthly >= MEDIUM_MONTHLY_CNY:
+        return "medium"
+    if by_figure is not None:
+        return by_figure
+    word = {"limited": "no", "medium": "medium", "ample": "yes"}.get(answers.choice("budget"))
+    if word is None and monthly is not None and monthly <= SMALL_MONTHLY_CNY:
+        return "no"
+    return word or "unknown"
+
+
+def _able(skills: str, money: str) -> str:
+    """Gate 3: skills and money both."""
+    if skills == "no" or money == "no":
+        return "no"
+    return "yes" if skills == "yes" else "unknown"
+
+
+def _upfront(cny: float | None) -> str:
+    if cny is None:
+        return "unknown"
+    if cny == 0:
+        return "zero"
+    if cny < MEDIUM_UPFRONT_CNY:
+        return "limited"
+    return "medium" if cny < AMPLE_UPFRONT_CNY else "ample"
+
+
+def _stage(answers: Answers) -> str:
+    stage, scale, requests = answers.choice("stage"), answers.choice("scale"), answers.number("requests_per_day")
+    if stage == "mvp":
+        return "early"
+    if stage == "mature" or scale == "large" or (requests or 0) >= MATURE_REQUESTS_PER_DAY:
+        return "mature"
+    if stage == "growth":
+        return "growth"
+    return "early" if scale == "small" else "unknown"
+
+
+def _frontier(answers: Answers) -> str:
+    said = answers.choice("frontier")
+    if said == "unknown" and answers.choice("performance") == "quality" and answers.choice("need") != "vertical":
+        return "yes"
+    return said
+
+
+def _latency(answers: Answers) -> str:
+    wanted = answers.number("latency_ms")
+    if wanted is not None:
+        return "strict" if wanted <= STRICT_LATENCY_MS else "relaxed"
+    return "strict" if answers.choice("performance") == "latency" else "unknown"
+
+
+def _wished(said: str, wish: Wish | None) -> str:
+    if said != "unknown" or wish is None:
+        return said
+    return {"open-weight": "open", "open-source": "open", "closed": "closed"}.get(wish.openness, "unknown")
+
+
+def _fit(wish: Wish | None, need: str, frontier: str) -> str:
+    if wish is None or wish.parameters_b is None or need not in SUITED_B:
+        return "unknown"
+    if frontier == "yes":
+        return "fitting"
+    return "oversized" if wish.parameters_b > OVERSIZED * SUITED_B[need] else "fitting"

@@ -1,0 +1,89 @@
+"""The model that somebody has in mind: how open it is, what its licence permits, how large it is; from the catalogue."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from selfhost.licence.types import Openness, Permission, Use
+
+# How the names of models begin that are sold as an API alone; makers' price lists, 2026-11. Ours: the list is of beginnings.
+CLOSED = ("gpt-", "o1", "o3", "o4", "claude", "gemini", "ernie-", "doubao", "grok-", "qwen-max", "qwen-plus", "command-a-api")
+OPEN_BUT_SO_NAMED = ("gpt-oss", "gpt2", "gpt-neo", "gpt-j", "grok-1", "ernie-4.5")
+LEVEL: dict[str, int | None] = {"closed": 1, "open-weight": 2, "open-source": 3, "unknown": None}
+_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(b|t)(?![a-z0-9])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is known of the model.
+
+    Args:
+        name: as it was given, or its repository where the catalogue has it.
+        parameters_b: billions of parameters, all of them, None where that is not known.
+        openness: how open it is, and because of what.
+        level: 1 closed, 2 open weight, 3 open source (rules 63-65), None where that is not known.
+        licence: its id, None where that is not known.
+        permission: whether the licence permits the use.
+        obligations: what it asks for.
+        source: where its terms stand.
+    """
+
+    name: str
+    parameters_b: float | None
+    openness: Openness
+    openness_because: str
+    level: int | None
+    licence: str | None
+    permission: Permission
+    obligations: tuple[str, ...]
+    source: str
+
+
+def wish_of(name: str, *, licence: str | None = None, parameters_b: float | None = None, use: Use = "commercial") -> Wish:
+    """What the catalogue knows of a model.
+
+    Args:
+        name: a repository, the last part of one, or the name of an API's model.
+        licence: the licence where the catalogue does not know the model.
+        parameters_b: its size where the name and the catalogue do not say it.
+        use: what it is for.
+    """
+    from selfhost.catalog.models import find
+    from selfhost.licence import Declared, judge
+
+    bundled = find(name)
+    short = name.lower().rpartition("/")[2]
+    if bundled is None and short.startswith(CLOSED) and not short.startswith(OPEN_BUT_SO_NAMED) and licence is None:
+        return Wish(
+            name=name,
+            parameters_b=parameters_b,
+            openness="closed",
+            openness_because="Closed: it is sold as an API and its weights are not published.",
+            level=LEVEL["closed"],
+            licence="proprietary",
+            permission="conditional",
+            obligations=("The vendor's terms of service apply.",),
+            source="the vendor's terms of service",
+        )
+    repo = bundled.id if bundled is not None else name
+    declared = licence or (bundled.licence if bundled is not None else None)
+    verdict = judge(Declared(licence=declared), use=use, repo=repo)
+    counted = bundled.entry.parameters if bundled is not None else None
+    return Wish(
+        name=repo,
+        parameters_b=parameters_b or (counted / 1e9 if counted else size_in(repo)),
+        openness=verdict.openness,
+        openness_because=verdict.openness_because,
+        level=LEVEL[verdict.openness],
+        licence=verdict.licence,
+        permission=verdict.permission,
+        obligations=verdict.obligations,
+        source=verdict.source,
+    )
+
+
+def size_in(name: str) -> float | None:
+    """Billions of parameters that a model's name says, the largest where it says several; None where it says none."""
+    found = [float(number) * (1e3 if unit in "tT" else 1) for number, unit in _SIZE.findall(name.rpartition("/")[2])]
+    return max(found, default=None)
