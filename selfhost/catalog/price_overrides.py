@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from selfhost.catalog.gpus import CPUS, gpu_ids
-from selfhost.catalog.price_types import CONDITIONS, KINDS, TERMS, TIERS, Figure, Kind, PriceError, first_day
+from selfhost.catalog.price_types import (
+    CONDITIONS,
+    CURRENCIES,
+    KINDS,
+    TERMS,
+    TIERS,
+    Figure,
+    Kind,
+    PriceError,
+    first_day,
+)
 from selfhost.catalog.prices import currency_of
 
 _MOST_BYTES = 1 << 20
 _COLUMNS = ("typical", "low", "high", "currency", "date", "source", "note")
 _FIXED = {
-    "condition": CONDITIONS,
-    "tier": TIERS,
-    "term": TERMS,
-    "from": ("USD", "CNY", "EUR"),
-    "to": ("USD", "CNY", "EUR"),
-}
+    "condition": CONDITIONS, "tier": TIERS, "term": TERMS, "from": CURRENCIES, "to": CURRENCIES,
+}  # fmt: skip
 _RATIOS_TO_ONE = frozenset({"residual"})
 
 

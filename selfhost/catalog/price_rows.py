@@ -1,44 +1,62 @@
 """Rows of the price catalogue, read from prices/*.toml: the observations of each, and the figures they give.
 
-The rule by which low, typical and high follow from a row's observations stands in `figures_of`, once for all rows.
+The rule by which low, typical and high follow from a row's observations stands in `figures_of`, once for all rows. Only
+the tables that are asked for are parsed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from statistics import median
 from typing import Any
 
-from selfhost.catalog.price_types import KINDS, Confidence, Figure, Observation, first_day
+from selfhost.catalog.price_types import KINDS, Figure, Observation, first_day
 
 FILES = ("gpu_purchase", "gpu_rental", "money", "power", "surroundings")
+_TABLE = re.compile(r"^\[([A-Za-z0-9._-]+)\]$", re.MULTILINE)
 _ORDER: dict[str, int] = {"low": 0, "medium": 1, "high": 2, "yours": 3}
 
 
-def catalogue_rows() -> dict[str, Figure]:
-    """Every row by its key."""
-    import tomllib
+class Rows(Mapping[str, Figure]):
+    """Every row of the catalogue by its key; a table is parsed when its row is asked for."""
+
+    def __getitem__(self, key: str) -> Figure:
+        return _figure(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_index())
+
+    def __len__(self) -> int:
+        return len(_index())
+
+    def __contains__(self, key: object) -> bool:
+        return key in _index()
+
+
+@cache
+def _index() -> dict[str, str]:
+    """Key of each row -> its table as text, without parsing TOML."""
     from pkgutil import get_data
 
-    found: dict[str, Figure] = {}
+    found: dict[str, str] = {}
     for name in FILES:
         text = (
             get_data("selfhost.catalog", f"prices/{name}.toml") or b""
         ).decode()  # also out of selfhost.pyz
-        for kind, tables in tomllib.loads(text).items():
-            for keys, row in _rows(tables, len(KINDS[kind].keys)):
-                key = ".".join((kind, *keys))
-                found[key] = figures_of(key, row)
+        heads = list(_TABLE.finditer(text))
+        for number, head in enumerate(heads):
+            end = heads[number + 1].start() if number + 1 < len(heads) else len(text)
+            found[head[1]] = text[head.end() : end]
     return found
 
 
-def _rows(tables: Mapping[str, Any], depth: int) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    for key, below in tables.items():
-        if depth == 1:
-            yield (key,), below
-        else:
-            for keys, row in _rows(below, depth - 1):
-                yield (key, *keys), row
+@cache
+def _figure(key: str) -> Figure:
+    import tomllib
+
+    return figures_of(key, tomllib.loads(_index()[key]))
 
 
 def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
@@ -46,8 +64,7 @@ def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
 
     Those count that are not set aside (`counts = false`, with a reason), and of low confidence only where there is no
     better one. `typical` is their median, `low` the least and `high` the greatest that any of them gives; the date is
-    that of the newest, the source that of the newest of the best confidence, and that confidence is the row's: one
-    step less where a single observation of medium confidence is all there is.
+    that of the newest, the source that of the newest of the best confidence, and that confidence is the row's.
 
     Args:
         key: the row's kind and what it is of.
@@ -60,18 +77,15 @@ def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
     best = max(chosen, key=lambda one: (_ORDER[one.confidence], first_day(one.date)))
     kind = KINDS[key.partition(".")[0]]
     currency = row.get("currency", "USD") if kind.priced else None
-    confidence: Confidence = best.confidence
-    if confidence == "medium" and len(chosen) == 1:
-        confidence = "low"
     return Figure(
         low=min(one.value if one.low is None else one.low for one in chosen),
-        typical=median(one.value for one in chosen),
+        typical=round(median(one.value for one in chosen), 6),
         high=max(one.value if one.high is None else one.high for one in chosen),
         unit=f"{currency}/{kind.unit}" if kind.priced else kind.unit,
         currency=currency,
         date=chosen[0].date,
         source=best.source,
-        confidence=confidence,
+        confidence=best.confidence,
         note=row.get("note"),
         key=key,
         seen=tuple(seen),
@@ -79,11 +93,10 @@ def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
 
 
 def _observation(table: Mapping[str, Any]) -> Observation:
-    low, high = table.get("low"), table.get("high")
     return Observation(
-        value=table["value"] if "value" in table else (low + high) / 2,
-        low=low,
-        high=high,
+        value=table["value"],
+        low=table.get("low"),
+        high=table.get("high"),
         date=table["date"],
         source=table.get("source"),
         confidence=table["confidence"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -227,14 +228,14 @@ def load_prices(overrides: Path | None = None) -> Prices:
         return _catalogue()
     from selfhost.catalog.price_overrides import read_overrides
 
-    return Prices(figures={**_catalogue().figures, **read_overrides(overrides)})
+    return Prices(figures=ChainMap(read_overrides(overrides), _catalogue().figures))
 
 
 @cache
 def _catalogue() -> Prices:
-    from selfhost.catalog.price_rows import catalogue_rows
+    from selfhost.catalog.price_rows import Rows
 
-    return Prices(figures=catalogue_rows())
+    return Prices(figures=Rows())
 
 
 def _whole(gpu_id: str) -> str:
