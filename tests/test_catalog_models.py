@@ -12,6 +12,7 @@ import pytest
 
 from selfhost.catalog import models
 from selfhost.errors import ModelNotFoundError
+from selfhost.hub import load_model
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "build_catalogue.py"
 ALL = models.models()
@@ -75,6 +76,7 @@ def test_found_by_id_alias_and_short_name_in_any_case() -> None:
         ("mixtral-8x7b", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
         ("meta/llama-3.3-70b-instruct", "meta-llama/Llama-3.3-70B-Instruct"),
         ("DeepSeek V3.2", "deepseek-ai/DeepSeek-V3.2"),
+        ("NVIDIA Nemotron Super 49B", "nvidia/Llama-3_3-Nemotron-Super-49B-v1"),
         ("Meta-Llama-3.1-70B-Instruct-FP8", "RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8"),
         ("Nemotron-3-Super-120B-A12B-NVFP4", "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4"),
         ("Llama-3.1-8B-Instruct-FP8", "nvidia/Llama-3.1-8B-Instruct-FP8"),
@@ -85,6 +87,7 @@ def test_found_by_id_alias_and_short_name_in_any_case() -> None:
 def test_found_as_benchmarks_and_people_spell_it(name: str, model_id: str) -> None:
     assert models.find_id(name) == model_id
     assert models.load(name).id == model_id
+    assert load_model(name).id == model_id
 
 
 def test_a_name_of_several_models_and_half_a_name_mean_none() -> None:

@@ -18,13 +18,16 @@ from selfhost.errors import ModelNotFoundError
 
 DIRECTORY = os.path.join(os.path.dirname(__file__), "models")
 STATUSES = ("current", "earlier", "legacy")
-# What MLPerf Inference calls the models of its tasks; a suffix says how much of the accuracy is kept
-# (github.com/mlcommons/inference, language/ and its table of benchmarks, 2026-11-27).
+# What benchmarks call models: MLPerf Inference its tasks, where a suffix says how much of the accuracy is kept
+# (github.com/mlcommons/inference, language/ and its table of benchmarks, 2026-11-27), Vultr's inference cookbook
+# NVIDIA's models (docs.vultr.com/inference-cookbook, 2026-03-11).
 _TASKS = {
     "llama2-70b": "meta-llama/Llama-2-70b-chat-hf",
     "llama3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
     "llama3.1-405b": "meta-llama/Llama-3.1-405B-Instruct",
     "mixtral-8x7b": "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "nvidia nemotron super 49b": "nvidia/Llama-3_3-Nemotron-Super-49B-v1",
+    "nvidia nemotron nano 30b": "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
 }
 _KEPT_ACCURACY = re.compile(r"-99(?:\.9)?$")
 # Makers that another registry of models names otherwise (NVIDIA NIM, build.nvidia.com/models, 2026-11-27).
@@ -104,7 +107,7 @@ def find_id(name: str) -> str | None:
 
     Args:
         name: repository id, an alias, the part after the slash where only one bundled model has it, or what
-            MLPerf calls a model; case, `-`, `_` and spaces do not matter.
+            benchmarks call a model; case, `-`, `_` and spaces do not matter.
     """
     wanted = name.lower()
     if "/" in wanted and _is_safe(wanted):

@@ -46,6 +46,10 @@ def load_model(
         MalformedAnswerError: a file or an answer is damaged or hostile.
         UnsupportedError, ConfigError: a format that selfhost does not read.
     """
+    if (
+        " " in reference and (spelled := models.find(reference)) is not None
+    ):  # no repository has a space in its name
+        return _bundled(Reference(text=reference, kind="catalogue", name=spelled.id), spelled)
     found = parse_reference(reference)
     if found.kind == "catalogue":
         return _bundled(found, models.load(found.name))
