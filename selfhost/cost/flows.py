@@ -124,4 +124,4 @@ def present_value(flows: tuple[float, ...], yearly_rate: float, back_at_end: flo
     """
     step = (1.0 + yearly_rate) ** (1.0 / MONTHS)
     worth = math.fsum(amount / step**month for month, amount in enumerate(flows))
-    return worth - back_at_end / step ** (len(flows) - 1)
+    return float(worth - back_at_end / step ** (len(flows) - 1))

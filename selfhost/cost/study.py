@@ -202,7 +202,7 @@ class _Ends:
         varied: Mapping[str, tuple[dict[str, float], dict[str, float]]],
     ) -> None:
         self.typical = dict(typical)
-        self.by_key = {one.key: one for one in assumptions if one.varies}
+        self.by_key = {one.key: one for one in assumptions if one.varies and one.joint}
         self.varied = varied
 
     def values(self, name: str, against: str | None = None, *, kind: bool) -> dict[str, float]:

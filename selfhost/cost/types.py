@@ -155,6 +155,7 @@ class Assumption:
         source: page, file or a sentence that begins with `Ours:`.
         date: when that was so.
         note: a sentence, None for none.
+        joint: whether it moves with all others where bounds of a result are asked for, and not in a tornado alone.
     """
 
     key: str
@@ -166,6 +167,7 @@ class Assumption:
     source: str | None = None
     date: str | None = None
     note: str | None = None
+    joint: bool = True
 
     @property
     def varies(self) -> bool:

@@ -1,0 +1,248 @@
+"""Values for the assumptions -> the options to buy, to rent and to call an API, each of named lines of money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from selfhost.cost.assumed import Machine, Offer, Ways, rate_key
+from selfhost.cost.breakeven import Amount, break_even_volume
+from selfhost.cost.types import (
+    HOURS_PER_MONTH,
+    MONTHS,
+    SECONDS_PER_HOUR,
+    Line,
+    Option,
+    Scenario,
+    Volume,
+)
+
+_MOST_COPIES = 1024
+FURTHER_NODES = 0.25  # Ours: a second node of the same kind takes a quarter of the first one's staff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What is priced: one copy on a machine, so many copies, a volume and the ways to serve it.
+
+    Args:
+        machine: of one copy.
+        copies: at least; more are taken where a case of the volume or of the speed needs them.
+        volume: in a month.
+        ways: what is compared.
+        currencies: key of each assumption that is money -> its currency.
+        unknown: what an option lacks, as `Assumed` has it.
+        input_share: share of the GPUs' time that prompts take.
+    """
+
+    machine: Machine
+    copies: int
+    volume: Volume
+    ways: Ways
+    months: int
+    currency: str
+    currencies: Mapping[str, str]
+    unknown: Mapping[str, tuple[str, ...]]
+    input_share: float | None
+
+    def build(self, values: Mapping[str, float]) -> Scenario:
+        """The scenario at these values, with as many copies as the volume takes then."""
+        volume = self.volume.scaled(values["volume"])
+        return self.scenario(values, max(self.copies, self.needed(values, volume)), volume)
+
+    def needed(self, values: Mapping[str, float], volume: Volume) -> int:
+        """Copies that a volume takes at the least."""
+        each = values["speed at full load"] * SECONDS_PER_HOUR * HOURS_PER_MONTH
+        return min(_MOST_COPIES, max(1, math.ceil(volume.output_tokens / each - 1e-9)))
+
+    def scenario(self, values: Mapping[str, float], copies: int, volume: Volume) -> Scenario:
+        """The scenario with exactly so many copies."""
+        money = _Money(values, self.currencies, self.currency)
+        options = [
+            *(self._bought(money, condition, copies) for condition in self.ways.buy),
+            *(self._rented(money, tier, term, copies) for tier, term in self.ways.rent),
+            *(_called(money, offer) for offer in self.ways.apis),
+        ]
+        return Scenario(
+            options=tuple(options),
+            months=self.months,
+            currency=self.currency,
+            discount_rate=values["discount rate"],
+            volume=volume,
+        )
+
+    def _staff(self, money: _Money, copies: int, share: float) -> Line:
+        nodes = self.machine.nodes(copies)
+        shares = money.plain("staff share of a node") * (1 + FURTHER_NODES * (nodes - 1)) * share
+        return Line(name="staff", unit="year", amount=money.of("staff"), times=shares)
+
+    def _bought(self, money: _Money, condition: str, copies: int) -> Option:
+        name = f"buy {condition}"
+        machine = self.machine
+        unknown = (*self.unknown.get(f"buy:{condition}", ()), *self.unknown.get("buy", ()))
+        gpus, nodes = machine.bought(copies), machine.nodes(copies)
+        if unknown:
+            return Option(name=name, kind="buy", lines=(), gpus=gpus, unknown=unknown)
+        price = money.of(f"GPU price, {condition}")
+        around = (
+            money.of("machine around the GPUs") * nodes
+            if machine.host is not None
+            else price * gpus * money.plain("server around the GPUs")
+        )
+        servers = price * gpus + around
+        network = servers * money.plain("network between nodes") if nodes > 1 else 0.0
+        kilowatts = machine.tdp_watts * gpus / 1e3
+        used = machine.gpus * copies / gpus
+        besides = money.plain("power besides the GPUs") * nodes
+        idle, full = money.plain("GPU power when idle"), money.plain("GPU power at full load")
+        lines = [
+            Line(name="GPUs", unit="once", amount=price, times=gpus, from_month=0),
+            Line(name="servers around them", unit="once", amount=around, from_month=0),
+        ]
+        if network:
+            lines.append(Line(name="network", unit="once", amount=network, from_month=0))
+        lines.append(
+            Line(
+                name="electricity",
+                unit="kwh",
+                amount=money.of("electricity"),
+                times=money.plain("PUE"),
+                idle_kw=besides + kilowatts * idle,
+                # GPUs of the node that the deployment does not use stay idle.
+                busy_kw=besides + kilowatts * (used * full + (1 - used) * idle),
+            )
+        )
+        if "colocation" in money:
+            lines.append(
+                Line(
+                    name="colocation", unit="month", amount=money.of("colocation"), times=besides + kilowatts
+                )
+            )
+        lines += [
+            Line(name="maintenance", unit="year", amount=servers + network, times=money.plain("maintenance")),
+            self._staff(money, copies, 1.0),
+            Line(name="residual value", unit="residual share", amount=money.plain("residual value")),
+        ]
+        return Option(
+            name=name,
+            kind="buy",
+            lines=tuple(lines),
+            gpus=gpus,
+            capacity_output_tokens_per_second=money.plain("speed at full load") * copies,
+            input_share=self.input_share,
+            write_off_years=self.months / MONTHS,
+            notes=self._whole(copies, gpus, nodes),
+        )
+
+    def _whole(self, copies: int, gpus: int, nodes: int) -> tuple[str, ...]:
+        spare = gpus - self.machine.gpus * copies
+        if not spare:
+            return ()
+        where = "a node" if nodes == 1 else f"{nodes} nodes"
+        note = (
+            f"{self.machine.gpu_name} modules are sold on boards of {self.machine.board}, so that {where} with "
+            f"{gpus} GPUs is bought whole; the other {spare} are free for other work and are paid for here."
+        )
+        return (note,)
+
+    def _rented(self, money: _Money, tier: str, term: str, copies: int) -> Option:
+        name = f"rent {tier} {term}"
+        unknown = (*self.unknown.get(f"rent:{tier}:{term}", ()), *self.unknown.get("rent", ()))
+        gpus = self.machine.gpus * copies
+        if unknown:
+            return Option(name=name, kind="rent", lines=(), gpus=gpus, unknown=unknown)
+        level = money.plain("rental price level") if term in ("on-demand", "spot") else 1.0
+        return Option(
+            name=name,
+            kind="rent",
+            lines=(
+                Line(
+                    name="GPU-hours",
+                    unit="hour",
+                    amount=money.of(f"GPU-hour, {tier} {term}") * level,
+                    times=gpus,
+                    only_busy=tier == "serverless",
+                ),
+                self._staff(money, copies, money.plain("staff for rented GPUs")),
+            ),
+            gpus=gpus,
+            capacity_output_tokens_per_second=money.plain("speed at full load") * copies,
+            input_share=self.input_share,
+            notes=("Billed while it answers only.",) if tier == "serverless" else (),
+        )
+
+    def break_even(self, option: str, against: str, values: Mapping[str, float]) -> tuple[Amount, int | None]:
+        """Volume from which an owned or rented option costs less, with as many copies as it takes.
+
+        Returns:
+            The amount, of this deployment's volume, and the copies at it; (never, None) where more copies never help.
+        """
+        volume = self.volume.scaled(values["volume"])
+        last: Amount | None = None
+        for copies in (*range(1, 33), 48, 64, 96, 128, 256, 512, _MOST_COPIES):
+            scenario = self.scenario(values, copies, volume)
+            by_name = {one.name: one for one in scenario.options}
+            found = break_even_volume(by_name[option], by_name[against], scenario)
+            last = last or found
+            if found.utilization is None or found.utilization <= 1:
+                return found, copies if found.factor is not None else None
+        assert last is not None
+        return Amount(
+            factor=None,
+            utilization=last.utilization,
+            reason="even machines that are busy all day cost more a token, however many there are",
+        ), None
+
+
+class _Money:
+    """Assumptions by key, money in the currency of the result."""
+
+    def __init__(self, values: Mapping[str, float], currencies: Mapping[str, str], currency: str) -> None:
+        self.values = values
+        self.currencies = currencies
+        self.currency = currency
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def plain(self, key: str) -> float:
+        return self.values[key]
+
+    def of(self, key: str) -> float:
+        own = self.currencies.get(key, self.currency)
+        rate = 1.0 if own == self.currency else self.values[rate_key(own, self.currency)]
+        return self.values[key] * rate
+
+
+def _called(money: _Money, offer: Offer) -> Option:
+    level = money.plain("API price level")
+    cached = f"{offer.name}: cached"
+    lines = [
+        Line(
+            name="prompts",
+            unit="million tokens",
+            amount=money.of(f"{offer.name}: input") * level,
+            tokens="input" if offer.cached is None else "uncached",
+        ),
+        Line(
+            name="answers",
+            unit="million tokens",
+            amount=money.of(f"{offer.name}: output") * level,
+            tokens="output",
+        ),
+    ]
+    if offer.cached is not None:
+        lines.insert(
+            1,
+            Line(
+                name="cached prompts", unit="million tokens", amount=money.of(cached) * level, tokens="cached"
+            ),
+        )
+    if "staff" in money:
+        lines.append(
+            Line(name="staff", unit="year", amount=money.of("staff"), times=money.plain("staff for an API"))
+        )
+    return Option(
+        name=offer.name, kind="api", lines=tuple(lines), notes=() if offer.note is None else (offer.note,)
+    )
