@@ -41,6 +41,14 @@ FORMATS = {
     "mxfp4": "mxfp4",
     "int4": "w4a16",
 }
+# Models that a source names without their repository.
+SPELLED = {
+    "NVIDIA Nemotron Super 49B": "nvidia/Llama-3_3-Nemotron-Super-49B-v1",
+    "DeepSeek V3.2": "deepseek-ai/DeepSeek-V3.2",
+    "/workspace/DeepSeek-v3.2": "deepseek-ai/DeepSeek-V3.2",
+    "Llama 3.1 8B": "meta-llama/Llama-3.1-8B-Instruct",
+    "llama3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,7 +99,7 @@ def case_of(row: dict[str, Any]) -> Case:
     """
     replicas = int(row.get("replicas") or 1)
     precision = str(row["precision"]).split(" ")[0]
-    spec = parse_model(load_model(row["model"]))
+    spec = parse_model(load_model(SPELLED.get(row["model"], row["model"])))
     quantization = FORMATS.get(precision) if spec.scheme is None else None
     kv = str(row.get("kv_cache_dtype") or "auto")
     rate = row.get("request_rate") if not row.get("max_concurrency") else None
@@ -153,22 +161,21 @@ def consistent(row: dict[str, Any]) -> bool:
 
 
 def errors_of(case: Case, found: Estimate) -> list[Error]:
-    """Output tokens per second, and the time per output token where it was measured."""
-    rows = [
-        Error(
-            case=case,
-            number="output tokens/s",
-            estimated=found.output_tokens_per_second.typical,
-            measured=case.row["output_tok_s"],
-        )
+    """Output tokens per second, and the time per output token where it was measured.
+
+    Some sources give the speed of decoding alone for one request; that is a time per output token.
+    """
+    row = case.row
+    speed, alone = row["output_tok_s"], row.get("decode_tok_s_per_user")
+    if alone == speed and case.traffic.concurrency == 1:
+        pairs = [("TPOT", found.tpot_ms.typical, 1e3 / alone)]
+    else:
+        pairs = [("output tokens/s", found.output_tokens_per_second.typical, speed)]
+        if row.get("tpot_mean_ms") and consistent(row):
+            pairs.append(("TPOT", found.tpot_ms.typical, row["tpot_mean_ms"]))
+    return [
+        Error(case=case, number=number, estimated=ours, measured=theirs) for number, ours, theirs in pairs
     ]
-    if case.row.get("tpot_mean_ms") and consistent(case.row):
-        rows.append(
-            Error(
-                case=case, number="TPOT", estimated=found.tpot_ms.typical, measured=case.row["tpot_mean_ms"]
-            )
-        )
-    return rows
 
 
 def log_errors(case: Case) -> list[float]:
@@ -248,7 +255,9 @@ def read(path: Path) -> tuple[list[Case], list[str]]:
         if not usable(row):
             continue
         try:
-            cases.append(case_of(row))
+            case = case_of(row)
+            _estimated(case)
+            cases.append(case)
         except SelfhostError as error:
             skipped.append(f"{row['id']} {row['model']}: {error.message}")
     return cases, skipped
@@ -262,6 +271,9 @@ def main() -> int:
     )
     parser.add_argument("--each", action="store_true", help="print every row")
     parser.add_argument("--left-out", action="store_true", help="errors on sources that a fit has not seen")
+    parser.add_argument(
+        "--peer", metavar="PYTHON", help="a Python with aiconfigurator-core: its own errors beside ours"
+    )
     parser.add_argument("--fit", action="store_true", help="fit the utilizations anew and print them")
     asked = parser.parse_args()
     cases, skipped = read(asked.rows)
@@ -269,6 +281,11 @@ def main() -> int:
         from throughput_fit import show_fit
 
         show_fit(cases)
+        return 0
+    if asked.peer:
+        from peer_aiconfigurator import show_peer
+
+        show_peer(cases, asked.peer)
         return 0
     errors = left_out(cases) if asked.left_out else compare(cases)
     if asked.each:
