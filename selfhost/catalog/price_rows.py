@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from functools import cache
 from statistics import median
 from typing import Any
@@ -62,9 +63,10 @@ def _figure(key: str) -> Figure:
 def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
     """What a row's observations come to.
 
-    Those count that are not set aside (`counts = false`, with a reason), and of low confidence only where there is no
-    better one. `typical` is their median, `low` the least and `high` the greatest that any of them gives; the date is
-    that of the newest, the source that of the newest of the best confidence, and that confidence is the row's.
+    Those count that are not set aside (`counts = false`, with a reason), of low confidence only where there is no better
+    one, and of those the ones that are at most as much older than the newest as its kind stays fresh. `typical` is their
+    median, `low` the least and `high` the greatest that any of them gives; the date is that of the newest, the source
+    that of the newest of the best confidence, and that confidence is the row's.
 
     Args:
         key: the row's kind and what it is of.
@@ -73,9 +75,10 @@ def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
     seen = sorted(map(_observation, row["seen"]), key=lambda one: first_day(one.date), reverse=True)
     counted = [one for one in seen if one.counts]
     better = [one for one in counted if one.confidence != "low"]
-    chosen = better or counted
-    best = max(chosen, key=lambda one: (_ORDER[one.confidence], first_day(one.date)))
     kind = KINDS[key.partition(".")[0]]
+    since = first_day((better or counted)[0].date) - timedelta(days=kind.fresh_days)
+    chosen = [one for one in better or counted if first_day(one.date) >= since]
+    best = max(chosen, key=lambda one: (_ORDER[one.confidence], first_day(one.date)))
     currency = row.get("currency", "USD") if kind.priced else None
     return Figure(
         low=min(one.value if one.low is None else one.low for one in chosen),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
@@ -118,8 +117,8 @@ class Prices:
         if months == 0:
             return _plain("residual", 1.0, "Nothing is lost on the first day.")
         points = sorted(
-            (int(key.rpartition(".")[2]), figure)
-            for key, figure in self.figures.items()
+            (int(key.rpartition(".")[2]), self.figures[key])
+            for key in self.figures
             if key.startswith("residual.")
         )
         before = (0, _plain("residual", 1.0, None))
@@ -228,7 +227,24 @@ def load_prices(overrides: Path | None = None) -> Prices:
         return _catalogue()
     from selfhost.catalog.price_overrides import read_overrides
 
-    return Prices(figures=ChainMap(read_overrides(overrides), _catalogue().figures))
+    return Prices(figures=_Before(first=read_overrides(overrides), then=_catalogue().figures))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before(Mapping[str, Figure]):
+    """One set of rows before another, whose tables stay unread until they are asked for."""
+
+    first: Mapping[str, Figure]
+    then: Mapping[str, Figure]
+
+    def __getitem__(self, key: str) -> Figure:
+        return self.first[key] if key in self.first else self.then[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**dict.fromkeys(self.first), **dict.fromkeys(self.then)})
+
+    def __len__(self) -> int:
+        return len(set(self.first) | set(self.then))
 
 
 @cache
