@@ -317,6 +317,23 @@ def openness() -> str:
     return table(("models", "repositories", "training data", "training code", "source"), rows)
 
 
+def speeds() -> str:
+    """Estimated against measured speed, by limit, GPU and source."""
+    import bench_throughput as bench
+
+    cases, skipped = bench.read(bench.ROWS)
+    errors = bench.compare(cases)
+    rows = [
+        (title, str(len(some)), f"{bench.quantile(some, 0.5):.1%}", f"{bench.quantile(some, 0.9):.1%}")
+        for name in ("group", "number", "GPU", "source")
+        for title, some in sorted(bench.grouped(errors, name).items())
+    ]
+    return (
+        f"{len(cases)} measured deployments, {len(errors)} numbers; {len(skipped)} left out, as their model is not known.\n\n"
+        + table(("absolute error of", "numbers", "median", "90 % below"), rows)
+    )
+
+
 def allocations() -> str:
     """How selfhost's sizes compare with vLLM's own allocations, per architecture."""
     import bench_allocations as bench
@@ -494,6 +511,7 @@ PARTS: dict[str, Callable[[], str]] = {
         licences,
         openness,
         allocations,
+        speeds,
         start_ups,
         peers,
         xids,

@@ -63,14 +63,14 @@ def _install(fit: Fit, tables: dict[str, Any]) -> None:
 
 
 @contextmanager
-def fitted(cases: list[Case]) -> Iterator[Fit]:
+def fitted(cases: list[Case], *, rounds: int = _ROUNDS) -> Iterator[Fit]:
     """Utilizations fitted to some rows, in force inside the block and taken back after it."""
     tables = efficiency.tables()
     import copy
 
     before = copy.deepcopy(tables)
     try:
-        found = fit(cases)
+        found = fit(cases, rounds)
         _install(found, tables)
         yield found
     finally:
@@ -79,7 +79,7 @@ def fitted(cases: list[Case]) -> Iterator[Fit]:
         efficiency.forget()
 
 
-def fit(cases: list[Case]) -> Fit:
+def fit(cases: list[Case], rounds: int = _ROUNDS) -> Fit:
     """Go down coordinate by coordinate until the rounds are up."""
     from bench_throughput import log_errors
 
@@ -114,7 +114,7 @@ def fit(cases: list[Case]) -> Fit:
     _install(found, tables)
     losses = {name: loss_of(name) for name in by_name}
     best = sum(losses.values()) + pull()
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for own_name, values, key in keys:
             old = values[key]
             for sign in (1, -1):
