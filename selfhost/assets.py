@@ -11,6 +11,8 @@ from selfhost.errors import OutputError
 
 _PACKAGE = Path(__file__).parent
 _PLACES = (_PACKAGE / "_assets", _PACKAGE.parent)
+# What people read is no target: selfhost/report fills these in.
+_PAGES = frozenset({"report"})
 
 
 def asset_dir(name: str) -> Path:
@@ -26,5 +28,6 @@ def asset_dir(name: str) -> Path:
 
 
 def targets() -> tuple[str, ...]:
-    """Names of the output targets: the folders of templates/."""
-    return tuple(sorted(path.name for path in asset_dir("templates").iterdir() if path.is_dir()))
+    """Names of the output targets: the folders of templates/ but those of pages for people."""
+    folders = (path for path in asset_dir("templates").iterdir() if path.is_dir())
+    return tuple(sorted(path.name for path in folders if path.name not in _PAGES))

@@ -81,7 +81,11 @@ def draw(spec: dict[str, Any]) -> str:
         ) from None
     whole = {"$schema": _SCHEMA, "config": _CONFIG, **spec}
     # No address is allowed to it: a specification of ours names none.
-    return str(vl_convert.vegalite_to_svg(json.dumps(whole, allow_nan=False), vl_version="5.20", allowed_base_urls=[]))
+    return str(
+        vl_convert.vegalite_to_svg(
+            json.dumps(whole, allow_nan=False), vl_version="5.20", allowed_base_urls=[]
+        )
+    )
 
 
 _OPENING = re.compile(r"<svg[^>]*>")
@@ -131,7 +135,11 @@ def _text_marks(marks: tuple[Mark, ...], *, dx: int = 8, dy: int = -10) -> list[
         place = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
         data = {"values": [{"x": mark.x, "y": mark.y, "t": mark.text}]}
         layers.append(
-            {"data": data, "mark": {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1}, "encoding": place}
+            {
+                "data": data,
+                "mark": {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1},
+                "encoding": place,
+            }
         )
         layers.append(
             {
@@ -146,13 +154,23 @@ def _text_marks(marks: tuple[Mark, ...], *, dx: int = 8, dy: int = -10) -> list[
     return layers
 
 
-def over_requests(line: Line, *, x_title: str, y_title: str, marks: tuple[Mark, ...], colour: str = ACCENT) -> str:
+def over_requests(
+    line: Line, *, x_title: str, y_title: str, marks: tuple[Mark, ...], colour: str = ACCENT
+) -> str:
     """A line with its range over requests at once, whose axis doubles from step to step."""
     x = {
         "field": "x", "type": "quantitative", "scale": {"type": "log", "base": 2, "nice": False},
         "axis": {"title": x_title, "values": _doubling(line.xs), "format": ",d"},
     }  # fmt: skip
-    y = {"field": "y", "type": "quantitative", "axis": {"title": y_title, "tickCount": 4, "format": "~s" if max(line.ys, default=0) >= 10000 else ","}}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "axis": {
+            "title": y_title,
+            "tickCount": 4,
+            "format": "~s" if max(line.ys, default=0) >= 10000 else ",",
+        },
+    }
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "area", "opacity": 0.16, "color": colour},
@@ -182,7 +200,11 @@ def over_months(lines: tuple[Line, ...], *, x_title: str, y_title: str, marks: t
         "axis": {"title": x_title, "values": list(range(0, int(most) + 1, 6 if most <= 36 else 12))},
     }  # fmt: skip
     y = {"field": "y", "type": "quantitative", "axis": {"title": y_title, "tickCount": 5, "format": "~s"}}
-    colour = {"field": "s", "type": "nominal", "scale": {"domain": names, "range": list(PALETTE[: len(names)])}}
+    colour = {
+        "field": "s",
+        "type": "nominal",
+        "scale": {"domain": names, "range": list(PALETTE[: len(names)])},
+    }
     dash = {
         "field": "s", "type": "nominal",
         "scale": {"domain": names, "range": [list(one) for one in DASHES[: len(names)]]},
@@ -234,7 +256,6 @@ class Swing:
     high_text: str
     low: float
     high: float
-    flips: bool
 
 
 def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
@@ -247,8 +268,14 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
     for number, swing in enumerate(swings):
         ends = f"{swing.name}  ({swing.low_text} … {swing.high_text})"
         for end, result in (("low", swing.low), ("high", swing.high)):
-            values.append({"k": str(number), "a": base, "b": result, "e": end, "t": ends, "f": swing.flips})
-    y = {"field": "k", "type": "ordinal", "sort": order, "axis": None, "scale": {"paddingInner": 0.62, "paddingOuter": 0.5}}
+            values.append({"k": str(number), "a": base, "b": result, "e": end, "t": ends})
+    y = {
+        "field": "k",
+        "type": "ordinal",
+        "sort": order,
+        "axis": None,
+        "scale": {"paddingInner": 0.62, "paddingOuter": 0.5},
+    }
     x_axis = {"title": x_title, "format": "~s", "tickCount": 5, "grid": True}
     layers: list[dict[str, Any]] = [
         {
@@ -279,5 +306,10 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
         },
     ]  # fmt: skip
     return draw(
-        {"width": WIDTH - 20, "height": 20 + 40 * max(1, len(swings)), "data": {"values": values}, "layer": layers}
+        {
+            "width": WIDTH - 20,
+            "height": 20 + 40 * max(1, len(swings)),
+            "data": {"values": values},
+            "layer": layers,
+        }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from selfhost.report.money import cost_section, tornado_section
-from selfhost.report.page import Figure, Maker, Notes, Page, Point, Section
+from selfhost.report.page import Figure, Maker, Notes, Page, Point, Section, labelled
 from selfhost.report.sections import (
     assumptions_section,
     bill_section,
@@ -54,12 +54,14 @@ def lay_out(report: Report, *, lang: Lang, pictures: bool = True) -> Page:
         headline=_headline(make, report),
         reasons=reasons,
         figures=figures,
-        sections=tuple(sections),
+        sections=tuple(labelled(section) for section in sections),
         sources_title=say("page.sources"),
         sources=make.notes.listed(),
         how_to_read=say("page.how_to_read"),
         table_behind=say("page.table_behind"),
-        made=say("page.made", version=subject.version, created=subject.created[:10], planned=subject.planned[:10]),
+        made=say(
+            "page.made", version=subject.version, created=subject.created[:10], planned=subject.planned[:10]
+        ),
     )
 
 
@@ -79,9 +81,15 @@ def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
     reasons: list[str] = []
     if cost is not None and found.option is not None and found.total.value is not None:
         if found.option == found.cheapest:
-            tokens = say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
+            tokens = (
+                say("word.unknown")
+                if cost.tokens_per_month is None
+                else make.words.number(cost.tokens_per_month)
+            )
             total = make.words.money(found.total.value.typical)
-            reasons.append(say("why.cheapest", time=make.span_of_months(cost.months), tokens=tokens, total=total))
+            reasons.append(
+                say("why.cheapest", time=make.span_of_months(cost.months), tokens=tokens, total=total)
+            )
         elif found.cheapest is not None:
             reasons.append(say("why.not_cheapest", cheapest=found.cheapest))
     if found.advised is not None:
@@ -93,16 +101,27 @@ def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
         else say("why.load_rate", n=f"{subject.request_rate:g}")
     )
     reasons.append(
-        say("why.load", concurrency=subject.concurrency, context=subject.context_tokens, engine=subject.engine)
+        say(
+            "why.load", concurrency=subject.concurrency, context=subject.context_tokens, engine=subject.engine
+        )
     )
-    reasons.append(say("why.speed_load", prompt=subject.prompt_tokens, output=subject.output_tokens, load=load))
+    reasons.append(
+        say("why.speed_load", prompt=subject.prompt_tokens, output=subject.output_tokens, load=load)
+    )
     return tuple(Point(text=reason) for reason in reasons)
 
 
 def _figures(make: Maker, report: Report) -> tuple[Figure, ...]:
     say, found = make.words.say, report.recommendation
-    figures = [make.figure(say("figure.speed"), found.speed), make.figure(say("figure.first_token"), found.first_token)]
+    figures = [
+        make.figure(say("figure.speed"), found.speed),
+        make.figure(say("figure.first_token"), found.first_token),
+    ]
     if report.cost is None:
         return (*figures, make.figure(say("figure.per_token"), found.per_token))
     total = say("figure.total", time=make.span_of_months(report.cost.months))
-    return (make.figure(total, found.total), make.figure(say("figure.per_million"), found.per_million), *figures)
+    return (
+        make.figure(total, found.total),
+        make.figure(say("figure.per_million"), found.per_million),
+        *figures,
+    )

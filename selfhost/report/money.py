@@ -15,8 +15,12 @@ def cost_section(make: Maker, cost: Cost) -> Section:
     say = make.words.say
     priced = tuple(flow for flow in cost.flows if flow.cumulative)
     if not priced:
-        return Section(id="cost", title=say("cost.title"), lead=say("cost.nothing"), points=_unpriced(make, cost))
-    tokens = say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
+        return Section(
+            id="cost", title=say("cost.title"), lead=say("cost.nothing"), points=_unpriced(make, cost)
+        )
+    tokens = (
+        say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
+    )
     tables = [_flows(make, cost)]
     if cost.break_evens:
         tables.append(_break_evens(make, cost.break_evens))
@@ -33,7 +37,10 @@ def cost_section(make: Maker, cost: Cost) -> Section:
 
 def _unpriced(make: Maker, cost: Cost) -> tuple[Point, ...]:
     return tuple(
-        Point(text=make.words.say("cost.unknown", because=flow.because or make.words.say("word.unknown")), strong=flow.name)
+        Point(
+            text=make.words.say("cost.unknown", because=flow.because or make.words.say("word.unknown")),
+            strong=flow.name,
+        )
         for flow in cost.flows
         if not flow.cumulative
     )
@@ -71,7 +78,11 @@ def _distinct(flows: tuple[CashFlow, ...]) -> tuple[CashFlow, ...]:
 def _marks(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> tuple[charts.Mark, ...]:
     by_name = {flow.name: flow.cumulative for flow in priced}
     met = sorted(
-        (one for one in cost.break_evens if one.months is not None and one.option in by_name and 0 < one.months <= cost.months),
+        (
+            one
+            for one in cost.break_evens
+            if one.months is not None and one.option in by_name and 0 < one.months <= cost.months
+        ),
         key=lambda one: one.months or 0.0,
     )
     marks = []
@@ -90,7 +101,7 @@ def _flows(make: Maker, cost: Cost) -> Table:
     heads = (
         *make.heads("cost.option", "#cost.start"),
         *(Head(text=say("cost.end_year", n=year), numeric=True) for year in years),
-        *make.heads("#cost.net_present", "#cost.per_million"),
+        *make.heads("#cost.total", "#cost.net_present", "#cost.per_million"),
     )
     rows = []
     for flow in cost.flows:
@@ -100,8 +111,14 @@ def _flows(make: Maker, cost: Cost) -> Table:
             Row(
                 chosen=flow.chosen,
                 cells=(
-                    Cell(text=flow.name, head=True, notes=notes, badge=say("options.chosen") if flow.chosen else ""),
+                    Cell(
+                        text=flow.name,
+                        head=True,
+                        notes=notes,
+                        badge=say("options.chosen") if flow.chosen else "",
+                    ),
                     *spent,
+                    make.cell(flow.total),
                     make.cell(flow.net_present),
                     make.cell(flow.per_million),
                 ),
@@ -116,6 +133,13 @@ def _spent(make: Maker, flow: CashFlow, month: int) -> Cell:
     return Cell(text=make.words.money(flow.cumulative[month]), numeric=True)
 
 
+def _months(make: Maker, months: float | None) -> str:
+    say = make.words.say
+    if months is None:
+        return say("word.never")
+    return say("word.at_once") if months == 0 else say("word.months", n=f"{months:,.1f}")
+
+
 def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
     say = make.words.say
     rows = tuple(
@@ -123,55 +147,65 @@ def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
             cells=(
                 Cell(text=say("cost.even_of", option=one.option, against=one.against), head=True),
                 Cell(
-                    text=say("word.never") if one.months is None else say("word.months", n=f"{one.months:,.1f}"),
+                    text=_months(make, one.months),
+                    range=""
+                    if one.soonest == one.latest
+                    else f"{_months(make, one.soonest)} … {_months(make, one.latest)}",
                     numeric=True,
                 ),
                 Cell(
-                    text=say("word.never") if one.tokens_per_month is None else make.words.number(one.tokens_per_month),
+                    text=say("word.never")
+                    if one.tokens_per_month is None
+                    else make.words.number(one.tokens_per_month),
                     numeric=True,
                 ),
-                Cell(text=one.because),
+                Cell(text="" if one.utilization is None else f"{one.utilization:.0%}", numeric=True),
+                Cell(text=make.words.known("reason", one.because)),
             )
         )
         for one in found
     )
-    heads = make.heads("cost.even_title", "#cost.even_months", "#cost.even_tokens", "cost.even_because")
+    heads = make.heads(
+        "cost.even_title", "#cost.even_months", "#cost.even_tokens", "#cost.even_used", "cost.even_because"
+    )
     return Table(caption=say("cost.even_title"), heads=heads, rows=rows)
 
 
 def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
-    """What each assumption alone does to the difference in cost of two ways."""
+    """What each assumption alone does to what the cheapest way saves."""
     say, money, known = make.words.say, make.words.money, make.words.known
-    named = [known("assumption", bar.name) for bar in found.bars if bar.flips]
-    flips = say("tornado.flips", list=say("word.list_join").join(named)) if named else say("tornado.flips_none")
+    named = [known("assumption", bar.name) for bar in found.bars if bar.instead]
+    flips = (
+        say("tornado.flips", list=say("word.list_join").join(named)) if named else say("tornado.flips_none")
+    )
     parts = say("word.list_join").join(
         say("tornado.part", name=known("assumption", bar.name), low=money(bar.low), high=money(bar.high))
         for bar in found.bars
     )
     svg = ""
     if make.pictures:
-        svg = charts.tornado(
-            tuple(
-                charts.Swing(
-                    name=known("assumption", bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
-                    low=bar.low, high=bar.high, flips=bar.flips,
-                )
-                for bar in found.bars[:_BARS]
-            ),
-            base=found.base,
-            x_title=currency,
+        swings = tuple(
+            charts.Swing(
+                name=known("assumption", bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
+                low=bar.low, high=bar.high,
+            )
+            for bar in found.bars[:_BARS]
         )  # fmt: skip
+        svg = charts.tornado(swings, base=found.base, x_title=say("tornado.axis", currency=currency))
     chart = Chart(
-        name="tornado", title=say("tornado.chart"), svg=svg, file="tornado.svg",
+        name="tornado",
+        title=say("tornado.chart"),
+        svg=svg,
+        file="tornado.svg",
         description=say("tornado.described", base=money(found.base), parts=parts),
-    )  # fmt: skip
+    )
     rows = tuple(
         Row(
             cells=(
                 Cell(text=known("assumption", bar.name), head=True),
                 Cell(text=f"{bar.low_setting} … {bar.high_setting}"),
                 Cell(text=f"{money(bar.low)} … {money(bar.high)}", numeric=True),
-                Cell(text=say("word.yes") if bar.flips else say("word.no")),
+                Cell(text=bar.instead or found.option),
             )
         )
         for bar in found.bars
@@ -180,7 +214,7 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     return Section(
         id="sensitivity",
         title=say("tornado.title"),
-        lead=say("tornado.lead", option=found.option, against=found.against, flips=flips),
+        lead=say("tornado.lead", option=found.option, flips=flips),
         charts=(chart,),
         tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True),),
     )

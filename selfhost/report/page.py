@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selfhost.report.types import Number, Source
 from selfhost.report.words import Words
@@ -30,6 +30,7 @@ class Cell:
         head: it names its row.
         numeric: it is a number, set to the right.
         badge: a word beside it, empty for none.
+        label: head of its column, which a phone shows beside it; set by `labelled`.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Cell:
     head: bool = False
     numeric: bool = False
     badge: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,22 @@ class Page:
     made: str
 
 
+def labelled(section: Section) -> Section:
+    """A section whose cells know the heads of their columns."""
+
+    def row(found: Row, table: Table) -> Row:
+        names = [head.text for head in table.heads] or [""] * len(found.cells)
+        return replace(
+            found,
+            cells=tuple(replace(cell, label=name) for cell, name in zip(found.cells, names, strict=True)),
+        )
+
+    tables = tuple(
+        replace(table, rows=tuple(row(one, table) for one in table.rows)) for table in section.tables
+    )
+    return replace(section, tables=tables)
+
+
 @dataclass(slots=True)
 class Notes:
     """Sources by order of appearance, each once."""
@@ -176,7 +194,12 @@ class Maker:
         text, bounds = self.words.span(number.value, number.unit)
         unknown = number.value is None
         return Cell(
-            text=text, range=bounds, notes=self.notes.of(*number.sources), unknown=unknown, head=head, numeric=True
+            text=text,
+            range=bounds,
+            notes=self.notes.of(*number.sources),
+            unknown=unknown,
+            head=head,
+            numeric=True,
         )
 
     def figure(self, label: str, number: Number) -> Figure:
@@ -188,7 +211,8 @@ class Maker:
     def heads(self, *columns: str) -> tuple[Head, ...]:
         """Heads of a table: names of texts, those of numbers with a `#` before them."""
         return tuple(
-            Head(text=self.words.say(name.removeprefix("#")), numeric=name.startswith("#")) for name in columns
+            Head(text=self.words.say(name.removeprefix("#")), numeric=name.startswith("#"))
+            for name in columns
         )
 
     def span_of_months(self, months: int) -> str:

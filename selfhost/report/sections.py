@@ -25,7 +25,11 @@ def bill_section(make: Maker, bill: Bill) -> Section:
     )
     names = [make.words.known("term", term.name) for term in bill.terms]
     parts = [
-        (say("bill.part", name=name, gib=gib(term.bytes)), term.bytes / GIB, _colour(number, term.name, term.bytes))
+        (
+            say("bill.part", name=name, gib=gib(term.bytes)),
+            term.bytes / GIB,
+            _colour(number, term.name, term.bytes),
+        )
         for number, (name, term) in enumerate(zip(names, bill.terms, strict=True))
     ]
     listed = say("word.list_join").join(part for part, _, _ in parts)
@@ -33,7 +37,9 @@ def bill_section(make: Maker, bill: Bill) -> Section:
         name="memory",
         title=say("bill.chart", gpu=bill.gpu),
         description=say("bill.described", total=gib(total), parts=listed),
-        svg=charts.stacked(tuple((name, max(0.0, size), colour) for name, size, colour in parts)) if make.pictures else "",
+        svg=charts.stacked(tuple((name, max(0.0, size), colour) for name, size, colour in parts))
+        if make.pictures
+        else "",
         file="memory.svg",
     )
     rows = tuple(
@@ -47,7 +53,9 @@ def bill_section(make: Maker, bill: Bill) -> Section:
         for name, term in zip(names, bill.terms, strict=True)
     )
     table = Table(
-        caption=say("bill.chart", gpu=bill.gpu), heads=make.heads("bill.term", "#bill.gib", "bill.because"), rows=rows
+        caption=say("bill.chart", gpu=bill.gpu),
+        heads=make.heads("bill.term", "#bill.gib", "bill.because"),
+        rows=rows,
     )
     remarks = (Point(text=say("word.short", gib=gib(bill.short_bytes))),) if bill.short_bytes else ()
     return Section(
@@ -61,7 +69,9 @@ def _colour(number: int, name: str, size: int) -> str:
     return charts.PALETTE[number % len(charts.PALETTE)]
 
 
-def options_section(make: Maker, options: tuple[GpuOption, ...], refused: tuple[tuple[str, str], ...]) -> Section:
+def options_section(
+    make: Maker, options: tuple[GpuOption, ...], refused: tuple[tuple[str, str], ...]
+) -> Section:
     """The kinds of GPU that carry the load."""
     say = make.words.say
     rows = tuple(
@@ -97,7 +107,12 @@ def options_section(make: Maker, options: tuple[GpuOption, ...], refused: tuple[
         remarks = (Point(text=say("options.refused", list=named)),)
     table = Table(caption=say("options.title"), heads=heads, rows=rows)
     return Section(
-        id="options", title=say("options.title"), lead=say("options.lead"), tables=(table,), remarks=remarks, wide=True
+        id="options",
+        title=say("options.title"),
+        lead=say("options.lead"),
+        tables=(table,),
+        remarks=remarks,
+        wide=True,
     )
 
 
@@ -108,7 +123,9 @@ def curve_section(make: Maker, curve: Curve) -> Section:
         return Section(id="speed", title=say("curve.title"), lead=say("curve.unknown", because=curve.because))
     lead = say("curve.lead", knee=curve.knee or 0, admitted=curve.admitted or 0)
     # Beyond what is let in, requests wait outside: that is a queue, not a speed, and stands in the table alone.
-    inside = tuple(point for point in curve.points if curve.admitted is None or point.concurrency <= curve.admitted)
+    inside = tuple(
+        point for point in curve.points if curve.admitted is None or point.concurrency <= curve.admitted
+    )
     rests = Point(text=say("curve.rests", because=curve.because), notes=make.notes.of(*curve.sources))
     return Section(
         id="speed",
@@ -128,7 +145,9 @@ def _value(point: Speed, name: str) -> Range:
     return point.output_tokens_per_second if name == "throughput" else point.tpot_ms
 
 
-def _speed_chart(make: Maker, curve: Curve, points: tuple[Speed, ...], name: str, title: str, unit: str) -> Chart:
+def _speed_chart(
+    make: Maker, curve: Curve, points: tuple[Speed, ...], name: str, title: str, unit: str
+) -> Chart:
     say, number = make.words.say, make.words.number
     values = [_value(point, name) for point in points]
     line = charts.Line(
@@ -206,7 +225,8 @@ def licence_section(make: Maker, report: Report) -> Section:
         ("licence.gate", known("gate", verdict.gate), ()),
     )
     rows = tuple(
-        Row(cells=(Cell(text=say(name), head=True), Cell(text=value, notes=refs))) for name, value, refs in pairs
+        Row(cells=(Cell(text=say(name), head=True), Cell(text=value, notes=refs)))
+        for name, value, refs in pairs
     )
     table = Table(caption=say("licence.title"), heads=(), rows=rows)
     return Section(
@@ -224,7 +244,10 @@ def risks_section(make: Maker, report: Report) -> Section:
     say = make.words.say
     points = tuple(
         Point(
-            text=say(f"risk.{risk.key}", **{name: make.words.known("assumption", value) for name, value in risk.values}),
+            text=say(
+                f"risk.{risk.key}",
+                **{name: make.words.known("assumption", value) for name, value in risk.values},
+            ),
             strong=say("risks.severe") if risk.severe else "",
         )
         for risk in sorted(report.risks, key=lambda risk: not risk.severe)
@@ -247,4 +270,6 @@ def assumptions_section(make: Maker, report: Report) -> Section:
     points = tuple(Point(text=text, strong=say("assumptions.questions")) for text in report.questions)
     heads = make.heads("assumptions.name", "assumptions.value")
     table = Table(caption=say("assumptions.title"), heads=heads, rows=rows)
-    return Section(id="assumptions", title=say("assumptions.title"), lead="", tables=(table,), points=points, wide=True)
+    return Section(
+        id="assumptions", title=say("assumptions.title"), lead="", tables=(table,), points=points, wide=True
+    )

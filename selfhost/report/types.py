@@ -110,6 +110,7 @@ class Curve:
         admitted: requests at once that memory and the engine let in.
         asked: requests at once of the load, None under a rate.
         because: what the numbers rest on, or why there are none.
+        measured: they were measured on such machines, not estimated.
         sources: of the measurements.
     """
 
@@ -118,6 +119,7 @@ class Curve:
     admitted: int | None
     asked: int | None
     because: str
+    measured: bool
     sources: tuple[Source, ...]
 
 
@@ -130,8 +132,9 @@ class CashFlow:
         kind: buy, rent or api.
         chosen: the report recommends this one.
         cumulative: money spent by the end of month 0, 1, 2 …; empty where a price is unknown.
+        total: at the end, less what the machines are still worth.
         net_present: the same as one sum of today.
-        per_million: money per million tokens of output, everything in.
+        per_million: money per million tokens of output, its share of everything in.
         because: why it is unknown, None where it is known.
         sources: of its prices.
     """
@@ -140,6 +143,7 @@ class CashFlow:
     kind: Kind
     chosen: bool
     cumulative: tuple[float, ...]
+    total: Number
     net_present: Number
     per_million: Number
     because: str | None
@@ -153,26 +157,31 @@ class BreakEven:
     Args:
         option, against: names of the two.
         months: from the start on, None is never.
+        soonest, latest: with all that varies in its favour and against it, None is never.
         tokens_per_month: output tokens a month from which on it is cheaper over the whole time, None is never.
-        because: one sentence, in particular where it never is.
+        utilization: share of what it can answer with at that volume, None without a limit.
+        because: one sentence, in particular where it never is; empty for nothing to say.
     """
 
     option: str
     against: str
     months: float | None
+    soonest: float | None
+    latest: float | None
     tokens_per_month: float | None
+    utilization: float | None
     because: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """What one assumption, moved from its low to its high value, does to the result.
+    """What one assumption, moved from its low to its high value, does to the result, the others staying.
 
     Args:
         name: of the assumption, a key of the texts or plain words.
         low_setting, high_setting: the values it takes, for people.
-        low, high: the results.
-        flips: another option becomes the cheapest within them.
+        low, high: what the cheapest way saves over the next best there; below zero another is the cheapest.
+        instead: the other way that wins at one of the ends, None where none does.
     """
 
     name: str
@@ -180,7 +189,7 @@ class Bar:
     high_setting: str
     low: float
     high: float
-    flips: bool
+    instead: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +197,12 @@ class Tornado:
     """How the result depends on each assumption, the strongest first.
 
     Args:
-        option, against: whose difference in cost it is, money over the whole time; below zero `option` is cheaper.
-        base: the result as assumed.
+        option: the cheapest way.
+        base: what it saves over the next best as assumed, money over the whole time.
         bars: by how far they move it.
     """
 
     option: str
-    against: str
     base: float
     bars: tuple[Bar, ...]
 
@@ -271,7 +279,7 @@ class Recommendation:
         kind: its kind.
         cheapest: name of the cheapest option over the time, None where no cost is known.
         speed, first_token, per_token: under the load.
-        total: cost of the recommended option over the time.
+        total, present: cost of the recommended option over the time, and in today's money.
         per_million: and per million tokens of output.
         advised: the way that `selfhost advise` named, None without advice.
     """
@@ -286,6 +294,7 @@ class Recommendation:
     first_token: Number
     per_token: Number
     total: Number
+    present: Number
     per_million: Number
     advised: Advised | None
 

@@ -1,0 +1,133 @@
+"""A study of costs -> what a report says of money: flows, break-evens of the ways that count, and the tornado."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from selfhost.report.types import Assumption, Bar, BreakEven, CashFlow, Cost, Kind, Number, Source, Tornado
+from selfhost.throughput.types import Range
+
+if TYPE_CHECKING:
+    from selfhost.cost import study as studies
+    from selfhost.cost.types import Assumption as Assumed
+
+_KINDS: dict[str, Kind] = {"buy": "buy", "rent": "rent", "api": "api"}
+_OURS = "Ours:"
+
+
+def source_of(text: str | None, date: str | None) -> Source | None:
+    """A source as prices and assumptions name it: an address, a sentence, or nothing."""
+    if text is None:
+        return None
+    address = next((word for word in text.split() if word.startswith(("https://", "http://"))), None)
+    return Source(text=text, url=address, date=date)
+
+
+def _setting(value: float, unit: str) -> str:
+    if unit.startswith("ratio") or unit == "":
+        return f"{value:.0%}" if 0 < value < 1 else f"{value:,.4g}"
+    return f"{value:,.4g} {unit}" if value < 10_000 else f"{value:,.0f} {unit}"
+
+
+def assumptions_of(found: tuple[Assumed, ...]) -> tuple[Assumption, ...]:
+    """Every assumption of a study, with its bounds and its source."""
+    listed = []
+    for one in found:
+        value = _setting(one.typical, one.unit)
+        if one.varies:
+            value += f" ({_setting(one.low, one.unit)} … {_setting(one.high, one.unit)})"
+        listed.append(Assumption(name=one.key, value=value, source=source_of(one.source, one.date)))
+    return tuple(listed)
+
+
+def cost_of(study: studies.Study, *, recommended: str | None) -> Cost:
+    """What a report says of a study.
+
+    Args:
+        study: of the ways that are compared.
+        recommended: name of the option that the report recommends, None for none.
+    """
+    scenario = study.scenario
+    volume = None if scenario.volume is None else scenario.volume.output_tokens
+    return Cost(
+        currency=scenario.currency,
+        months=scenario.months,
+        tokens_per_month=volume,
+        flows=tuple(_flow(one, recommended) for one in study.costed),
+        break_evens=_break_evens(study, recommended, volume),
+        tornado=_tornado(study),
+    )
+
+
+def _flow(one: studies.Costed, recommended: str | None) -> CashFlow:
+    option = one.option
+    total = (
+        None
+        if one.total is None
+        else Range(low=one.total.low, typical=one.total.typical, high=one.total.high)
+    )
+    return CashFlow(
+        name=option.name,
+        kind=_KINDS.get(option.kind, "buy"),
+        chosen=option.name == recommended,
+        cumulative=tuple(accumulate(one.cash_flow)),
+        total=Number(value=total, unit="money"),
+        net_present=Number(value=_exactly(one.present_value), unit="money"),
+        per_million=Number(value=_exactly(one.per_million_output), unit="money"),
+        because="; ".join(option.unknown) or None,
+        sources=(),
+    )
+
+
+def _exactly(value: float | None) -> Range | None:
+    return None if value is None else Range(low=value, typical=value, high=value)
+
+
+def _break_evens(
+    study: studies.Study, recommended: str | None, volume: float | None
+) -> tuple[BreakEven, ...]:
+    """Of every own way against every API, and of what is recommended against all others."""
+    kinds = {one.option.name: one.option.kind for one in study.costed}
+    found = []
+    for pair in study.pairs:
+        own = kinds[pair.option] != "api" and kinds[pair.against] == "api"
+        bought = kinds[pair.option] == "buy" and kinds[pair.against] == "rent"
+        if not own and not bought and pair.option != recommended:
+            continue
+        if kinds[pair.option] == "api":
+            continue  # an API costs nothing at the start: there is nothing to win back
+        factor = pair.volume.factor
+        found.append(
+            BreakEven(
+                option=pair.option,
+                against=pair.against,
+                months=pair.time.months,
+                soonest=pair.soonest.months,
+                latest=pair.latest.months,
+                tokens_per_month=None if factor is None or volume is None else factor * volume,
+                utilization=pair.volume.utilization,
+                because=pair.time.reason or pair.volume.reason or "",
+            )
+        )
+    return tuple(found)
+
+
+def _tornado(study: studies.Study) -> Tornado | None:
+    if study.winner is None or not study.swings:
+        return None
+    base = min(pair.saves for pair in study.pairs if pair.option == study.winner)
+    bars = tuple(
+        Bar(
+            name=swing.assumption.key,
+            low_setting=_setting(swing.assumption.low, swing.assumption.unit),
+            high_setting=_setting(swing.assumption.high, swing.assumption.unit),
+            low=swing.at_low,
+            high=swing.at_high,
+            instead=next(
+                (name for name in (swing.winner_at_low, swing.winner_at_high) if name != study.winner), None
+            ),
+        )
+        for swing in study.swings
+    )
+    return Tornado(option=study.winner, base=base, bars=bars)
