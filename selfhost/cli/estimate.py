@@ -124,7 +124,7 @@ def command(
         spec, workload, split, card, version, traffic, replicas=replicas, clock=clock, measured=measured
     )
     points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
-    met = meeting(points, ttft_ms=ttft_goal, tpot_ms=tpot_goal)
+    met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal)
     if as_json:
         emit_json("estimate", as_facts(spec, card, version, split, replicas, traffic, found, points, met))
         return 0
@@ -214,7 +214,8 @@ def _show(
     speed = found.output_tokens_per_second.typical
     verb = "More arrives than is served: " if found.saturated and traffic.request_rate is not None else ""
     headline(
-        f"{verb}{found.gpus} × {gpu.name} give {spec.id} about {speed:,.0f} tokens/s for {load}.",
+        f"{verb}{found.gpus} × {gpu.name} {'gives' if found.gpus == 1 else 'give'} {spec.id} about "
+        f"{speed:,.0f} tokens/s for {load}.",
         good=None if not verb else False,
     )
     click.echo()

@@ -55,7 +55,7 @@ def meeting(points: tuple[Point, ...], *, ttft_ms: float | None, tpot_ms: float 
         concurrency=last.concurrency,
         output_tokens_per_second=last.output_tokens_per_second.typical,
         binds="admission",
-        sentence=f"The goals hold for all {last.concurrency:,} requests that were tried.",
+        sentence=f"The goals hold for all {last.concurrency:,} requests that are admitted at once.",
     )
 
 
