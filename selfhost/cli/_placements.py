@@ -135,20 +135,20 @@ def show(asked: Asked, placements: Placements, plan: Plan, pick: int) -> None:
     click.echo("\n  Fewest GPUs first, then least memory. GiB are per GPU; room is how many times")
     click.echo("  the load fits.\n")
     if placements.refused:
-        say(_refused(placements.refused))
-    say(f"Licence: {_licence(asked.licence)}.")
-    for note in _notes(asked, plan):
+        say(refused_words(placements.refused))
+    say(f"Licence: {licence_words(asked.licence)}.")
+    for note in notes_of(asked, plan):
         say(f"Note: {note}")
 
 
-def _licence(verdict: Verdict) -> str:
+def licence_words(verdict: Verdict) -> str:
     """The verdict in a few words, and how open the model is where that is known."""
     from selfhost.licence import brief
 
     return brief(verdict) + ("" if verdict.openness == "unknown" else f"; {verdict.openness}")
 
 
-def _notes(asked: Asked, plan: Plan) -> tuple[str, ...]:
+def notes_of(asked: Asked, plan: Plan) -> tuple[str, ...]:
     """What to know beside the table."""
     from selfhost.engines import get_engine
     from selfhost.place import NODE_GPUS
@@ -214,7 +214,7 @@ def _row(number: int, placement: Placement) -> tuple[str, ...]:
     )
 
 
-def _refused(refused: tuple[Refusal, ...]) -> str:
+def refused_words(refused: tuple[Refusal, ...]) -> str:
     """The refusals that miss least, on one paragraph."""
     parts = []
     for refusal in refused[:SHOWN]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from selfhost.ranking.order import RANKINGS, order, why_not_first
-from selfhost.ranking.search import Question, search, sensible_quantizations
+from selfhost.ranking.order import RANKINGS, behind_first, order, why_not_first
+from selfhost.ranking.search import SLOW, Question, search, sensible_quantizations
 from selfhost.ranking.types import RANKS, Cost, Found, Load, Missed, Option, Rank
 
 __all__ = [
     "RANKINGS",
     "RANKS",
+    "SLOW",
     "Cost",
     "Found",
     "Load",
@@ -16,6 +17,7 @@ __all__ = [
     "Option",
     "Question",
     "Rank",
+    "behind_first",
     "order",
     "search",
     "sensible_quantizations",

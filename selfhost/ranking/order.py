@@ -76,57 +76,81 @@ def order(options: Iterable[Option], rank: Rank, *, each_gpu: bool) -> tuple[Opt
 
 
 def why_not_first(option: Option, first: Option, rank: Rank) -> str:
-    """By how much it is behind the first, in a few words; empty for the first itself."""
+    """By how much it is behind the first, in a clause; empty for the first itself."""
     if option is first:
         return ""
-    if rank == "cost":
-        return _dearer(_cost(option), _cost(first), "a token")
-    if rank == "capital":
-        return _dearer(_capital(option), _capital(first), "to buy")
-    if rank == "latency":
-        return _slower(option, first)
-    if rank == "throughput":
-        best, mine = (one.estimate.output_tokens_per_second.typical for one in (first, option))
-        return _percent(best, mine, "{} % fewer tokens/s") or _more_gpus(option, first)
+    behind = _behind(option, first, rank)
+    if behind is None:
+        return _more_gpus(option, first)
+    if math.isinf(behind):
+        return "no price is known"
     if rank == "room":
-        fewer = round(first.spare - option.spare)
-        return f"room for {fewer:,} fewer" if fewer > 0 else _more_gpus(option, first)
-    return _more_gpus(option, first)
+        return f"room for {behind:,.0f} requests fewer"
+    if rank == "latency" and not _share_slower(option, first):
+        return f"the first token comes {behind:,.0f} ms later"
+    return _CLAUSES[rank].format(f"{behind:,.0%}".replace("%", " %"))
 
 
-def _percent(larger: float, smaller: float, words: str) -> str:
-    """How much the second is below the first, as a part of the first; empty where it rounds to nothing."""
-    share = 0 if larger <= 0 else round((larger - smaller) / larger * 100)
-    return words.format(share) if share > 0 else ""
+def behind_first(option: Option, first: Option, rank: Rank) -> str:
+    """The same in a cell of a table."""
+    if option is first:
+        return ""
+    behind = _behind(option, first, rank)
+    if behind is None:
+        return _more_gpus(option, first)
+    if math.isinf(behind):
+        return "no price"
+    if rank == "room":
+        return f"−{behind:,.0f}"
+    if rank == "latency" and not _share_slower(option, first):
+        return f"+{behind:,.0f} ms TTFT"
+    return ("−" if rank == "throughput" else "+") + f"{behind:,.0%}".replace("%", " %")
 
 
-def _dearer(mine: float | None, best: float | None, per: str) -> str:
-    if mine is None:
-        return "no known price"
-    share = round((mine / best - 1) * 100) if best else 0
-    if share > 999:
-        return f"{mine / (best or 1):,.0f} × as much {per}"
-    return f"{share:+,} % {per}" if share > 0 else f"as much {per}"
+_CLAUSES: dict[Rank, str] = {
+    "cost": "costs {} more a token",
+    "capital": "costs {} more to buy",
+    "latency": "takes {} longer a token",
+    "throughput": "gives {} fewer tokens a second",
+}
 
 
-def _slower(option: Option, first: Option) -> str:
-    mine, best = option.estimate, first.estimate
-    share = round((mine.tpot_ms.typical / best.tpot_ms.typical - 1) * 100)
-    if share > 999:
-        return f"{mine.tpot_ms.typical / best.tpot_ms.typical:,.0f} × as slow"
-    if share > 0:
-        return f"{share:+,} % a token"
-    later = mine.ttft_ms.typical - best.ttft_ms.typical
-    return f"first {later:,.0f} ms later" if later >= 1 else _more_gpus(option, first)
+def _behind(option: Option, first: Option, rank: Rank) -> float | None:
+    """How much worse it is, as a share of the first's value; None where it is as good, infinite without a price.
+
+    Of room it is a number of requests, of a latency that differs in the first token alone milliseconds.
+    """
+    if rank == "room":
+        return _if_some(first.spare - option.spare, 0.5)
+    if rank in ("cost", "capital"):
+        of = _cost if rank == "cost" else _capital
+        mine, best = of(option), of(first)
+        return math.inf if mine is None else None if not best else _if_some(mine / best - 1, 0.005)
+    if rank == "throughput":
+        speeds = [one.estimate.output_tokens_per_second.typical for one in (option, first)]
+        return _if_some(1 - speeds[0] / speeds[1], 0.005)
+    if rank == "latency":
+        return _share_slower(option, first) or _if_some(
+            option.estimate.ttft_ms.typical - first.estimate.ttft_ms.typical, 0.5
+        )
+    return None
+
+
+def _share_slower(option: Option, first: Option) -> float | None:
+    return _if_some(option.estimate.tpot_ms.typical / first.estimate.tpot_ms.typical - 1, 0.005)
+
+
+def _if_some(value: float, least: float) -> float | None:
+    """None for what would be printed as nothing."""
+    return value if value >= least else None
 
 
 def _more_gpus(option: Option, first: Option) -> str:
     more = option.gpus - first.gpus
     if more > 0:
         return f"{more} GPU{'s' if more > 1 else ''} more"
-    extra = option.gpu.reported_bytes - first.gpu.reported_bytes
-    if extra > 0:
+    if option.gpu.reported_bytes > first.gpu.reported_bytes:
         return "larger GPUs"
     if option.gpu.bandwidth_bytes_per_second > first.gpu.bandwidth_bytes_per_second:
         return "faster memory"
-    return "alike"
+    return "as good"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Ours: eight nodes. More replicas than that are no question of which GPU to take.
 MOST_GPUS = 64
+SLOW = "too slow"  # how the reason begins where the model fits
 # Ours: what somebody chooses between: as published, half of 16 bits, and a quarter, with and without units for it.
 _FORMATS = ("fp8", "w4a16", "nvfp4")
 
@@ -96,14 +97,11 @@ def _distance(miss: Missed) -> tuple[int, int]:
     """Goals and loads that are missed come before memory, and that before what an engine cannot run at all."""
     if miss.short_bytes is not None:
         return 1, miss.short_bytes * miss.split.gpus
-    return (0, 0) if miss.because.startswith(_SLOW) else (2, 0)
+    return (0, 0) if miss.because.startswith(SLOW) else (2, 0)
 
 
 def _nearer(one: Missed, other: Missed) -> bool:
     return _distance(one) < _distance(other)
-
-
-_SLOW = "too slow"
 
 
 class _Try:
@@ -188,7 +186,7 @@ class _Try:
         replicas, workload, budget = held
         found = self._quick_enough(gpu, split, workload, replicas)
         if isinstance(found, str):
-            return self._missed(gpu, split, f"{_SLOW}: {found}")
+            return self._missed(gpu, split, f"{SLOW}: {found}")
         replicas, speed = found
         if replicas != held[0]:
             workload, budget = self._bill(gpu, split, self._share(replicas))
@@ -264,9 +262,11 @@ class _Try:
 
 def _missing(found: Estimate, load: Load) -> str | None:
     """What an estimate lacks of the load and its goals, None where nothing."""
-    rate = load.traffic.request_rate
-    if found.saturated and rate is not None:
+    rate, clients = load.traffic.request_rate, load.traffic.concurrency
+    if rate is not None and found.saturated:
         return f"{found.requests_per_second:,.2g} of {rate:,.2g} requests a second are served"
+    if clients is not None and found.concurrency_admitted < clients:
+        return f"{found.concurrency_admitted:,} of {clients:,} requests are let in at once"
     for name, value, goal in (
         ("TTFT", found.ttft_ms.typical, load.ttft_goal_ms),
         ("TPOT", found.tpot_ms.typical, load.tpot_goal_ms),
