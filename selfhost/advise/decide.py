@@ -151,6 +151,12 @@ def _questions(
     return tuple(found)
 
 
+def deciding(answers: Answers) -> tuple[str, ...]:
+    """Keys of the questions whose answer could still change the path, or say what is ambiguous."""
+    facts = _facts_of(answers, None)
+    return tuple(one.key for one in _questions(answers, facts, _decide(facts), "en", None) if one.changes)
+
+
 def _figures(answers: Answers, facts: Facts, row: Decision) -> list[str]:
     """Questions whose answer changes no path and is needed all the same."""
     keys = []

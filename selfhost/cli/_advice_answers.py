@@ -1,0 +1,178 @@
+"""Answers of `selfhost advise`: from a file, from options, asked one by one, and written down."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfhost.cli._output import say
+from selfhost.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from selfhost.advise import Answers, Language
+
+_LARGEST_BYTES = 1 << 20  # of an answers file, as bad input rather than answers
+
+
+def read(file: str | None, given: tuple[str, ...]) -> Answers:
+    """Answers from a file and from `--set`, which counts more.
+
+    Raises:
+        UsageError: the file is not readable, is no YAML, TOML or JSON object, or answers what is not asked.
+    """
+    from selfhost.advise import parse_answers
+
+    answers = parse_answers({} if file is None else _load(file))
+    pairs: dict[str, object] = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes KEY=VALUE, not {one[:60]!r}.", hint="such as --set privacy=yes")
+        if key in pairs:
+            raise UsageError(f"--set {key} stands twice.", hint="Keep one of them.")
+        pairs[key] = value
+    own = parse_answers(pairs)
+    values = {key: value for key, value in answers.values.items() if key not in own.unknown}
+    unknown = (answers.unknown - own.values.keys()) | own.unknown
+    return type(answers)(values={**values, **own.values}, unknown=unknown)
+
+
+def _load(file: str) -> dict[str, Any]:
+    name = "the standard input" if file == "-" else file
+    try:
+        raw = sys.stdin.buffer.read(_LARGEST_BYTES + 1) if file == "-" else _bytes_of(Path(file))
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}.", hint="--template prints one to fill in.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not UTF-8 text.", hint="Save it as UTF-8.") from None
+    if len(raw) > _LARGEST_BYTES:
+        raise UsageError(f"{name} is larger than an answers file can be.", hint="--template prints one to fill in.")
+    data = _parsed(text, file, name)
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UsageError(f"{name} holds no answers.", hint="One line is `key: value`; --template prints them all.")
+    inner = data.get("answers")
+    return inner if isinstance(inner, dict) and set(data) <= {"answers", "schema"} else data
+
+
+def _bytes_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LARGEST_BYTES + 1)
+
+
+def _parsed(text: str, file: str, name: str) -> object:
+    """TOML by the file's name, and from the standard input where it is not YAML; else YAML, of which JSON is a part."""
+    import tomllib
+
+    import yaml
+
+    if file.endswith(".toml"):
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{name} is not TOML: {error}.", hint="--template prints one in YAML.") from None
+    try:
+        data = yaml.load(text, Loader=_strict(yaml))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        failed = str(getattr(error, "problem", None) or error).splitlines()[0]
+    else:
+        if isinstance(data, dict) or data is None or file != "-":
+            return data
+        failed = "it holds no keys"
+    if file == "-":
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError:
+            pass
+    mark = getattr(locals().get("error"), "problem_mark", None)
+    where = f" (line {mark.line + 1})" if mark is not None else ""
+    raise UsageError(f"{name} is not YAML{where}: {failed}.", hint="--template prints one to fill in.")
+
+
+def _strict(yaml: Any) -> Any:
+    """A safe loader that refuses a key which stands twice, and reads numbers and words alone."""
+
+    class Strict(yaml.SafeLoader):  # type: ignore[misc]  # yaml is imported where it is needed
+        pass
+
+    def mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            if isinstance(key, (dict, list)) or key in found:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            found[key] = loader.construct_object(value_node, deep=True)
+        return found
+
+    Strict.add_constructor("tag:yaml.org,2002:map", mapping)
+    return Strict
+
+
+def ask(language: Language) -> Answers:
+    """Ask the questions whose answer can still matter, one by one; the end of the input leaves the rest unknown."""
+    from selfhost.advise.ask import next_question
+    from selfhost.advise.tables import word
+    from selfhost.advise.types import Answers
+
+    answers, skipped = Answers(), frozenset[str]()
+    click.echo(word("ask-intro", language), err=True)
+    while (one := next_question(answers, skipped)) is not None:
+        click.echo("", err=True)
+        click.echo(one.ask[language], err=True)
+        click.echo(f"  {word('ask-why', language).format(why=one.why[language])}", err=True)
+        for number, choice in enumerate(one.choices, start=1):
+            click.echo(f"  {number}  {choice.text[language]}", err=True)
+        value = _answer(one, language)
+        skipped |= {one.key}
+        if value is _END:
+            break
+        if value is not None:
+            answers = answers.having(one.key, value)
+    click.echo("", err=True)
+    return answers
+
+
+_END: Any = object()
+
+
+def _answer(one: Any, language: Language) -> Any:
+    """One answer, asked again until it is one; None for unknown, `_END` where the input ends."""
+    from selfhost.advise import parse_value
+    from selfhost.advise.tables import word
+
+    while True:
+        unit = f" ({one.unit})" if one.unit else ""
+        click.echo(f"{word('ask-choice', language)}{unit}: ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            return _END
+        text = line.strip()
+        if text.isdigit() and one.choices and 1 <= int(text) <= len(one.choices):
+            text = one.choices[int(text) - 1].value
+        try:
+            return parse_value(one.key, text)
+        except UsageError as error:
+            say_again = word("ask-again", language).format(message=error.message, hint=error.hint or "")
+            click.echo(say_again, err=True)
+
+
+def saved(answers: Answers, path: Path) -> None:
+    """Write answers as a file that `--answers` reads.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import yaml
+
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in answers.values.items()}
+    values |= dict.fromkeys(sorted(answers.unknown), "unknown")
+    try:
+        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    say(f"Answers: {path}") if sys.stdout.isatty() else None

@@ -1,0 +1,210 @@
+"""What `selfhost advise` can be asked of itself: its questions, an answers file to fill in, its rules, its worked cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from selfhost.cli._advice_output import columns_of, wrapped
+from selfhost.cli._output import emit_json, headline, next_step
+
+if TYPE_CHECKING:
+    from selfhost.advise import Language
+    from selfhost.advise.tables import Question
+
+COLUMNS = 96  # of comments in the template
+
+
+def show(listing: str, language: Language, *, as_json: bool) -> None:
+    """Print one of the lists."""
+    facts = {"questions": questions, "template": template_facts, "rules": rules, "cases": cases}[listing](language)
+    if as_json:
+        emit_json(f"advice-{listing}", facts)
+        return
+    {"questions": _show_questions, "template": _show_template, "rules": _show_rules, "cases": _show_cases}[listing](
+        facts, language
+    )
+
+
+def questions(language: Language) -> dict[str, Any]:
+    """The object of `selfhost/advice-questions/v1`."""
+    from selfhost.advise.tables import questions as every
+
+    return {"questions": [_question(one, language) for one in every()]}
+
+
+def _question(one: Question, language: Language) -> dict[str, Any]:
+    return {
+        "key": one.key,
+        "also": list(one.also),
+        "kind": one.kind,
+        "ask": one.ask[language],
+        "why": one.why[language],
+        "choices": [
+            {"value": choice.value, "label": choice.text[language], "also": list(choice.also)} for choice in one.choices
+        ],
+        "unit": one.unit,
+        "least": one.least,
+        "more_than": one.over,
+        "rules": list(one.rules),
+    }
+
+
+def template_facts(language: Language) -> dict[str, Any]:
+    """The object of `selfhost/advice-template/v1`."""
+    return {"template": template(language)}
+
+
+def template(language: Language) -> str:
+    """An answers file with every key commented."""
+    from selfhost.advise.tables import questions as every
+    from selfhost.advise.tables import word
+
+    lines = [f"# {word('template-head', language)}", ""]
+    for one in every():
+        lines += [f"# {line}" for line in wrapped(f"{one.ask[language]} {one.why[language]}", COLUMNS)]
+        if one.choices:
+            lines += [f"#   {choice.value}: {choice.text[language]}" for choice in one.choices]
+        elif one.unit:
+            lines.append(f"#   {one.unit}")
+        lines += [f"{one.key}: unknown", ""]
+    return "\n".join(lines)
+
+
+def rules(language: Language) -> dict[str, Any]:
+    """The object of `selfhost/advice-rules/v1`."""
+    from selfhost.advise.tables import pitfalls
+    from selfhost.advise.tables import rules as every
+
+    rows = sorted((*every(), *pitfalls()), key=lambda rule: rule.number)
+    return {
+        "rules": [
+            {
+                "rule": one.id,
+                "number": one.number,
+                "kind": one.kind,
+                "text": one.text[language],
+                "quantity": one.quantity,
+                "order": list(one.order),
+                "paths": list(one.paths),
+            }
+            for one in rows
+        ]
+    }
+
+
+def cases(language: Language) -> dict[str, Any]:
+    """The object of `selfhost/advice-cases/v1`."""
+    from dataclasses import asdict
+    from itertools import permutations
+
+    from selfhost.advise import figures
+    from selfhost.advise.tables import cases as every
+
+    known = every()
+    one, _, _, four = known
+    return {
+        "currency": "CNY",
+        "cases": [
+            {
+                "case": case.id,
+                "rule": case.rule,
+                "path": case.path,
+                "text": case.text[language],
+                "model_then": case.model_then,
+                "upfront": case.upfront,
+                "per_year": {"low": case.yearly[0], "high": case.yearly[1]},
+                "per_month": {"low": case.yearly[0] / figures.MONTHS, "high": case.yearly[1] / figures.MONTHS},
+                "per_thousand_calls": case.per_thousand_calls,
+                "calls_per_month": None
+                if case.per_thousand_calls is None
+                else {
+                    end: figures.calls_for(case, yearly / figures.MONTHS)
+                    for end, yearly in zip(("low", "high"), case.yearly, strict=True)
+                },
+                "totals": [
+                    {"years": years, "low": figures.total(case, years)[0], "high": figures.total(case, years)[1]}
+                    for years in (1, 2, 3)
+                ],
+                "note": case.note.get(language),
+            }
+            for case in known
+        ],
+        "break_evens": [
+            {**asdict(met), "rule": 33, "within_three_years": met.within_three_years}
+            for met in (figures.meeting(a, b) for a, b in permutations(known, 2) if a.upfront > b.upfront)
+        ],
+        "plan_4_monthly_to_meet_plan_1": [
+            {
+                "years": years,
+                "per_month": round(figures.monthly_to_meet(one, four, years), 2),
+                "calls_per_month": round(
+                    figures.calls_for(four, figures.monthly_to_meet(one, four, years)) or 0.0
+                ),
+                "rule": 34,
+            }
+            for years in (1, 2, 3)
+        ],
+    }
+
+
+def _show_questions(facts: dict[str, Any], language: Language) -> None:
+    from selfhost.advise.tables import word
+
+    headline(word("questions-head", language).format(count=len(facts["questions"])))
+    for one in facts["questions"]:
+        values = " | ".join((*(choice["value"] for choice in one["choices"]), "unknown"))
+        takes = values if one["choices"] else one["unit"] or one["kind"]
+        click.echo(f"\n  {one['key']}: {takes}")
+        for line in wrapped(f"{one['ask']} {one['why']}", 74):
+            click.echo(f"      {line}")
+    next_step("selfhost advise --template > answers.yaml", word("template-why", language))
+
+
+def _show_template(facts: dict[str, Any], language: Language) -> None:
+    click.echo(facts["template"], nl=False)
+
+
+def _show_rules(facts: dict[str, Any], language: Language) -> None:
+    from selfhost.advise.tables import word
+
+    headline(word("rules-head", language).format(count=len({one["number"] for one in facts["rules"]})))
+    click.echo()
+    for one in facts["rules"]:
+        for number, line in enumerate(wrapped(one["text"], 70)):
+            click.echo(f"  {one['number'] if number == 0 else '':>2}  {line}")
+
+
+def _show_cases(facts: dict[str, Any], language: Language) -> None:
+    from selfhost.advise.tables import word
+
+    headline(word("cases-head", language))
+    for case in facts["cases"]:
+        click.echo(f"\n  {case['rule']}  {case['path']}  {case['text']}")
+        totals = " · ".join(
+            f"{one['years']}: {_span(one['low'], one['high'])}" for one in case["totals"]
+        )
+        click.echo(f"      {word('totals', language)} {totals}")
+        if case["note"]:
+            for line in wrapped(case["note"], 72):
+                click.echo(f"      {line}")
+    click.echo()
+    never = word("never", language)
+    for met in facts["break_evens"]:
+        years = [met["years_at_least_cost"], met["years_at_most_cost"]]
+        shown = " … ".join(dict.fromkeys(never if one is None else f"{one:.2f}" for one in years))
+        within = word("within-three" if met["within_three_years"] else "not-within-three", language)
+        label = f"{met['plan']} → {met['against']}"
+        click.echo(f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown} {word('years', language)} ({within})")
+    for one in facts["plan_4_monthly_to_meet_plan_1"]:
+        click.echo(
+            "  "
+            + word("monthly-to-meet", language).format(
+                years=one["years"], amount=f"{one['per_month']:,.0f}", calls=f"{one['calls_per_month']:,}"
+            )
+        )
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:,.0f}" if low == high else f"{low:,.0f}–{high:,.0f}"
