@@ -285,7 +285,7 @@ def main() -> int:
     if asked.peer:
         from peer_aiconfigurator import show_peer
 
-        show_peer(cases, asked.peer)
+        show_peer(cases, asked.peer, left_out(cases) if asked.left_out else None)
         return 0
     errors = left_out(cases) if asked.left_out else compare(cases)
     if asked.each:
