@@ -32,7 +32,8 @@ _CONFIG: dict[str, Any] = {
     "axisY": {"domain": False, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -10},
     "axisX": {"grid": False},
     "legend": {
-        "labelColor": INK, "labelFontSize": 12, "orient": "bottom", "direction": "vertical", "columns": 1, "title": None,
+        "labelColor": INK, "labelFontSize": 12, "orient": "bottom", "direction": "vertical", "columns": 1,
+        "title": None,
         "symbolSize": 120, "labelLimit": 380, "rowPadding": 4, "offset": 14,
     },
 }  # fmt: skip
@@ -126,31 +127,28 @@ def _rows(line: Line) -> list[dict[str, Any]]:
     ]
 
 
-def _text_marks(marks: tuple[Mark, ...], *, dx: int = 8, dy: int = -10) -> list[dict[str, Any]]:
-    """A dot and a word at each mark; words stay inside: those in the right half stand left of their dot."""
-    if not marks:
-        return []
+def _text_marks(marks: tuple[Mark, ...]) -> list[dict[str, Any]]:
+    """A dot and a word left above it at each mark."""
     layers: list[dict[str, Any]] = []
     for mark in marks:
         place = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
         data = {"values": [{"x": mark.x, "y": mark.y, "t": mark.text}]}
-        layers.append(
-            {
-                "data": data,
-                "mark": {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1},
-                "encoding": place,
-            }
-        )
-        layers.append(
-            {
-                "data": data,
-                "mark": {
-                    "type": "text", "dx": -dx, "dy": dy, "align": "right", "fontSize": 12, "fontWeight": 600,
-                    "color": INK, "limit": 300,
-                },
-                "encoding": {**place, "text": {"field": "t"}},
-            }
-        )  # fmt: skip
+        dot = {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1}
+        word = {
+            "type": "text",
+            "dx": -8,
+            "dy": -10,
+            "align": "right",
+            "fontSize": 12,
+            "fontWeight": 600,
+            "limit": 300,
+        }
+        written = {**place, "text": {"field": "t"}}
+        layers += [
+            {"data": data, "mark": dot, "encoding": place},
+            {"data": data, "mark": {**word, "stroke": "#ffffff", "strokeWidth": 4}, "encoding": written},
+            {"data": data, "mark": {**word, "color": INK}, "encoding": written},
+        ]
     return layers
 
 
@@ -266,49 +264,55 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
     order = [str(number) for number in range(len(swings))]
     values: list[dict[str, Any]] = []
     for number, swing in enumerate(swings):
-        ends = f"{swing.name}  ({swing.low_text} … {swing.high_text})"
+        words = f"{swing.name}  ({swing.low_text} … {swing.high_text})"
         for end, result in (("low", swing.low), ("high", swing.high)):
-            values.append({"k": str(number), "a": base, "b": result, "e": end, "t": ends})
-    y = {
-        "field": "k",
-        "type": "ordinal",
-        "sort": order,
-        "axis": None,
-        "scale": {"paddingInner": 0.62, "paddingOuter": 0.5},
+            values.append({"k": str(number), "a": base, "b": result, "e": end, "t": words})
+    spaced = {"paddingInner": 0.64, "paddingOuter": 0.7}
+    y = {"field": "k", "type": "ordinal", "sort": order, "axis": None, "scale": spaced}
+    axis = {"title": x_title, "format": "~s", "tickCount": 5, "grid": True}
+    ends = {"domain": ["low", "high"], "range": [PALETTE[2], AMBER]}
+    words_at = {"y": y, "x": {"value": 0}, "text": {"field": "t"}}
+    words_as = {
+        "type": "text",
+        "align": "left",
+        "baseline": "bottom",
+        "dy": -9,
+        "fontSize": 12,
+        "limit": WIDTH - 20,
     }
-    x_axis = {"title": x_title, "format": "~s", "tickCount": 5, "grid": True}
+    only_once = [{"filter": "datum.e == 'low'"}]
     layers: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "bar", "cornerRadius": 1},
-            "encoding": {
-                "y": y,
-                "x": {"field": "a", "type": "quantitative", "axis": x_axis, "scale": {"zero": True}},
-                "x2": {"field": "b"},
-                "color": {"field": "e", "type": "nominal", "legend": None,
-                          "scale": {"domain": ["low", "high"], "range": [PALETTE[2], AMBER]}},
-            },
-        },
-        {
-            "transform": [{"filter": "datum.e == 'low'"}],
-            "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -10, "fontSize": 12, "color": INK,
-                     "limit": WIDTH - 20},
-            "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "t"}},
-        },
         {
             "data": {"values": [{"v": 0}]},
             "mark": {"type": "rule", "color": INK, "strokeWidth": 1.5},
             "encoding": {"x": {"field": "v", "type": "quantitative"}},
         },
         {
+            "mark": {"type": "bar", "cornerRadius": 1},
+            "encoding": {
+                "y": y,
+                "x": {"field": "a", "type": "quantitative", "axis": axis, "scale": {"zero": True}},
+                "x2": {"field": "b"},
+                "color": {"field": "e", "type": "nominal", "legend": None, "scale": ends},
+            },
+        },
+        {
             "data": {"values": [{"v": base}]},
-            "mark": {"type": "rule", "color": MUTED, "strokeDash": [3, 3]},
+            "mark": {"type": "rule", "color": INK, "strokeDash": [3, 3]},
             "encoding": {"x": {"field": "v", "type": "quantitative"}},
         },
-    ]  # fmt: skip
+        # The first writing is a white edge, so that lines do not cross the words.
+        {
+            "transform": only_once,
+            "mark": {**words_as, "stroke": "#ffffff", "strokeWidth": 5},
+            "encoding": words_at,
+        },
+        {"transform": only_once, "mark": {**words_as, "color": INK}, "encoding": words_at},
+    ]
     return draw(
         {
             "width": WIDTH - 20,
-            "height": 20 + 40 * max(1, len(swings)),
+            "height": 20 + 42 * max(1, len(swings)),
             "data": {"values": values},
             "layer": layers,
         }

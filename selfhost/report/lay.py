@@ -39,11 +39,11 @@ def lay_out(report: Report, *, lang: Lang, pictures: bool = True) -> Page:
         if report.cost.tornado is not None:
             sections.append(tornado_section(make, report.cost.tornado, report.cost.currency))
     sections += [
-        risks_section(make, report),
         options_section(make, report.options, report.refused),
+        risks_section(make, report),
+        licence_section(make, report),
         curve_section(make, report.curve),
         bill_section(make, report.bill),
-        licence_section(make, report),
         assumptions_section(make, report),
     ]
     return Page(
@@ -72,7 +72,7 @@ def _headline(make: Maker, report: Report) -> str:
     if found.kind is None:
         return say("headline.unpriced", gpus=found.gpus, gpu=found.gpu)
     if found.kind == "api":
-        return say("headline.api", option=found.option)
+        return say("headline.api", option=make.words.option(found.option or ""))
     return say(f"headline.{found.kind}", gpus=found.gpus, gpu=found.gpu)
 
 
@@ -91,7 +91,7 @@ def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
                 say("why.cheapest", time=make.span_of_months(cost.months), tokens=tokens, total=total)
             )
         elif found.cheapest is not None:
-            reasons.append(say("why.not_cheapest", cheapest=found.cheapest))
+            reasons.append(say("why.not_cheapest", cheapest=make.words.option(found.cheapest)))
     if found.advised is not None:
         reasons.append(say("why.advised", path=make.words.known("path", found.advised.path)))
         reasons += found.advised.reasons
@@ -113,12 +113,13 @@ def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
 
 def _figures(make: Maker, report: Report) -> tuple[Figure, ...]:
     say, found = make.words.say, report.recommendation
+    where = f"{found.gpus} × {found.gpu}"
     figures = [
-        make.figure(say("figure.speed"), found.speed),
-        make.figure(say("figure.first_token"), found.first_token),
+        make.figure(say("figure.speed", where=where), found.speed),
+        make.figure(say("figure.first_token", where=where), found.first_token),
     ]
     if report.cost is None:
-        return (*figures, make.figure(say("figure.per_token"), found.per_token))
+        return (*figures, make.figure(say("figure.per_token", where=where), found.per_token))
     total = say("figure.total", time=make.span_of_months(report.cost.months))
     return (
         make.figure(total, found.total),

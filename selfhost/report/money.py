@@ -21,9 +21,8 @@ def cost_section(make: Maker, cost: Cost) -> Section:
     tokens = (
         say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
     )
-    tables = [_flows(make, cost)]
-    if cost.break_evens:
-        tables.append(_break_evens(make, cost.break_evens))
+    tables = [_break_evens(make, cost.break_evens)] if cost.break_evens else []
+    tables.append(_flows(make, cost))
     return Section(
         id="cost",
         title=say("cost.title"),
@@ -31,7 +30,7 @@ def cost_section(make: Maker, cost: Cost) -> Section:
         charts=(_chart(make, cost, priced),),
         tables=tuple(tables),
         points=_unpriced(make, cost),
-        wide=True,
+        layout="pair" if cost.break_evens else "wide",
     )
 
 
@@ -39,7 +38,7 @@ def _unpriced(make: Maker, cost: Cost) -> tuple[Point, ...]:
     return tuple(
         Point(
             text=make.words.say("cost.unknown", because=flow.because or make.words.say("word.unknown")),
-            strong=flow.name,
+            strong=make.words.option(flow.name),
         )
         for flow in cost.flows
         if not flow.cumulative
@@ -51,7 +50,7 @@ def _chart(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> Chart:
     described = say(
         "cost.described", n=cost.months,
         parts=say("word.list_join").join(
-            say("cost.part", name=flow.name, total=money(flow.cumulative[-1])) for flow in priced
+            say("cost.part", name=make.words.option(flow.name), total=money(flow.cumulative[-1])) for flow in priced
         ),
     )  # fmt: skip
     svg = ""
@@ -59,7 +58,9 @@ def _chart(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> Chart:
         svg = charts.over_months(
             tuple(
                 charts.Line(
-                    name=flow.name, xs=tuple(float(month) for month in range(len(flow.cumulative))), ys=flow.cumulative
+                    name=make.words.option(flow.name),
+                    xs=tuple(float(month) for month in range(len(flow.cumulative))),
+                    ys=flow.cumulative,
                 )
                 for flow in _distinct(priced)
             ),
@@ -112,7 +113,7 @@ def _flows(make: Maker, cost: Cost) -> Table:
                 chosen=flow.chosen,
                 cells=(
                     Cell(
-                        text=flow.name,
+                        text=make.words.option(flow.name),
                         head=True,
                         notes=notes,
                         badge=say("options.chosen") if flow.chosen else "",
@@ -141,52 +142,49 @@ def _months(make: Maker, months: float | None) -> str:
 
 
 def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
-    say = make.words.say
-    rows = tuple(
-        Row(
-            cells=(
-                Cell(text=say("cost.even_of", option=one.option, against=one.against), head=True),
-                Cell(
-                    text=_months(make, one.months),
-                    range=""
-                    if one.soonest == one.latest
-                    else f"{_months(make, one.soonest)} … {_months(make, one.latest)}",
-                    numeric=True,
-                ),
-                Cell(
-                    text=say("word.never")
-                    if one.tokens_per_month is None
-                    else make.words.number(one.tokens_per_month),
-                    numeric=True,
-                ),
-                Cell(text="" if one.utilization is None else f"{one.utilization:.0%}", numeric=True),
-                Cell(text=make.words.known("reason", one.because)),
+    say, option = make.words.say, make.words.option
+    rows = []
+    for one in found:
+        spread = (
+            "" if one.soonest == one.latest else f"{_months(make, one.soonest)} … {_months(make, one.latest)}"
+        )
+        tokens = (
+            say("word.never") if one.tokens_per_month is None else make.words.number(one.tokens_per_month)
+        )
+        used = "" if one.utilization is None else say("cost.even_used", share=f"{one.utilization:.0%}")
+        rows.append(
+            Row(
+                cells=(
+                    Cell(
+                        text=say("cost.even_of", option=option(one.option), against=option(one.against)),
+                        range=make.words.reason(one.because),
+                        head=True,
+                    ),
+                    Cell(text=_months(make, one.months), range=spread, numeric=True),
+                    Cell(text=tokens, range=used, numeric=True),
+                )
             )
         )
-        for one in found
-    )
-    heads = make.heads(
-        "cost.even_title", "#cost.even_months", "#cost.even_tokens", "#cost.even_used", "cost.even_because"
-    )
-    return Table(caption=say("cost.even_title"), heads=heads, rows=rows)
+    heads = make.heads("cost.even_title", "#cost.even_months", "#cost.even_tokens")
+    return Table(caption=say("cost.even_caption"), heads=heads, rows=tuple(rows))
 
 
 def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     """What each assumption alone does to what the cheapest way saves."""
-    say, money, known = make.words.say, make.words.money, make.words.known
-    named = [known("assumption", bar.name) for bar in found.bars if bar.instead]
+    say, money = make.words.say, make.words.money
+    named = [make.words.assumption(bar.name) for bar in found.bars if bar.instead]
     flips = (
         say("tornado.flips", list=say("word.list_join").join(named)) if named else say("tornado.flips_none")
     )
     parts = say("word.list_join").join(
-        say("tornado.part", name=known("assumption", bar.name), low=money(bar.low), high=money(bar.high))
+        say("tornado.part", name=make.words.assumption(bar.name), low=money(bar.low), high=money(bar.high))
         for bar in found.bars
     )
     svg = ""
     if make.pictures:
         swings = tuple(
             charts.Swing(
-                name=known("assumption", bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
+                name=make.words.assumption(bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
                 low=bar.low, high=bar.high,
             )
             for bar in found.bars[:_BARS]
@@ -202,10 +200,10 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     rows = tuple(
         Row(
             cells=(
-                Cell(text=known("assumption", bar.name), head=True),
+                Cell(text=make.words.assumption(bar.name), head=True),
                 Cell(text=f"{bar.low_setting} … {bar.high_setting}"),
                 Cell(text=f"{money(bar.low)} … {money(bar.high)}", numeric=True),
-                Cell(text=bar.instead or found.option),
+                Cell(text=make.words.option(bar.instead or found.option)),
             )
         )
         for bar in found.bars
@@ -214,7 +212,8 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     return Section(
         id="sensitivity",
         title=say("tornado.title"),
-        lead=say("tornado.lead", option=found.option, flips=flips),
+        lead=say("tornado.lead", option=make.words.option(found.option), flips=flips),
         charts=(chart,),
-        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True),),
+        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows),),
+        layout="pair",
     )

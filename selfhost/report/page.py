@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from selfhost.report.types import Number, Source
 from selfhost.report.words import Words
@@ -24,7 +25,7 @@ class Cell:
 
     Args:
         text: the typical value, or words.
-        range: bounds below it, empty where there are none.
+        range: bounds below it, or words that explain the head of a row; empty where there are none.
         notes: numbers of its sources.
         unknown: nothing is known of it.
         head: it names its row.
@@ -99,7 +100,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page: lead, charts, tables, a list, remarks."""
+    """A part of the page: lead, charts, tables, a list, remarks.
+
+    `layout` is `wide`, `pair` (a chart with its first table beside it) or `half` (beside the next such section).
+    """
 
     id: str
     title: str
@@ -108,7 +112,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     points: tuple[Point, ...] = ()
     remarks: tuple[Point, ...] = ()
-    wide: bool = False
+    layout: Literal["wide", "pair", "half"] = "wide"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

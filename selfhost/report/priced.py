@@ -25,9 +25,19 @@ def source_of(text: str | None, date: str | None) -> Source | None:
 
 
 def _setting(value: float, unit: str) -> str:
+    """A value with its unit, as short as it goes: shares in per cent, multiples with ×."""
     if unit.startswith("ratio") or unit == "":
-        return f"{value:.0%}" if 0 < value < 1 else f"{value:,.4g}"
-    return f"{value:,.4g} {unit}" if value < 10_000 else f"{value:,.0f} {unit}"
+        return f"{value:.3g}" if value > 1 else f"{value:.3%}".replace(".000%", "%").replace("00%", "%")
+    if unit.startswith("times"):
+        return f"{value:,.3g}×"
+    amount = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    return f"{amount} {unit}"
+
+
+def _ends(low: float, high: float, unit: str) -> tuple[str, str]:
+    """Both ends, the unit at the second alone."""
+    first, last = _setting(low, unit), _setting(high, unit)
+    return first.removesuffix(f" {unit}") if unit else first, last
 
 
 def assumptions_of(found: tuple[Assumed, ...]) -> tuple[Assumption, ...]:
@@ -36,7 +46,7 @@ def assumptions_of(found: tuple[Assumed, ...]) -> tuple[Assumption, ...]:
     for one in found:
         value = _setting(one.typical, one.unit)
         if one.varies:
-            value += f" ({_setting(one.low, one.unit)} … {_setting(one.high, one.unit)})"
+            value += " ({} … {})".format(*_ends(one.low, one.high, one.unit))
         listed.append(Assumption(name=one.key, value=value, source=source_of(one.source, one.date)))
     return tuple(listed)
 
@@ -120,8 +130,8 @@ def _tornado(study: studies.Study) -> Tornado | None:
     bars = tuple(
         Bar(
             name=swing.assumption.key,
-            low_setting=_setting(swing.assumption.low, swing.assumption.unit),
-            high_setting=_setting(swing.assumption.high, swing.assumption.unit),
+            low_setting=_ends(swing.assumption.low, swing.assumption.high, swing.assumption.unit)[0],
+            high_setting=_ends(swing.assumption.low, swing.assumption.high, swing.assumption.unit)[1],
             low=swing.at_low,
             high=swing.at_high,
             instead=next(

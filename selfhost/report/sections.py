@@ -23,7 +23,7 @@ def bill_section(make: Maker, bill: Bill) -> Section:
         if certain is None
         else say("bill.lead", gpu=bill.gpu, total=gib(total), certainty=gib(certain))
     )
-    names = [make.words.known("term", term.name) for term in bill.terms]
+    names = [make.words.known("memory", term.name) for term in bill.terms]
     parts = [
         (
             say("bill.part", name=name, gib=gib(term.bytes)),
@@ -59,7 +59,13 @@ def bill_section(make: Maker, bill: Bill) -> Section:
     )
     remarks = (Point(text=say("word.short", gib=gib(bill.short_bytes))),) if bill.short_bytes else ()
     return Section(
-        id="memory", title=say("bill.title"), lead=lead, charts=(chart,), tables=(table,), remarks=remarks
+        id="memory",
+        title=say("bill.title"),
+        lead=lead,
+        charts=(chart,),
+        tables=(table,),
+        remarks=remarks,
+        layout="pair",
     )
 
 
@@ -107,12 +113,7 @@ def options_section(
         remarks = (Point(text=say("options.refused", list=named)),)
     table = Table(caption=say("options.title"), heads=heads, rows=rows)
     return Section(
-        id="options",
-        title=say("options.title"),
-        lead=say("options.lead"),
-        tables=(table,),
-        remarks=remarks,
-        wide=True,
+        id="options", title=say("options.title"), lead=say("options.lead"), tables=(table,), remarks=remarks
     )
 
 
@@ -137,7 +138,6 @@ def curve_section(make: Maker, curve: Curve) -> Section:
         ),
         tables=(_speed_table(make, curve),),
         remarks=(rests,),
-        wide=True,
     )
 
 
@@ -214,7 +214,7 @@ def licence_section(make: Maker, report: Report) -> Section:
     say, known = make.words.say, make.words.known
     verdict = report.licence
     if verdict is None:
-        return Section(id="licence", title=say("licence.title"), lead=say("licence.missing"))
+        return Section(id="licence", title=say("licence.title"), lead=say("licence.missing"), layout="half")
     notes = make.notes.of(Source(text=verdict.name, url=verdict.source, date=verdict.checked))
     use = say("use.unnamed") if verdict.use is None else known("use", verdict.use)
     pairs = (
@@ -236,6 +236,7 @@ def licence_section(make: Maker, report: Report) -> Section:
         tables=(table,),
         points=tuple(Point(text=text) for text in verdict.obligations),
         remarks=(Point(text=say("licence.not_advice")),),
+        layout="half",
     )
 
 
@@ -252,7 +253,15 @@ def risks_section(make: Maker, report: Report) -> Section:
         )
         for risk in sorted(report.risks, key=lambda risk: not risk.severe)
     )
-    return Section(id="risks", title=say("risks.title"), lead="", points=points)
+    return Section(id="risks", title=say("risks.title"), lead="", points=points, layout="half")
+
+
+def _worded(make: Maker, name: str, value: str) -> str:
+    if name == "instead":
+        return make.words.option(value)
+    if name == "list":
+        return make.words.say("word.list_join").join(make.words.option(one) for one in value.split(", "))
+    return make.words.assumption(value) if name == "name" else value
 
 
 def assumptions_section(make: Maker, report: Report) -> Section:
@@ -261,7 +270,7 @@ def assumptions_section(make: Maker, report: Report) -> Section:
     rows = tuple(
         Row(
             cells=(
-                Cell(text=make.words.known("assumption", one.name), head=True),
+                Cell(text=make.words.assumption(one.name), head=True),
                 Cell(text=one.value, notes=make.notes.of(one.source) if one.source else ()),
             )
         )
@@ -270,6 +279,4 @@ def assumptions_section(make: Maker, report: Report) -> Section:
     points = tuple(Point(text=text, strong=say("assumptions.questions")) for text in report.questions)
     heads = make.heads("assumptions.name", "assumptions.value")
     table = Table(caption=say("assumptions.title"), heads=heads, rows=rows)
-    return Section(
-        id="assumptions", title=say("assumptions.title"), lead="", tables=(table,), points=points, wide=True
-    )
+    return Section(id="assumptions", title=say("assumptions.title"), lead="", tables=(table,), points=points)

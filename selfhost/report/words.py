@@ -47,6 +47,30 @@ class Words:
         found = _texts().get(section, {}).get(word)
         return word if found is None else found[self.lang]
 
+    def option(self, name: str) -> str:
+        """An option of selfhost/cost/deployment.py in this language; another name as it is."""
+        words = name.split(" ")
+        if words[0] == "rent" and len(words) == 3:
+            return self.say(
+                "option.rent", tier=self.known("tier", words[1]), term=self.known("term", words[2])
+            )
+        return self.known("option", name) if name != "rent" else name
+
+    def assumption(self, key: str) -> str:
+        """An assumption of selfhost/cost/assumed.py or of the report in this language; another one as it is."""
+        name, separator, part = key.rpartition(": ")
+        if separator and part in ("input", "cached", "output"):
+            return self.say("assumption.api", name=name, part=self.known("part", part))
+        if key.startswith("GPU-hour, "):
+            return self.say("assumption.hour", option=self.option(f"rent {key.removeprefix('GPU-hour, ')}"))
+        if key.startswith("exchange rate "):
+            return self.say("assumption.rate", pair=key.removeprefix("exchange rate ").replace(" to ", "/"))
+        return key if key in ("hour", "api", "rate") else self.known("assumption", key)
+
+    def reason(self, text: str) -> str:
+        """Why a break-even is what it is."""
+        return self.known("reason", text)
+
     def number(self, value: float) -> str:
         """Three significant digits, thousands apart; large ones in millions, in Chinese in ten thousands."""
         size = abs(value)
