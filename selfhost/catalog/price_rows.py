@@ -63,10 +63,10 @@ def _figure(key: str) -> Figure:
 def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
     """What a row's observations come to.
 
-    Those count that are not set aside (`counts = false`, with a reason), of low confidence only where there is no better
-    one, and of those the ones that are at most as much older than the newest as its kind stays fresh. `typical` is their
-    median, `low` the least and `high` the greatest that any of them gives; the date is that of the newest, the source
-    that of the newest of the best confidence, and that confidence is the row's.
+    Those count that are not set aside (`counts = false`, with a reason), of low confidence only where there is no
+    better one, and of those the ones that are at most as much older than the newest as its kind stays fresh. `typical`
+    is their median, `low` the least and `high` the greatest that any of them gives; the date is that of the newest, the
+    source that of the newest of the best confidence, and that confidence is the row's.
 
     Args:
         key: the row's kind and what it is of.
