@@ -9,6 +9,9 @@ SELFHOST_VLLM_PYTHON ?= $(VLLM_VENV)/bin/python
 LITELLM_VERSION := 1.106.12
 LITELLM_VENV ?= $(CACHE)/litellm-$(LITELLM_VERSION)
 SELFHOST_LITELLM_PYTHON ?= $(LITELLM_VENV)/bin/python
+SILICON_VERSION := 0.12.0
+SILICON_VENV ?= $(CACHE)/aiconfigurator-core-$(SILICON_VERSION)
+SELFHOST_SILICON_PYTHON ?= $(SILICON_VENV)/bin/python
 CHECKOV_VERSION := 3.3.30
 CHECKOV_VENV ?= $(CACHE)/checkov-$(CHECKOV_VERSION)
 CHECKOV ?= $(CHECKOV_VENV)/bin/checkov
@@ -18,7 +21,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-status bench-throughput e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-status bench-throughput bench-peer silicon e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -98,6 +101,23 @@ bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, me
 
 bench-throughput: $(VENV)/.dev ## estimated against measured speed of published benchmarks; fails past its limits
 	$(BIN)/python scripts/bench_throughput.py $(BENCH_THROUGHPUT)
+
+$(SILICON_VENV)/.made:
+	@echo "Setting up aiconfigurator-core $(SILICON_VERSION) in $(SILICON_VENV) (once, about 600 MB) ..."
+	@mkdir -p $(dir $(SILICON_VENV))
+	@$(PYTHON) -m venv $(SILICON_VENV)
+	@$(SILICON_VENV)/bin/python $(PIP) install aiconfigurator-core==$(SILICON_VERSION)
+	@touch $@
+
+ifeq ($(SELFHOST_SILICON_PYTHON),$(SILICON_VENV)/bin/python)
+SILICON_NEEDS := $(SILICON_VENV)/.made
+endif
+
+silicon: $(VENV)/.dev $(SILICON_NEEDS) ## the tables of measured kernels, into the cache, and their tests
+	SELFHOST_SILICON_PYTHON=$(SELFHOST_SILICON_PYTHON) $(BIN)/python -m pytest tests/test_silicon.py
+
+bench-peer: $(VENV)/.dev $(SILICON_NEEDS) ## estimated against measured speed, beside aiconfigurator's own estimates
+	$(BIN)/python scripts/bench_throughput.py --peer $(SELFHOST_SILICON_PYTHON) $(BENCH_THROUGHPUT)
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
