@@ -115,7 +115,6 @@ def _shape(spec: ModelSpec, language_model_only: bool) -> ModelShape:
     return shape_of(spec, language_model_only=language_model_only)
 
 
-@lru_cache(maxsize=4096)
 def prepare(
     spec: ModelSpec,
     workload: Workload,
@@ -130,6 +129,27 @@ def prepare(
         UnsupportedError: the split does not divide the model, or the engine has no kernel for the combination.
         UsageError: an unknown `--quant`.
     """
+    return _prepare(spec, _knobs(workload), split, vendor, compute_capability, engine)
+
+
+@lru_cache(maxsize=1024)
+def _knobs(workload: Workload) -> Workload:
+    """The load without what decides neither weights nor layout, so that one answer serves all sizes of it."""
+    return replace(
+        workload, max_model_len=None, concurrency=1, gpu_memory_utilization=None, max_num_batched_tokens=None,
+        max_num_seqs=None, kv_cache_memory_bytes=None, enforce_eager=False,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _prepare(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    vendor: str,
+    compute_capability: tuple[int, int] | None,
+    engine: tuple[int, int],
+) -> Prepared:
     model = _spec(spec, workload.quantization)
     if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
         raise UnsupportedError(
@@ -166,7 +186,13 @@ def prepare(
 
 
 def budget(
-    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None, version: Version = NEWEST
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu | None,
+    version: Version = NEWEST,
+    *,
+    brief: bool = False,
 ) -> MemoryBudget:
     """Size one deployment on the fullest GPU.
 
@@ -179,6 +205,7 @@ def budget(
         split: how the model is divided.
         gpu: the GPU, None for the parts that need none.
         version: release of vLLM.
+        brief: leave out `terms` and `max_context_tokens`, for a search that makes thousands of bills.
 
     Raises:
         UnsupportedError: the split or the combination is impossible.
@@ -188,7 +215,7 @@ def budget(
     vendor = "AMD" if gpu is not None and gpu.vendor == "AMD" else "NVIDIA"
     capability = gpu.compute_capability if gpu else (9, 0)
     prepared = prepare(spec, workload, split, vendor, capability, version[:2])
-    return _Sizing(prepared, workload, split, gpu, version).budget()
+    return _Sizing(prepared, workload, split, gpu, version).budget(brief=brief)
 
 
 class _Sizing:
@@ -260,36 +287,38 @@ class _Sizing:
     def _held(self, stage: Stage) -> int:
         return stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes + self.prepared.buffers_bytes
 
-    def _available(self) -> tuple[int, ...] | None:
-        """KV memory of each stage."""
+    def _available(self, kept: Reserves | None) -> tuple[int, ...] | None:
+        """KV memory of each stage; `kept` is what the fullest has beside it."""
         if self.workload.kv_cache_memory_bytes is not None:
             return (self.workload.kv_cache_memory_bytes,) * len(self.prepared.stages)
+        if kept is None:
+            return None
         found: list[int] = []
         for index, stage in enumerate(self.prepared.stages):
-            kept = self._reserves(index)
-            if kept is None:
-                return None
-            found.append(kept.kv_available_bytes(self._held(stage)))
+            own = kept if index == self.prepared.fullest else self._reserves(index)
+            assert own is not None
+            found.append(own.kv_available_bytes(self._held(stage)))
         return tuple(found)
 
     def _kv_short(self, available: tuple[int, ...], capacity: KvCapacity) -> int:
         blocks = capacity.blocks_per_request * self.concurrency
         return self.prepared.layout.short_bytes(available, blocks + 1) if blocks else max(0, -min(available))
 
-    def budget(self) -> MemoryBudget:
-        """The whole bill."""
+    def budget(self, *, brief: bool) -> MemoryBudget:
+        """The whole bill, or its numbers alone."""
         prepared, layout, gpu = self.prepared, self.prepared.layout, self.gpu
-        available = self._available()
         kept = self._reserves(prepared.fullest)
+        available = self._available(kept)
         needed = layout.needed_bytes(self.max_model_len, self.steps, self.concurrency)
         capacity = longest = None
         short, fits = 0, None
         if available is not None:
             capacity = layout.capacity(available, self.max_model_len, self.steps)
-            longest = layout.longest_context(
-                available, self.steps, concurrency=self.concurrency,
-                limit_tokens=prepared.spec.facts.max_context_tokens,
-            )  # fmt: skip
+            if not brief:
+                longest = layout.longest_context(
+                    available, self.steps, concurrency=self.concurrency,
+                    limit_tokens=prepared.spec.facts.max_context_tokens,
+                )  # fmt: skip
             short = self._kv_short(available, capacity)
             if kept is not None:
                 pool = max(0, capacity.blocks * capacity.block_bytes)
@@ -322,7 +351,7 @@ class _Sizing:
             fits=fits,
             short_bytes=short,
             certainty_bytes=kept.certainty_bytes if kept else None,
-            terms=self._terms(kept, needed),
+            terms=() if brief else self._terms(kept, needed),
             context_bytes=kept.context.bytes if kept else None,
         )
 

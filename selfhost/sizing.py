@@ -7,7 +7,7 @@ where it differs; here that becomes a bill, with a certainty as much wider.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
@@ -24,7 +24,13 @@ _STEPS_PER_SHARE = 1000  # a share is lowered in thousandths
 
 
 def budget_for(
-    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None, engine: EngineVersion
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu | None,
+    engine: EngineVersion,
+    *,
+    brief: bool = False,
 ) -> MemoryBudget:
     """Size one deployment on the fullest GPU, for a release of any engine.
 
@@ -34,6 +40,7 @@ def budget_for(
         split: how the model is divided.
         gpu: the GPU, None for the parts that need none.
         engine: the release.
+        brief: without lines to print and the longest context, where an engine goes by vLLM's rules.
 
     Raises:
         UnsupportedError: the split or the combination is impossible.
@@ -48,23 +55,33 @@ def budget_for(
         context_tokens=workload.max_model_len or spec.facts.max_context_tokens,
     )
     driver = get_engine(engine.engine)
-    if isinstance(driver, Bills):
-        return driver.bill(spec, workload, split, gpu)
+    own_bill = _own_bill(engine.engine)
+    if own_bill is not None:
+        return own_bill.bill(spec, workload, split, gpu)
     own = driver.sizing(engine, asked)
     if own.because is None:
-        return budget(spec, workload, split, gpu, own.release)
+        return budget(spec, workload, split, gpu, own.release, brief=brief)
     model = spec if own.keeps_windows else _without_windows(spec)
     load = _own_load(workload, own, asked.context_tokens)
-    found = budget(model, load, split, gpu, own.release)
+    found = budget(model, load, split, gpu, own.release, brief=brief)
     if gpu is None:
         return found
     lower = _lower_share(found, own, given=workload.gpu_memory_utilization is not None)
     if lower is not None:
-        found = budget(model, replace(load, gpu_memory_utilization=lower), split, gpu, own.release)
+        found = budget(
+            model, replace(load, gpu_memory_utilization=lower), split, gpu, own.release, brief=brief
+        )
     if found.certainty_bytes is None:
         return found
     wider = found.certainty_bytes + int(own.certainty_ratio * gpu.memory_bytes)
     return replace(found, certainty_bytes=wider)
+
+
+@cache
+def _own_bill(name: str) -> Bills | None:
+    """The engine, where it makes bills of its own; asking a protocol takes longer than a bill."""
+    driver = get_engine(name)
+    return driver if isinstance(driver, Bills) else None
 
 
 def stands_in(engine: EngineVersion) -> str | None:

@@ -6,6 +6,7 @@ A field here is an option of the command line (`cli/_options.py` reads the metad
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from selfhost.errors import UsageError
@@ -104,8 +105,20 @@ class Workload:
     )
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.metadata["flag"], item.metadata["kind"], getattr(self, item.name), item.default)
+        for name, flag, kind, default in _checked():
+            value = getattr(self, name)
+            if value is not default and value is not None:  # a default is good, and most fields have theirs
+                _check(flag, kind, value, default)
+
+
+@cache
+def _checked() -> tuple[tuple[str, str, str, Any], ...]:
+    """(name, flag, kind, default) of each field of Workload that has a rule; read once, as a search makes thousands."""
+    return tuple(
+        (item.name, item.metadata["flag"], item.metadata["kind"], item.default)
+        for item in fields(Workload)
+        if item.metadata["kind"] not in ("flag", "off_flag", "str")
+    )
 
 
 def _check(flag: str, kind: str, value: Any, default: Any) -> None:

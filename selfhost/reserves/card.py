@@ -122,7 +122,7 @@ def non_torch(settings: EngineSettings) -> Reserve:
     return Reserve(name="outside torch", bytes=size, because=because, source=_LOGS)
 
 
-def context(shape: ModelShape, settings: EngineSettings) -> Reserve:
+def context(experts: bool, settings: EngineSettings) -> Reserve:
     """What the process holds before its first snapshot: CUDA context, and NCCL where GPUs talk to each other."""
     gpu = settings.gpu
     several = settings.tensor * settings.pipeline > 1
@@ -136,7 +136,7 @@ def context(shape: ModelShape, settings: EngineSettings) -> Reserve:
         size, because = _mib("context", key), "CUDA context"
         if several:
             size += _mib("context", "nccl_mib" if _has_nvlink(gpu) else "nccl_pcie_mib")
-        if shape.num_experts and settings.tensor > 1 and _has_nvlink(gpu):
+        if experts and settings.tensor > 1 and _has_nvlink(gpu):
             size += _mib("context", "nccl_moe_mib")
     if several:
         because += f" and collectives of {settings.tensor * settings.pipeline} GPUs"
