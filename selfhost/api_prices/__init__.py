@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from selfhost.api_prices.cost import cost_of
 from selfhost.api_prices.rows import own_models, own_prices
 from selfhost.api_prices.types import ApiModel, ApiPrice, Rates, Tier, Window
+from selfhost.catalog.price_types import first_day
 
-__all__ = ["ApiModel", "ApiPrice", "Rates", "Tier", "Window", "api_models", "cost_of", "price_of"]
+__all__ = [
+    "FRESH_DAYS",
+    "ApiModel",
+    "ApiPrice",
+    "Rates",
+    "Tier",
+    "Window",
+    "api_models",
+    "cost_of",
+    "price_of",
+    "stale_prices",
+]
+
+# Ours: the lists of the larger providers changed every two to four months during 2026.
+FRESH_DAYS = 120
 
 # Names that people and other tools give to a provider.
 _PROVIDERS = {
     "dashscope": "alibaba-cn", "aliyun": "alibaba-cn", "bailian": "alibaba-cn", "qianfan": "baidu",
-    "doubao": "volcengine", "bytedance": "volcengine", "hunyuan": "tencent", "zhipu": "zhipuai", "bigmodel": "zhipuai", "z.ai": "zai",
-    "moonshot": "moonshotai", "xai": "x-ai", "claude": "anthropic", "gemini": "google",
+    "doubao": "volcengine", "bytedance": "volcengine", "hunyuan": "tencent", "zhipu": "zhipuai",
+    "bigmodel": "zhipuai", "z.ai": "zai", "moonshot": "moonshotai", "xai": "x-ai", "claude": "anthropic",
+    "gemini": "google",
 }  # fmt: skip
 
 
@@ -59,6 +75,14 @@ def price_of(provider: str, model: str, *, when: datetime) -> ApiPrice | None:
         return None
     return genai.price(
         provider, model, when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    )
+
+
+def stale_prices(as_of: date) -> tuple[tuple[ApiPrice, int], ...]:
+    """Our own rows that are older than `FRESH_DAYS`, with their age in days, oldest first."""
+    ages = [(price, (as_of - first_day(price.date)).days) for price in own_prices().values()]
+    return tuple(
+        sorted((one for one in ages if one[1] > FRESH_DAYS), key=lambda one: (-one[1], one[0].provider))
     )
 
 
