@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfhost.report.money import cost_section, tornado_section
+from selfhost.report.money import cost_section, tornado_section, ways_section
 from selfhost.report.page import Figure, Maker, Notes, Page, Point, Section, labelled
 from selfhost.report.sections import (
     assumptions_section,
@@ -38,6 +38,8 @@ def lay_out(report: Report, *, lang: Lang, pictures: bool = True) -> Page:
         sections.append(cost_section(make, report.cost))
         if report.cost.tornado is not None:
             sections.append(tornado_section(make, report.cost.tornado, report.cost.currency))
+        if any(flow.cumulative for flow in report.cost.flows):
+            sections.append(ways_section(make, report.cost))
     sections += [
         options_section(make, report.options, report.refused),
         risks_section(make, report),

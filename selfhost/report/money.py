@@ -11,26 +11,35 @@ _MARKS = 2  # break-evens named in the chart: of the recommended way, the earlie
 
 
 def cost_section(make: Maker, cost: Cost) -> Section:
-    """Money spent by the end of each month, and when one way has become cheaper than another."""
+    """Money spent by the end of each month, as a picture."""
     say = make.words.say
     priced = tuple(flow for flow in cost.flows if flow.cumulative)
     if not priced:
         return Section(
-            id="cost", title=say("cost.title"), lead=say("cost.nothing"), points=_unpriced(make, cost)
+            id="cost",
+            title=say("cost.title"),
+            lead=say("cost.nothing"),
+            points=_unpriced(make, cost),
+            layout="half",
         )
     tokens = (
         say("word.unknown") if cost.tokens_per_month is None else make.words.number(cost.tokens_per_month)
     )
-    tables = [_break_evens(make, cost.break_evens)] if cost.break_evens else []
-    tables.append(_flows(make, cost))
     return Section(
         id="cost",
         title=say("cost.title"),
         lead=say("cost.lead", tokens=tokens),
         charts=(_chart(make, cost, priced),),
-        tables=tuple(tables),
-        points=_unpriced(make, cost),
-        layout="pair" if cost.break_evens else "wide",
+        layout="half",
+    )
+
+
+def ways_section(make: Maker, cost: Cost) -> Section:
+    """Every way with what it costs, and when one has become cheaper than another."""
+    say = make.words.say
+    tables = (_flows(make, cost), *((_break_evens(make, cost.break_evens),) if cost.break_evens else ()))
+    return Section(
+        id="ways", title=say("ways.title"), lead=say("ways.lead"), points=_unpriced(make, cost), tables=tables
     )
 
 
@@ -125,7 +134,7 @@ def _flows(make: Maker, cost: Cost) -> Table:
                 ),
             )
         )
-    return Table(caption=say("cost.title"), heads=heads, rows=tuple(rows))
+    return Table(caption=say("ways.caption"), heads=heads, rows=tuple(rows))
 
 
 def _spent(make: Maker, flow: CashFlow, month: int) -> Cell:
@@ -155,17 +164,17 @@ def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
         rows.append(
             Row(
                 cells=(
-                    Cell(
-                        text=say("cost.even_of", option=option(one.option), against=option(one.against)),
-                        range=make.words.reason(one.because),
-                        head=True,
-                    ),
+                    Cell(text=option(one.option), head=True),
+                    Cell(text=option(one.against)),
                     Cell(text=_months(make, one.months), range=spread, numeric=True),
                     Cell(text=tokens, range=used, numeric=True),
+                    Cell(text=make.words.reason(one.because)),
                 )
             )
         )
-    heads = make.heads("cost.even_title", "#cost.even_months", "#cost.even_tokens")
+    heads = make.heads(
+        "cost.even_title", "cost.even_against", "#cost.even_months", "#cost.even_tokens", "cost.even_because"
+    )
     return Table(caption=say("cost.even_caption"), heads=heads, rows=tuple(rows))
 
 
@@ -214,6 +223,6 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
         title=say("tornado.title"),
         lead=say("tornado.lead", option=make.words.option(found.option), flips=flips),
         charts=(chart,),
-        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows),),
-        layout="pair",
+        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True),),
+        layout="half",
     )
