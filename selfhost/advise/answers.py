@@ -61,7 +61,8 @@ def _key(name: str) -> str:
     close = difflib.get_close_matches(spelled.lower(), names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(
-        f"{name[:60]!r} is not a question of `selfhost advise`.", hint=f"{hint}`selfhost advise --list-questions` has all."
+        f"{name[:60]!r} is not a question of `selfhost advise`.",
+        hint=f"{hint}`selfhost advise --list-questions` has all.",
     )
 
 
@@ -97,9 +98,7 @@ def _choice(asked: Question, raw: object) -> str:
     allowed = ", ".join(choice.value for choice in asked.choices)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     hint = f"did you mean {names[close[0]]}? " if close else ""
-    raise UsageError(
-        f"{asked.key} cannot be {said[:60]!r}.", hint=f"{hint}it takes {allowed} or unknown."
-    )
+    raise UsageError(f"{asked.key} cannot be {said[:60]!r}.", hint=f"{hint}it takes {allowed} or unknown.")
 
 
 def _number(asked: Question, raw: object) -> float:
@@ -110,18 +109,24 @@ def _number(asked: Question, raw: object) -> float:
     elif isinstance(raw, str) and (match := _NUMBER.fullmatch(raw.strip().removesuffix("ms").strip())):
         found = float(match[1].replace(",", "").replace("_", "")) * _SCALE.get((match[2] or "").lower(), 1.0)
     if found is None or not math.isfinite(found) or abs(found) > MOST:
-        raise UsageError(f"{asked.key} cannot be {str(raw)[:60]!r}.", hint=f"it takes a number of{unit}, or unknown.")
+        raise UsageError(
+            f"{asked.key} cannot be {str(raw)[:60]!r}.", hint=f"it takes a number of{unit}, or unknown."
+        )
     if asked.least is not None and found < asked.least:
         raise UsageError(f"{asked.key} cannot be {found:g}.", hint=f"it takes {asked.least:g}{unit} or more.")
     if asked.over is not None and found <= asked.over:
-        raise UsageError(f"{asked.key} cannot be {found:g}.", hint=f"it takes more than {asked.over:g}{unit}.")
+        raise UsageError(
+            f"{asked.key} cannot be {found:g}.", hint=f"it takes more than {asked.over:g}{unit}."
+        )
     return found
 
 
 def _plain(asked: Question, raw: object) -> str:
     text = str(raw).strip()
     if isinstance(raw, (dict, list, bool)) or not text.isprintable() or len(text) > 200:
-        raise UsageError(f"{asked.key} cannot be {str(raw)[:60]!r}.", hint="it takes one line of text, or unknown.")
+        raise UsageError(
+            f"{asked.key} cannot be {str(raw)[:60]!r}.", hint="it takes one line of text, or unknown."
+        )
     return _country(text) if asked.key == "country" else text
 
 
@@ -129,5 +134,7 @@ def _country(text: str) -> str:
     named = {"china": "CN", "中国": "CN", "prc": "CN", "germany": "DE", "usa": "US", "united states": "US"}
     code = named.get(text.lower(), text.upper())
     if len(code) != 2 or not code.isascii() or not code.isalpha():
-        raise UsageError(f"country cannot be {text[:60]!r}.", hint="it takes two letters, such as CN, DE or US.")
+        raise UsageError(
+            f"country cannot be {text[:60]!r}.", hint="it takes two letters, such as CN, DE or US."
+        )
     return code

@@ -9,7 +9,16 @@ from selfhost.advise.types import Answers
 # Asked of everybody, as each of them decides or sizes much: the order of the gates and criteria.
 _FIRST = ("privacy", "need", "team", "budget", "stage", "size")
 # Asked once the way is clear, as they size it.
-_LAST = ("sector", "country", "model", "requests_per_day", "latency_ms", "cost_view", "vendor_support", "security")
+_LAST = (
+    "sector",
+    "country",
+    "model",
+    "requests_per_day",
+    "latency_ms",
+    "cost_view",
+    "vendor_support",
+    "security",
+)
 
 
 def next_question(answers: Answers, skipped: frozenset[str]) -> Question | None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from selfhost.advise.facts import ToCny, derive
 from selfhost.advise.match import Facts, applies
-from selfhost.advise.tables import Decision, Odds, Rule, decisions, odds, paths, pitfalls, question, rules, word
+from selfhost.advise.tables import (
+    Decision,
+    Odds,
+    Rule,
+    decisions,
+    odds,
+    paths,
+    pitfalls,
+    question,
+    rules,
+    word,
+)
 from selfhost.advise.types import (
     Advice,
     Alternative,
@@ -39,7 +50,7 @@ def advise(answers: Answers, *, language: Language = "en", to_cny: ToCny | None 
     Raises:
         UsageError: two answers cannot both be true.
     """
-    facts = _facts_of(answers, to_cny)
+    facts = facts_of(answers, to_cny)
     for row in odds():
         if row.kind == "error" and applies(row.when, None, facts):
             raise _error(row, answers, language)
@@ -77,7 +88,11 @@ def advise(answers: Answers, *, language: Language = "en", to_cny: ToCny | None 
 
 def wished(answers: Answers) -> Wish | None:
     """What is known of the model that the answers name; a size or a licence alone is a model without a name."""
-    name, licence, size = answers.choice("model"), answers.choice("model_licence"), answers.number("model_parameters_b")
+    name, licence, size = (
+        answers.choice("model"),
+        answers.choice("model_licence"),
+        answers.number("model_parameters_b"),
+    )
     if name == "unknown" and licence == "unknown" and size is None:
         return None
     use = answers.choice("use")
@@ -89,7 +104,8 @@ def wished(answers: Answers) -> Wish | None:
     )
 
 
-def _facts_of(answers: Answers, to_cny: ToCny | None) -> Facts:
+def facts_of(answers: Answers, to_cny: ToCny | None) -> Facts:
+    """The facts that the rules read."""
     return derive(answers, wish=wished(answers), to_cny=to_cny)
 
 
@@ -145,15 +161,13 @@ def _questions(
         if key in wanted or _changes(one, row):
             found.append(one)
     had = {one.key for one in found}
-    for key in _figures(answers, facts, row):
-        if key not in had:
-            found.append(_asked(key, answers, language, to_cny))
-    return tuple(found)
+    more = (key for key in _figures(answers, facts, row) if key not in had)
+    return (*found, *(_asked(key, answers, language, to_cny) for key in more))
 
 
 def deciding(answers: Answers) -> tuple[str, ...]:
     """Keys of the questions whose answer could still change the path, or say what is ambiguous."""
-    facts = _facts_of(answers, None)
+    facts = facts_of(answers, None)
     return tuple(one.key for one in _questions(answers, facts, _decide(facts), "en", None) if one.changes)
 
 
@@ -176,9 +190,9 @@ def _asked(key: str, answers: Answers, language: Language, to_cny: ToCny | None)
     one = question(key)
     changes = []
     for choice in one.choices if one.kind == "choice" else ():
-        if choice.value in ("critical",):  # it is what makes the question ambiguous
+        if choice.value == "critical":  # it is what makes the question ambiguous
             continue
-        facts = _facts_of(answers.having(key, choice.value), to_cny)
+        facts = facts_of(answers.having(key, choice.value), to_cny)
         if any(each.kind == "error" and applies(each.when, None, facts) for each in odds()):
             continue
         changes.append(Change(answer=choice.value, label=choice.text[language], path=_decide(facts).path))

@@ -10,20 +10,20 @@ from selfhost.advise.wishes import Wish
 
 ToCny = Callable[[float, str], float | None]
 
-# Worked cases: plan 2 starts at 100,000 CNY up front (rule 38) and at 10,000 CNY a month (rule 28), plan 1 took 800,000 CNY
+# Worked cases: plan 2 starts at 100,000 CNY up front (rule 38) and 10,000 CNY a month (rule 28), plan 1 took 800,000 CNY
 # (rule 26). A small firm's pay per use is up to 5,000 CNY a month (rule 37).
 MEDIUM_UPFRONT_CNY = 100_000
 AMPLE_UPFRONT_CNY = 800_000
 MEDIUM_MONTHLY_CNY = 10_000
 SMALL_MONTHLY_CNY = 5_000
-# The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours: from
-# one to four it is a basic team.
+# The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours: one
+# to four are a basic team.
 PROFESSIONAL_PEOPLE = 5
 # Rule 49 asks for 50 ms. Ours: up to 100 ms, as the way to another's API and back takes tens of milliseconds already.
 STRICT_LATENCY_MS = 100
 # Ours: a million requests a day are the "large scale, high concurrency" of rule 4.
 MATURE_REQUESTS_PER_DAY = 1_000_000
-# Rule 57: 7-14 B suffice for generic work, 72 B for the vertical case. Ours: three times as much is far more than needed.
+# Rule 57: 7-14 B suffice for generic work, 72 B for the vertical case. Ours: three times as much is far more than that.
 SUITED_B = {"generic": 14.0, "vertical": 72.0}
 OVERSIZED = 3.0
 
@@ -46,7 +46,10 @@ def derive(answers: Answers, *, wish: Wish | None, to_cny: ToCny | None) -> Fact
             "fine_tuning", "selected_by", "cost_view", "security", "vendor_support", "need",
         )
     }  # fmt: skip
-    found |= {f"{key}_said": said(key) for key in ("budget", "gpu_budget", "team", "mlops", "stage", "scale", "frontier")}
+    found |= {
+        f"{key}_said": said(key)
+        for key in ("budget", "gpu_budget", "team", "mlops", "stage", "scale", "frontier")
+    }
     people = answers.number("team_people")
     performance = said("performance")
     skills, money = _skills(answers), _money(answers, upfront, monthly)
@@ -81,7 +84,7 @@ def _cny(answers: Answers, key: str, to_cny: ToCny | None) -> float | None:
 
 
 def _private(answers: Answers) -> str:
-    """Whether data has to stay: what was said of it, and else what the sensitivity and compliance mean (rules 1, 12)."""
+    """Whether data has to stay: what was said of it, else what sensitivity and compliance mean (rules 1, 12)."""
     privacy, data, compliance = map(answers.choice, ("privacy", "data", "compliance"))
     if privacy == "yes" or data == "sensitive":
         return "yes"
@@ -139,7 +142,11 @@ def _upfront(cny: float | None) -> str:
 
 
 def _stage(answers: Answers) -> str:
-    stage, scale, requests = answers.choice("stage"), answers.choice("scale"), answers.number("requests_per_day")
+    stage, scale, requests = (
+        answers.choice("stage"),
+        answers.choice("scale"),
+        answers.number("requests_per_day"),
+    )
     if stage == "mvp":
         return "early"
     if stage == "mature" or scale == "large" or (requests or 0) >= MATURE_REQUESTS_PER_DAY:
@@ -151,7 +158,11 @@ def _stage(answers: Answers) -> str:
 
 def _frontier(answers: Answers) -> str:
     said = answers.choice("frontier")
-    if said == "unknown" and answers.choice("performance") == "quality" and answers.choice("need") != "vertical":
+    if (
+        said == "unknown"
+        and answers.choice("performance") == "quality"
+        and answers.choice("need") != "vertical"
+    ):
         return "yes"
     return said
 

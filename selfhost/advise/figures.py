@@ -25,6 +25,7 @@ class Meeting:
 
     @property
     def within_three_years(self) -> bool:
+        """Whether it meets within three years where the other costs most."""
         return self.years_at_most_cost is not None and self.years_at_most_cost <= 3
 
 

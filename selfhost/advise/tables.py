@@ -1,4 +1,4 @@
-"""The rows of the rules as typed values, read from the TOML files beside this one; texts of both languages stand there."""
+"""The rows of the rules as typed values, read from the TOML files beside this one, where both languages stand."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def read(name: str) -> dict[str, Any]:
     """One of the TOML files beside this module."""
     import tomllib
 
-    return tomllib.loads((get_data("selfhost.advise", f"{name}.toml") or b"").decode())  # also out of selfhost.pyz
+    return tomllib.loads(
+        (get_data("selfhost.advise", f"{name}.toml") or b"").decode()
+    )  # also out of selfhost.pyz
 
 
 def _text(row: Mapping[str, Any]) -> Text:
@@ -127,7 +129,9 @@ def questions() -> tuple[Question, ...]:
         )
         plain = {name: value for name, value in row.items() if name not in ("choices", "rules", "also")}
         found.append(
-            Question(key=key, choices=choices, rules=tuple(row["rules"]), also=tuple(row.get("also", ())), **plain)
+            Question(
+                key=key, choices=choices, rules=tuple(row["rules"]), also=tuple(row.get("also", ())), **plain
+            )
         )
     return tuple(found)
 
@@ -240,3 +244,9 @@ def word(name: str, language: Language) -> str:
 @cache
 def _words() -> dict[str, Any]:
     return read("words")
+
+
+@cache
+def onward() -> Mapping[str, Any]:
+    """What a path goes on with: sizes of models, kinds of GPU, loads; onward.toml says what each is."""
+    return read("onward")

@@ -1,4 +1,4 @@
-"""The model that somebody has in mind: how open it is, what its licence permits, how large it is; from the catalogue."""
+"""The model that somebody has in mind: how open and how large it is, what its licence permits; from the catalogue."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from dataclasses import dataclass
 
 from selfhost.licence.types import Openness, Permission, Use
 
-# How the names of models begin that are sold as an API alone; makers' price lists, 2026-11. Ours: the list is of beginnings.
-CLOSED = ("gpt-", "o1", "o3", "o4", "claude", "gemini", "ernie-", "doubao", "grok-", "qwen-max", "qwen-plus", "command-a-api")
+# How the names of models begin that are sold as an API alone (makers' price lists, 2026-11).
+CLOSED = (
+    "gpt-",
+    "o1",
+    "o3",
+    "o4",
+    "claude",
+    "gemini",
+    "ernie-",
+    "doubao",
+    "grok-",
+    "qwen-max",
+    "qwen-plus",
+    "command-a-api",
+)
 OPEN_BUT_SO_NAMED = ("gpt-oss", "gpt2", "gpt-neo", "gpt-j", "grok-1", "ernie-4.5")
 LEVEL: dict[str, int | None] = {"closed": 1, "open-weight": 2, "open-source": 3, "unknown": None}
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)(b|t)(?![a-z0-9])", re.IGNORECASE)
@@ -40,7 +53,9 @@ class Wish:
     source: str
 
 
-def wish_of(name: str, *, licence: str | None = None, parameters_b: float | None = None, use: Use = "commercial") -> Wish:
+def wish_of(
+    name: str, *, licence: str | None = None, parameters_b: float | None = None, use: Use = "commercial"
+) -> Wish:
     """What the catalogue knows of a model.
 
     Args:
@@ -54,7 +69,12 @@ def wish_of(name: str, *, licence: str | None = None, parameters_b: float | None
 
     bundled = find(name)
     short = name.lower().rpartition("/")[2]
-    if bundled is None and short.startswith(CLOSED) and not short.startswith(OPEN_BUT_SO_NAMED) and licence is None:
+    if (
+        bundled is None
+        and short.startswith(CLOSED)
+        and not short.startswith(OPEN_BUT_SO_NAMED)
+        and licence is None
+    ):
         return Wish(
             name=name,
             parameters_b=parameters_b,
@@ -85,5 +105,8 @@ def wish_of(name: str, *, licence: str | None = None, parameters_b: float | None
 
 def size_in(name: str) -> float | None:
     """Billions of parameters that a model's name says, the largest where it says several; None where it says none."""
-    found = [float(number) * (1e3 if unit in "tT" else 1) for number, unit in _SIZE.findall(name.rpartition("/")[2])]
+    found = [
+        float(number) * (1e3 if unit in "tT" else 1)
+        for number, unit in _SIZE.findall(name.rpartition("/")[2])
+    ]
     return max(found, default=None)

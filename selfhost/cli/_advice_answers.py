@@ -46,16 +46,22 @@ def _load(file: str) -> dict[str, Any]:
         raw = sys.stdin.buffer.read(_LARGEST_BYTES + 1) if file == "-" else _bytes_of(Path(file))
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}.", hint="--template prints one to fill in.") from None
+        raise UsageError(
+            f"{name} cannot be read: {error.strerror}.", hint="--template prints one to fill in."
+        ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{name} is not UTF-8 text.", hint="Save it as UTF-8.") from None
     if len(raw) > _LARGEST_BYTES:
-        raise UsageError(f"{name} is larger than an answers file can be.", hint="--template prints one to fill in.")
+        raise UsageError(
+            f"{name} is larger than an answers file can be.", hint="--template prints one to fill in."
+        )
     data = _parsed(text, file, name)
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise UsageError(f"{name} holds no answers.", hint="One line is `key: value`; --template prints them all.")
+        raise UsageError(
+            f"{name} holds no answers.", hint="One line is `key: value`; --template prints them all."
+        )
     inner = data.get("answers")
     return inner if isinstance(inner, dict) and set(data) <= {"answers", "schema"} else data
 
@@ -105,7 +111,9 @@ def _strict(yaml: Any) -> Any:
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
             if isinstance(key, (dict, list)) or key in found:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} stands twice", key_node.start_mark
+                )
             found[key] = loader.construct_object(value_node, deep=True)
         return found
 
@@ -169,7 +177,9 @@ def saved(answers: Answers, path: Path) -> None:
     """
     import yaml
 
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in answers.values.items()}
+    values = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in answers.values.items()
+    }
     values |= dict.fromkeys(sorted(answers.unknown), "unknown")
     try:
         path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")

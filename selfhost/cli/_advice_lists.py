@@ -1,4 +1,4 @@
-"""What `selfhost advise` can be asked of itself: its questions, an answers file to fill in, its rules, its worked cases."""
+"""What `selfhost advise` tells of itself: its questions, an answers file to fill in, its rules, its worked cases."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ COLUMNS = 96  # of comments in the template
 
 def show(listing: str, language: Language, *, as_json: bool) -> None:
     """Print one of the lists."""
-    facts = {"questions": questions, "template": template_facts, "rules": rules, "cases": cases}[listing](language)
+    facts = {"questions": questions, "template": template_facts, "rules": rules, "cases": cases}[listing](
+        language
+    )
     if as_json:
         emit_json(f"advice-{listing}", facts)
         return
-    {"questions": _show_questions, "template": _show_template, "rules": _show_rules, "cases": _show_cases}[listing](
-        facts, language
-    )
+    {"questions": _show_questions, "template": _show_template, "rules": _show_rules, "cases": _show_cases}[
+        listing
+    ](facts, language)
 
 
 def questions(language: Language) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def _question(one: Question, language: Language) -> dict[str, Any]:
         "ask": one.ask[language],
         "why": one.why[language],
         "choices": [
-            {"value": choice.value, "label": choice.text[language], "also": list(choice.also)} for choice in one.choices
+            {"value": choice.value, "label": choice.text[language], "also": list(choice.also)}
+            for choice in one.choices
         ],
         "unit": one.unit,
         "least": one.least,
@@ -115,7 +118,10 @@ def cases(language: Language) -> dict[str, Any]:
                 "model_then": case.model_then,
                 "upfront": case.upfront,
                 "per_year": {"low": case.yearly[0], "high": case.yearly[1]},
-                "per_month": {"low": case.yearly[0] / figures.MONTHS, "high": case.yearly[1] / figures.MONTHS},
+                "per_month": {
+                    "low": case.yearly[0] / figures.MONTHS,
+                    "high": case.yearly[1] / figures.MONTHS,
+                },
                 "per_thousand_calls": case.per_thousand_calls,
                 "calls_per_month": None
                 if case.per_thousand_calls is None
@@ -124,7 +130,11 @@ def cases(language: Language) -> dict[str, Any]:
                     for end, yearly in zip(("low", "high"), case.yearly, strict=True)
                 },
                 "totals": [
-                    {"years": years, "low": figures.total(case, years)[0], "high": figures.total(case, years)[1]}
+                    {
+                        "years": years,
+                        "low": figures.total(case, years)[0],
+                        "high": figures.total(case, years)[1],
+                    }
                     for years in (1, 2, 3)
                 ],
                 "note": case.note.get(language),
@@ -182,9 +192,7 @@ def _show_cases(facts: dict[str, Any], language: Language) -> None:
     headline(word("cases-head", language))
     for case in facts["cases"]:
         click.echo(f"\n  {case['rule']}  {case['path']}  {case['text']}")
-        totals = " · ".join(
-            f"{one['years']}: {_span(one['low'], one['high'])}" for one in case["totals"]
-        )
+        totals = " · ".join(f"{one['years']}: {_span(one['low'], one['high'])}" for one in case["totals"])
         click.echo(f"      {word('totals', language)} {totals}")
         if case["note"]:
             for line in wrapped(case["note"], 72):
@@ -196,7 +204,9 @@ def _show_cases(facts: dict[str, Any], language: Language) -> None:
         shown = " … ".join(dict.fromkeys(never if one is None else f"{one:.2f}" for one in years))
         within = word("within-three" if met["within_three_years"] else "not-within-three", language)
         label = f"{met['plan']} → {met['against']}"
-        click.echo(f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown} {word('years', language)} ({within})")
+        click.echo(
+            f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown} {word('years', language)} ({within})"
+        )
     for one in facts["plan_4_monthly_to_meet_plan_1"]:
         click.echo(
             "  "

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._output import headline, next_step, width
+from selfhost.cli._output import headline, width
 
 if TYPE_CHECKING:
     from selfhost.advise import Advice, Answers, Language
-    from selfhost.advise.onward import Onward
+    from selfhost.advise.onward_types import Onward
     from selfhost.advise.wishes import Wish
 
 
@@ -54,51 +54,70 @@ def as_facts(
     }
 
 
-def show(
-    answers: Answers, advice: Advice, wish: Wish | None, onward: Onward | None, language: Language
-) -> None:
+def show(advice: Advice, wish: Wish | None, onward: Onward | None, language: Language) -> None:
     """Print the advice."""
     from selfhost.advise.tables import word
-
-    def heading(name: str) -> None:
-        click.echo(f"\n{word(name, language)}")
 
     headline(word("recommended", language).format(title=advice.title), good=True)
     if advice.confidence == "provisional":
         _line(word("provisional", language), indent=0)
-    for odd in advice.contradictions:
-        heading("at-odds")
-        _line(f"{odd.because} ({', '.join(odd.keys)})", mark="!")
-        for way in odd.ways:
-            _line(f"{word('way-out', language)}: {way}", indent=4, mark="-")
-    heading("because")
-    for reason in advice.reasons:
-        _line(reason.because, mark=f"{reason.number:>2}")
+    _show_odds(advice, language)
+    _show_items("because", [(f"{one.number:>2}", one.because) for one in advice.reasons], language)
     if wish is not None:
-        heading("model-head")
-        _line(_of_wish(wish, language), mark=" •")
-    if advice.warnings:
-        heading("watch")
-        for warned in advice.warnings:
-            _line(warned.because, mark=f"{warned.number:>2}")
-    heading("alternatives")
-    for other in advice.alternatives:
-        _line(other.title, mark=f"{other.number:>2}")
-    if advice.questions:
-        heading("open-questions")
-        for asked in advice.questions:
-            _line(f"{asked.ask} ({asked.key})", mark=" ?")
-            for change in asked.changes:
-                if change.path != advice.path or asked.key == "performance":
-                    _line(f"{change.label} → {change.path}", indent=7, mark="")
+        _show_items("model-head", [(" •", _of_wish(wish, language))], language)
+    _show_items("watch", [(f"{one.number:>2}", one.because) for one in advice.warnings], language)
+    _show_items("alternatives", [(f"{one.number:>2}", one.title) for one in advice.alternatives], language)
+    _show_questions(advice, language)
     if onward is not None:
-        heading("onward-head")
-        for name, text in onward.lines:
-            _line(f"{name}: {text}", mark=" •")
-        if onward.commands:
-            next_step(onward.commands[0], word("next-why", language))
-            for more in onward.commands[1:]:
-                click.echo(f"      {more}")
+        _show_items(
+            "onward-head",
+            [(" •", f"{name}{_COLON[language]}{text}") for name, text in onward.lines],
+            language,
+        )
+        click.echo()
+        for number, each in enumerate(onward.commands):
+            head = (
+                f"{word('next', language)}: "
+                if number == 0
+                else " " * (columns_of(word("next", language)) + 2)
+            )
+            click.echo(f"{head}{each}")
+
+
+_COLON = {"en": ": ", "zh": "："}
+
+
+def _show_items(heading: str, items: list[tuple[str, str]], language: Language) -> None:
+    """A heading and marked items under it, nothing where there are none."""
+    from selfhost.advise.tables import word
+
+    if items:
+        click.echo(f"\n{word(heading, language)}")
+    for mark, text in items:
+        _line(text, mark=mark)
+
+
+def _show_odds(advice: Advice, language: Language) -> None:
+    from selfhost.advise.tables import word
+
+    if advice.contradictions:
+        click.echo(f"\n{word('at-odds', language)}")
+    for odd in advice.contradictions:
+        _line(f"{odd.because} ({', '.join(odd.keys)})", mark=" !")
+        for way in odd.ways:
+            _line(f"{word('way-out', language)}{_COLON[language]}{way}", indent=6, mark="-")
+
+
+def _show_questions(advice: Advice, language: Language) -> None:
+    from selfhost.advise.tables import word
+
+    if advice.questions:
+        click.echo(f"\n{word('open-questions', language)}")
+    for asked in advice.questions:
+        _line(f"{asked.ask} ({asked.key})", mark=" ?")
+        for change in asked.changes:
+            if change.path != advice.path or asked.key == "performance":
+                _line(f"{change.label} → {change.path}", indent=6)
 
 
 def _of_wish(wish: Wish, language: Language) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._options import NamedPath, json_option
-from selfhost.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfhost.advise import Answers, Language
+    from selfhost.advise import Advice, Answers, Language
+    from selfhost.advise.onward_types import Onward
 
 
 @click.command()
@@ -19,16 +19,29 @@ if TYPE_CHECKING:
     "--answers", "file", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True),
     help="Answers in YAML, TOML or JSON; - for the standard input. Without it, questions are asked.",
 )  # fmt: skip
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="One answer, over those of the file; repeat.")
 @click.option(
-    "--lang", type=click.Choice(("en", "zh")), default="en", help="Language of questions and answers.  [default: en]"
+    "--set", "given", multiple=True, metavar="KEY=VALUE", help="One answer, over those of the file; repeat."
 )
-@click.option("--list-questions", "listing", flag_value="questions", help="Show every key of an answers file.")
+@click.option(
+    "--lang",
+    type=click.Choice(("en", "zh")),
+    default="en",
+    help="Language of questions and answers.  [default: en]",
+)
+@click.option(
+    "--list-questions", "listing", flag_value="questions", help="Show every key of an answers file."
+)
 @click.option("--template", "listing", flag_value="template", help="Print an answers file to fill in.")
 @click.option("--rules", "listing", flag_value="rules", help="Show every rule, by number.")
-@click.option("--cases", "listing", flag_value="cases", help="Show the worked cases with their totals and break-evens.")
-@click.option("--onward/--no-onward", default=True, help="Go on to models, GPUs, speed and cost.  [default: on]")
-@click.option("--save", type=NamedPath(dir_okay=False, path_type=Path), metavar="FILE", help="Write the answers down.")
+@click.option(
+    "--cases", "listing", flag_value="cases", help="Show the worked cases with their totals and break-evens."
+)
+@click.option(
+    "--onward/--no-onward", default=True, help="Go on to models, GPUs, speed and cost.  [default: on]"
+)
+@click.option(
+    "--save", type=NamedPath(dir_okay=False, path_type=Path), metavar="FILE", help="Write the answers down."
+)
 @click.option(
     "-o", "--output", type=NamedPath(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the advice as JSON, as `selfhost report --advice` reads it.",
@@ -61,7 +74,7 @@ def command(
     if file is None and not given and not as_json:
         answers = ask(lang)
     advice = advise(answers, language=lang, to_cny=_to_cny)
-    found = _onward(answers, lang) if onward else None
+    found = _onward(answers, advice, lang) if onward else None
     facts = _advice_output.as_facts(answers, advice, wished(answers), found, lang)
     if save is not None:
         saved(answers, save)
@@ -72,7 +85,7 @@ def command(
 
         emit_json("advice", facts)
         return 0
-    _advice_output.show(answers, advice, wished(answers), found, lang)
+    _advice_output.show(advice, wished(answers), found, lang)
     return 0
 
 
@@ -83,8 +96,17 @@ def _to_cny(amount: float, currency: str) -> float | None:
     return amount * load_prices().fx(currency, "CNY").typical
 
 
-def _onward(answers: Answers, lang: Language) -> None:
-    return None
+def _onward(answers: Answers, advice: Advice, lang: Language) -> Onward:
+    """What the path goes on with, as of now."""
+    from datetime import datetime
+
+    from selfhost.advise.onward import go_on
+    from selfhost.catalog.prices import load_prices
+    from selfhost.cli._planning import now
+    from selfhost.cli._sizing import understand
+
+    when = datetime.fromisoformat(now())
+    return go_on(answers, advice, language=lang, load=understand, prices=load_prices(), when=when)
 
 
 def _write(path: Path, facts: dict[str, object]) -> None:
@@ -92,11 +114,10 @@ def _write(path: Path, facts: dict[str, object]) -> None:
 
     from selfhost.errors import OutputError
 
-    text = json.dumps({"schema": "selfhost/advice/v1", **facts}, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        {"schema": "selfhost/advice/v1", **facts}, indent=2, ensure_ascii=False, allow_nan=False
+    )
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-__all__ = ["UsageError", "command"]

@@ -1,0 +1,118 @@
+"""What a path goes on with, in words: a name and a sentence for each line of the screen."""
+
+from __future__ import annotations
+
+from selfhost.advise.onward_types import Api, Onward, Span
+from selfhost.advise.tables import word
+from selfhost.advise.types import Language, Path
+
+
+def lines_of(
+    onward: Onward, path: Path, latency_ms: float | None, language: Language
+) -> tuple[tuple[str, str], ...]:
+    """The lines, in the order in which a person asks: load, model, hardware, speed, cost, APIs."""
+
+    def say(name: str, **facts: object) -> str:
+        return word(name, language).format(**facts)
+
+    stop, pause = ("。", "；") if language == "zh" else (".", "; ")
+    demand = onward.demand
+    told = say("assumed-load") if "requests_per_day" in demand.assumed else say("told-load")
+    load = say(
+        "load-line",
+        requests=f"{demand.requests_per_day:,.0f}",
+        prompt=f"{demand.prompt_tokens:,}",
+        output=f"{demand.output_tokens:,}",
+        peak=f"{demand.peak_requests_per_second:,.3g}",
+    )
+    found = [(say("onward-load"), f"{load}{pause}{told}{stop}")]
+    if path == "closed-private":
+        found.append((say("onward-cost"), say("vendor-quote") + stop))
+    if path != "closed-cloud":
+        for model in (
+            onward.models[:1]
+            if onward.hardware is None
+            else [one for one in onward.models if one.id == onward.hardware.model]
+        ):
+            licence = say(
+                "licence-line", licence=model.licence, permission=say(f"permission-{model.permission}")
+            )
+            found.append((say("onward-model"), f"{model.id}{pause}{model.because}{pause}{licence}{stop}"))
+    found += _machine_lines(onward, path, latency_ms, language)
+    found += [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
+    if path in ("closed-cloud", "hosted-open") and not onward.apis:
+        found.append((say("onward-api"), say("no-api") + stop))
+    return tuple(found)
+
+
+def _machine_lines(
+    onward: Onward, path: Path, latency_ms: float | None, language: Language
+) -> list[tuple[str, str]]:
+    def say(name: str, **facts: object) -> str:
+        return word(name, language).format(**facts)
+
+    if path in ("closed-cloud", "hosted-open"):
+        return []
+    stop, pause = ("。", "；") if language == "zh" else (".", "; ")
+    hardware, cost = onward.hardware, onward.cost
+    if hardware is None or cost is None:
+        return [(say("onward-hardware"), say("no-hardware") + stop)]
+    gpus = say(
+        "hardware-line",
+        gpus=f"{hardware.gpus:,}",
+        gpu=hardware.gpu_name,
+        quantization=hardware.quantization or say("as-published"),
+    )
+    speed = say(
+        "speed-line",
+        ttft=_number(hardware.ttft_ms.typical),
+        tpot=_number(hardware.tpot_ms.typical),
+        speed=_number(hardware.output_tokens_per_second.typical),
+    )
+    if latency_ms is not None:
+        met = "latency-met" if hardware.meets_latency else "latency-missed"
+        speed += pause + say(met, ms=f"{latency_ms:g}", found=_number(hardware.ttft_ms.typical))
+    money = [
+        say(
+            "rent-line",
+            month=_number(cost.per_month.typical),
+            currency=cost.currency,
+            tier=cost.tier,
+            span=_span(cost.per_month),
+            million=_number(cost.per_million_output_tokens.typical),
+        )
+        if cost.per_month is not None and cost.per_million_output_tokens is not None
+        else say("no-rent"),
+        say(
+            "buy-line",
+            capital=_number(cost.capital.typical),
+            currency=cost.currency,
+            span=_span(cost.capital),
+        )
+        if cost.capital is not None
+        else say("no-capital"),
+    ]
+    return [
+        (say("onward-hardware"), gpus + stop),
+        (say("onward-speed"), speed + stop),
+        (say("onward-cost"), pause.join(money) + stop),
+    ]
+
+
+def _api(one: Api, language: Language) -> str:
+    return word("api-line", language).format(
+        name=f"{one.provider}/{one.model}",
+        input=f"{one.input:g}",
+        output=f"{one.output:g}",
+        currency=one.currency,
+        month=_number(one.per_month),
+    )
+
+
+def _span(found: Span) -> str:
+    return f"{_number(found.low)}–{_number(found.high)}"
+
+
+def _number(value: float) -> str:
+    """Three digits of it at least, and no more after the point than mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"

@@ -1,0 +1,133 @@
+"""What a path goes on with, as plain values: load, models, GPUs, money, offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """The load that is planned for.
+
+    Args:
+        requests_per_day, prompt_tokens, output_tokens: of all users together; tokens of one request.
+        peak_requests_per_second: in the busiest hour.
+        tokens_per_month: prompts and answers together.
+        assumed: what of it nobody said.
+    """
+
+    requests_per_day: float
+    prompt_tokens: int
+    output_tokens: int
+    peak_requests_per_second: float
+    tokens_per_month: float
+    assumed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model that suits, with what its licence permits.
+
+    Args:
+        because: why that size, or that model.
+    """
+
+    id: str
+    parameters_b: float | None
+    licence: str | None
+    permission: str
+    openness: str
+    obligations: tuple[str, ...]
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A number with its bounds."""
+
+    low: float
+    typical: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """GPUs that carry the load, and how fast they are.
+
+    Args:
+        replicas: copies of the model, each on gpus / replicas of them.
+        quantization: of the weights, None as they are published.
+        speed_from: measured, kernel tables or roofline.
+        meets_latency: whether the first token comes in the time that was asked for, None where none was.
+    """
+
+    model: str
+    gpu: str
+    gpu_name: str
+    gpus: int
+    replicas: int
+    engine: str
+    quantization: str | None
+    ttft_ms: Span
+    tpot_ms: Span
+    output_tokens_per_second: Span
+    speed_from: tuple[str, ...]
+    meets_latency: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What the GPUs cost; None is unknown, never 0.
+
+    Args:
+        per_month: rent of all of them.
+        per_million_output_tokens: that rent over the tokens of the demand, at its real utilization.
+        capital: to buy them with the servers around them.
+        date: of the oldest price.
+    """
+
+    currency: str
+    tier: str
+    term: str
+    per_month: Span | None
+    per_million_output_tokens: Span | None
+    capital: Span | None
+    capital_because: str | None
+    sources: tuple[str, ...]
+    date: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """An API and what the demand costs there, at its list prices of a million tokens."""
+
+    provider: str
+    model: str
+    kind: str
+    currency: str
+    input: float
+    output: float
+    per_month: float
+    date: str | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onward:
+    """What the path goes on with.
+
+    Args:
+        models: that suit, the first for most.
+        hardware, cost: for the first of them, None where nothing is run by oneself or nothing carries it.
+        apis: offers that the path uses or is compared with.
+        commands: what to type next.
+        lines: the same for people, a name and a sentence each.
+    """
+
+    demand: Demand
+    models: tuple[Candidate, ...]
+    hardware: Hardware | None
+    cost: Money | None
+    apis: tuple[Api, ...]
+    commands: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...] = ()
