@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 from selfhost.errors import SelfhostError, UsageError
 
@@ -61,6 +62,17 @@ class Trace:
             prompt_tokens=self.prompt_tokens[:requests],
             output_tokens=self.output_tokens[:requests],
             name=self.name if requests >= len(self) else f"first {requests:,} requests of {self.name}",
+        )
+
+    def where(self, kept: Sequence[bool]) -> Trace:
+        """Those of its requests that are to be kept, with their times."""
+        if all(kept):
+            return self
+        return Trace(
+            at_seconds=list(compress(self.at_seconds, kept)),
+            prompt_tokens=list(compress(self.prompt_tokens, kept)),
+            output_tokens=list(compress(self.output_tokens, kept)),
+            name=self.name,
         )
 
     def at_rate(self, request_rate: float) -> Trace:

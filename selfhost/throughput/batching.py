@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from selfhost.throughput.step_table import StepTable
+from selfhost.throughput.step_table import KEY, StepTable
 
 _BITS = 32  # of a request's number in a key that sorts by step
 _NUMBER = (1 << _BITS) - 1
@@ -49,14 +49,26 @@ class Requests:
     """What is asked, by number of the request, and what became of it: seconds, below 0 where it has not happened.
 
     Args:
-        prompts: tokens of each.
-        steps: after the first token, of each.
+        prompts, outputs: tokens of each.
+        limits: of the copies that answer.
+
+    Attributes:
+        needs: prompt tokens of each that are computed: all but what the prefix cache holds, and always the last.
+        pairs: of each, `needs` times the mean number of tokens before each of these.
+        steps: after the first token.
+        started, first, finished: when each was let in, had its first token, and its last.
     """
 
-    __slots__ = ("finished", "first", "prompts", "started", "steps")
+    __slots__ = ("finished", "first", "needs", "pairs", "prompts", "started", "steps")
 
-    def __init__(self, prompts: Sequence[int], steps: Sequence[int]) -> None:
-        self.prompts, self.steps = prompts, steps
+    def __init__(self, prompts: Sequence[int], outputs: Sequence[int], limits: Limits) -> None:
+        hits, per_step = limits.prefix_hit_ratio, limits.tokens_per_step
+        self.prompts = prompts
+        self.needs = [max(1, tokens - int(tokens * hits)) for tokens in prompts] if hits else prompts
+        self.pairs = [
+            need * (all_of_it - need * 0.5) for need, all_of_it in zip(self.needs, prompts, strict=True)
+        ]
+        self.steps = [math.ceil((tokens - 1) / per_step) for tokens in outputs]
         self.started = [-1.0] * len(prompts)
         self.first = [-1.0] * len(prompts)
         self.finished = [-1.0] * len(prompts)
@@ -65,7 +77,7 @@ class Requests:
 class Batching:
     """One copy of the model.
 
-    `queue` takes the numbers of requests that arrived by `now`; the caller advances it to each arrival first.
+    Either `answer` a whole trace, or advance it to each arrival and then put its number into `queue`.
 
     Attributes:
         now: seconds; the end of the last step that began.
@@ -75,14 +87,16 @@ class Batching:
     """
 
     __slots__ = (
-        "_before", "_blocked", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_left", "_limits", "_order",
-        "_partial", "_requests", "_stale", "_step", "_table", "full_seconds", "now", "preemptions", "queue", "running",
+        "_before", "_blocked", "_cache", "_chunk", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_left",
+        "_limits", "_order", "_partial", "_places", "_requests", "_stale", "_step", "_table", "full_seconds",
+        "now", "preemptions", "queue", "running",
     )  # fmt: skip
 
     def __init__(self, requests: Requests, table: StepTable, limits: Limits) -> None:
         self._requests, self._table, self._limits = requests, table, limits
         drafted = limits.tokens_per_step
         self._growth: float = int(drafted) if drafted == int(drafted) else drafted
+        self._places, self._cache, self._chunk = limits.sequences, limits.cache_tokens, limits.chunk_tokens
         self.now = 0.0
         self.running = 0
         self.queue: deque[int] = deque()
@@ -116,6 +130,103 @@ class Batching:
         steps = (self._heap[0] >> _BITS) - self._step
         return self.now + steps * self._table.decode(self.running, self._context / self.running)
 
+    def answer(self, times: Sequence[float]) -> None:
+        """All requests.
+
+        Args:
+            times: seconds at which they arrive, by number.
+        """
+        upcoming = [*times, math.inf]
+        number = 0
+        while number < len(times):
+            at = upcoming[number]
+            if self.now < at:
+                self.advance(at)
+            if not (self.queue or self._partial >= 0 or self._stale or self._limits.stages > 1):
+                number = self._hurry(upcoming, number)
+                if self.now < upcoming[number]:
+                    continue
+            self.queue.append(number)
+            number += 1
+        self.advance(math.inf)
+
+    def _hurry(self, upcoming: list[float], number: int) -> int:
+        """The same as `advance` to each arrival in turn, in fewer moves, while all that arrive are let in at once.
+
+        Args:
+            upcoming: seconds of arrivals, and infinity after the last.
+            number: the next that arrives.
+
+        Returns:
+            The first that cannot be let in at once, or whose arrival finds the cache too full for the steps before it.
+        """
+        requests, heap, order, each = self._requests, self._heap, self._order, self._growth
+        needs, seen, prompts, steps_of = requests.needs, requests.pairs, requests.prompts, requests.steps
+        started, first, finished = requests.started, requests.first, requests.finished
+        with_prompts = self._table.prompts
+        lines, shift = self._table.decoding, self._table.shift  # `decode` of the table is written out below
+        now, step, running, context = self.now, self._step, self.running, self._context
+        places, cache, chunk, at = self._places, self._cache, self._chunk, upcoming[number]
+        while True:
+            begin = number
+            tokens = size = 0
+            pairs = 0.0
+            while at <= now:
+                tokens += needs[number]
+                pairs += seen[number]
+                size += prompts[number]
+                number += 1
+                at = upcoming[number]
+            growth: float = running * each
+            if tokens:
+                if (
+                    running + number - begin > places
+                    or tokens > chunk - running
+                    or context + size + growth > self._cache
+                ):
+                    number = begin
+                    break
+                steps, seconds = 1, with_prompts(running, tokens, pairs)
+                if running:
+                    mean = context / running
+                    start, slope = lines[running << KEY | int(mean) >> shift]
+                    seconds += start + slope * mean
+            elif running:
+                steps = (heap[0] >> _BITS) - step
+                mean = (context + growth * (steps - 1) * 0.5) / running
+                start, slope = lines[running << KEY | int(mean) >> shift]
+                seconds = start + slope * mean
+                if now + steps * seconds > at:
+                    steps = min(steps, int((at - now) / seconds) + 1)
+                if context + steps * growth > cache:
+                    break
+                seconds *= steps
+            elif at < math.inf:
+                now = at
+                continue
+            else:
+                break
+            began = now
+            now += seconds
+            step += steps
+            context += steps * growth
+            for one in range(begin, number):
+                started[one] = began
+                first[one] = now
+                key = step + steps_of[one] << _BITS | one
+                heappush(heap, key)
+                order.append(key)
+                context += prompts[one]
+                running += 1
+            end = (step + 1) << _BITS
+            while heap and heap[0] < end:
+                one = heappop(heap) & _NUMBER
+                finished[one] = now
+                context -= prompts[one] + steps_of[one] * each
+                running -= 1
+        self.now, self._step, self.running, self._context, self._held = now, step, running, context, context
+        return number
+
     def advance(self, until: float) -> None:
         """Let it work until the first step that ends at or after a moment; for ever: until all is answered."""
         while self.now < until:
@@ -135,7 +246,7 @@ class Batching:
     def _decode(self, until: float) -> None:
         """Steps in which nothing but tokens is added, to the next end, the next arrival or a full cache."""
         growth = self._growth * self.running
-        room = self._limits.cache_tokens - self._held
+        room = self._cache - self._held
         if growth > room:
             self._preempt()
             return
@@ -224,8 +335,12 @@ class Batching:
         space = limits.cache_tokens - self._held - growth
         while queue and room > 0 and places > 0:
             number = queue[0]
-            prompt = requests.prompts[number]
-            size: float = self._grown.get(number, prompt) if self._grown else prompt
+            size: float = requests.prompts[number]
+            need = requests.needs[number]
+            cached = requests.prompts[number] - need
+            if self._grown and number in self._grown:
+                size = self._grown[number]
+                need = math.ceil(size) - cached
             if size > space:
                 break
             queue.popleft()
@@ -234,8 +349,6 @@ class Batching:
             self._held += size
             space -= size
             places -= 1
-            cached = int(prompt * limits.prefix_hit_ratio)
-            need = max(1, math.ceil(size) - cached)  # the last token of a prompt is always computed
             take = min(need, room)
             tokens += take
             room -= take

@@ -1,4 +1,4 @@
-"""Trace + StepClock + Limits -> percentiles: copies of a model that answer the requests of a trace, from event to event."""
+"""Trace + StepClock + Limits -> percentiles: copies of a model that answer a trace, from event to event."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from selfhost.throughput.types import StepClock
 Balance = Literal["round-robin", "least-loaded"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 METHOD = (
-    "discrete events: steps with prompts one by one, steps between two events at the time of the middle one, step times "
-    "by straight lines between knots of the clock; a full cache preempts the newest sequence, which is computed again; "
-    "requests longer than the cache are refused"
+    "discrete events: steps with prompts one by one, steps between two events at the time of the middle one, times of "
+    "steps by straight lines between knots of the clock; a full cache preempts the newest sequence, which is computed "
+    "again; requests longer than the cache are refused"
 )
 _MOMENTS = 60  # Ours: of the queue over time, enough for a chart
 
@@ -123,9 +123,11 @@ def simulate(
         raise UsageError(
             "A simulation needs a request, a copy of the model, a place, a cache and a step's tokens."
         )
-    asked = Requests(trace.prompt_tokens, _steps(trace.output_tokens, limits.tokens_per_step))
-    fits = _fitting(trace, limits.cache_tokens)
-    longest = min(limits.cache_tokens, max(map(add, trace.prompt_tokens, trace.output_tokens)))
+    fitting = trace.where(
+        [total <= limits.cache_tokens for total in map(add, trace.prompt_tokens, trace.output_tokens)]
+    )
+    asked = Requests(fitting.prompt_tokens, fitting.output_tokens, limits)
+    longest = max(map(add, fitting.prompt_tokens, fitting.output_tokens), default=1)
     table = StepTable(
         clock,
         chunk_tokens=limits.chunk_tokens,
@@ -133,45 +135,31 @@ def simulate(
         typical_tokens=min(longest, trace.mean_prompt_tokens + trace.mean_output_tokens / 2),
         stages=limits.stages,
     )
-    engines = [Batching(asked, table, limits) for _ in range(copies)]
     if balance == "round-robin":
-        _in_turn(trace.at_seconds, engines, fits)
+        engines = _in_turn(fitting, asked, table, limits, copies)
     else:
-        _to_the_least_loaded(trace.at_seconds, engines, fits)
-    answered = _answered(trace, asked, fits)
-    return _outcome(trace, answered, engines, limits, balance, (ttft_goal_ms, tpot_goal_ms))
+        engines = [Batching(asked, table, limits) for _ in range(copies)]
+        _to_the_least_loaded(fitting.at_seconds, engines)
+    return _outcome(trace, fitting, asked, engines, limits, balance, (ttft_goal_ms, tpot_goal_ms))
 
 
-def _steps(outputs: Sequence[int], per_step: float) -> list[int]:
-    """Steps after the first token."""
-    if per_step == 1:
-        return [tokens - 1 for tokens in outputs]
-    return [math.ceil((tokens - 1) / per_step) for tokens in outputs]
+def _in_turn(trace: Trace, asked: Requests, table: StepTable, limits: Limits, copies: int) -> list[Batching]:
+    """Each copy answers every so-manieth request, and knows of no other."""
+    engines: list[Batching] = []
+    for turn in range(copies):
+        own = slice(turn, None, copies)
+        share = Requests(trace.prompt_tokens[own], trace.output_tokens[own], limits)
+        engine = Batching(share, table, limits)
+        engine.answer(trace.at_seconds[own])
+        asked.started[own], asked.first[own], asked.finished[own] = share.started, share.first, share.finished
+        engines.append(engine)
+    return engines
 
 
-def _fitting(trace: Trace, cache_tokens: int) -> list[bool] | None:
-    """Which requests a copy can hold to their end; None for all."""
-    totals = list(map(add, trace.prompt_tokens, trace.output_tokens))
-    return None if max(totals) <= cache_tokens else [total <= cache_tokens for total in totals]
-
-
-def _in_turn(times: Sequence[float], engines: list[Batching], fits: list[bool] | None) -> None:
-    numbers = range(len(times)) if fits is None else list(compress(range(len(times)), fits))
-    for turn, engine in enumerate(engines):
-        queue, advance = engine.queue, engine.advance
-        for number in numbers[turn :: len(engines)]:
-            at = times[number]
-            if engine.now < at:
-                advance(at)
-            queue.append(number)
-        advance(math.inf)
-
-
-def _to_the_least_loaded(times: Sequence[float], engines: list[Batching], fits: list[bool] | None) -> None:
+def _to_the_least_loaded(times: Sequence[float], engines: list[Batching]) -> None:
     wakes = [math.inf] * len(engines)
     loads = [0] * len(engines)
-    for number in range(len(times)) if fits is None else compress(range(len(times)), fits):
-        at = times[number]
+    for number, at in enumerate(times):
         if min(wakes) <= at:
             for index, wake in enumerate(wakes):
                 if wake <= at:
@@ -187,91 +175,54 @@ def _to_the_least_loaded(times: Sequence[float], engines: list[Batching], fits: 
         engine.advance(math.inf)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answered:
-    """Of the requests that were not refused, in the order of their arrival."""
-
-    arrived: Sequence[float]
-    started: Sequence[float]
-    first: Sequence[float]
-    finished: Sequence[float]
-    outputs: Sequence[int]
-
-
-def _answered(trace: Trace, asked: Requests, fits: list[bool] | None) -> _Answered:
-    if fits is None:
-        return _Answered(
-            arrived=trace.at_seconds,
-            started=asked.started,
-            first=asked.first,
-            finished=asked.finished,
-            outputs=trace.output_tokens,
-        )
-    return _Answered(
-        arrived=list(compress(trace.at_seconds, fits)),
-        started=list(compress(asked.started, fits)),
-        first=list(compress(asked.first, fits)),
-        finished=list(compress(asked.finished, fits)),
-        outputs=list(compress(trace.output_tokens, fits)),
-    )
-
-
 def _outcome(
     trace: Trace,
-    found: _Answered,
+    answered: Trace,
+    found: Requests,
     engines: list[Batching],
     limits: Limits,
     balance: Balance,
     goals: tuple[float | None, float | None],
 ) -> Simulation:
-    before = limits.before_seconds
-    firsts = [(first - at + before) * 1e3 for first, at in zip(found.first, found.arrived, strict=True)]
-    ends = [(end - at + before) * 1e3 for end, at in zip(found.finished, found.arrived, strict=True)]
+    before, arrived, outputs = limits.before_seconds, answered.at_seconds, answered.output_tokens
+    firsts = [(first - at + before) * 1e3 for first, at in zip(found.first, arrived, strict=True)]
+    ends = [(end - at + before) * 1e3 for end, at in zip(found.finished, arrived, strict=True)]
     tokens = [
         (end - first) * 1e3 / (output - 1) if output > 1 else 0.0
-        for end, first, output in zip(found.finished, found.first, found.outputs, strict=True)
+        for end, first, output in zip(found.finished, found.first, outputs, strict=True)
     ]
     met = _meeting(firsts, tokens, len(trace), *goals)
     several = (
-        tokens
-        if min(found.outputs, default=2) > 1
-        else list(compress(tokens, (n > 1 for n in found.outputs)))
+        tokens if min(outputs, default=2) > 1 else list(compress(tokens, (count > 1 for count in outputs)))
     )
     duration = max(found.finished, default=0.0) + before
     full = [engine.full_seconds for engine in engines if engine.full_seconds is not None]
-    waited = sum(found.started) - sum(found.arrived)
-    served = sum(found.finished) - sum(found.started)
+    per_second = 1.0 / duration if duration > 0 else 0.0
     return Simulation(
         trace=trace.name,
         method=METHOD,
         balance=balance,
         requests=len(trace),
-        refused=len(trace) - len(found.arrived),
+        refused=len(trace) - len(answered),
         preemptions=sum(engine.preemptions for engine in engines),
         duration_seconds=duration,
         ttft_ms=_spread(firsts),
         tpot_ms=_spread(several),
         end_to_end_ms=_spread(ends),
-        requests_per_second=len(found.arrived) / duration if duration > 0 else 0.0,
-        output_tokens_per_second=sum(found.outputs) / duration if duration > 0 else 0.0,
-        running=served / duration if duration > 0 else 0.0,
-        waiting=waited / duration if duration > 0 else 0.0,
+        requests_per_second=len(answered) * per_second,
+        output_tokens_per_second=sum(outputs) * per_second,
+        running=(sum(found.finished) - sum(found.started)) * per_second,
+        waiting=(sum(found.started) - sum(arrived)) * per_second,
         meeting_goals_ratio=met,
         full_at_seconds=min(full, default=None),
-        saturates_at_seconds=_saturates(found),
-        queue=_queue(found, duration),
+        saturates_at_seconds=_saturates(arrived, found),
+        queue=_queue(arrived, found, duration),
     )
 
 
-def _saturates(found: _Answered) -> float | None:
-    return next(
-        (
-            at
-            for at, start, end in zip(found.arrived, found.started, found.finished, strict=True)
-            if start - at > end - start
-        ),
-        None,
-    )
+def _saturates(arrived: Sequence[float], found: Requests) -> float | None:
+    times = zip(arrived, found.started, found.finished, strict=True)
+    return next((at for at, start, end in times if start - at > end - start), None)
 
 
 def _meeting(
@@ -307,7 +258,7 @@ def _percentile(ordered: list[float], share: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def _queue(found: _Answered, duration: float) -> tuple[Moment, ...]:
+def _queue(arrived: Sequence[float], found: Requests, duration: float) -> tuple[Moment, ...]:
     """At the ends of equal spans of the duration."""
     starts, ends = sorted(found.started), sorted(found.finished)
     moments: list[Moment] = []
@@ -317,7 +268,7 @@ def _queue(found: _Answered, duration: float) -> tuple[Moment, ...]:
         moments.append(
             Moment(
                 at_seconds=at,
-                waiting=bisect_right(found.arrived, at) - begun,
+                waiting=bisect_right(arrived, at) - begun,
                 running=begun - bisect_right(ends, at),
             )
         )

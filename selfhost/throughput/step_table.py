@@ -13,10 +13,23 @@ from selfhost.throughput.types import StepClock
 _PROMPT_SHIFT = 6  # knots every 64 prompt tokens: the Ours: a clock bends little within them
 _CONTEXT_KNOTS_SHIFT = 6  # at least 64 knots up to the longest context
 _BEFORE_SHIFT = 10  # knots every 1,024 tokens before a chunk
-_KEY = 24  # bits of a key under the number of sequences
+KEY = 32  # bits of a key under the number of sequences
+_CELL = (1 << KEY) - 1
 _EXACT_BITS = 5  # numbers of sequences beside prompts are told apart to 1 in 16
 
-Line = tuple[float, float]
+Line = tuple[float, float]  # value at 0, slope
+
+
+class Lines(dict[int, Line]):
+    """Lines that are drawn when they are first asked for."""
+
+    def __init__(self, draw: Callable[[int], Line]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def __missing__(self, key: int) -> Line:
+        line = self[key] = self._draw(key)
+        return line
 
 
 class StepTable:
@@ -28,9 +41,13 @@ class StepTable:
         longest_tokens: longest context that will be asked for.
         typical_tokens: context beside which prompts are timed.
         stages: pipeline stages, each with a batch of its own under way.
+
+    Attributes:
+        decoding: of a step without prompts, by `sequences << KEY | context >> shift`, over the mean context.
+        shift: how many bits of a context one line reaches.
     """
 
-    __slots__ = ("_at", "_before", "_clock", "_decode", "_prompts", "_shift", "_span", "_stages", "_typical")
+    __slots__ = ("_at", "_before", "_clock", "_prompts", "_span", "_stages", "_typical", "decoding", "shift")
 
     def __init__(
         self,
@@ -42,20 +59,17 @@ class StepTable:
         stages: int = 1,
     ) -> None:
         self._clock, self._stages, self._typical = clock, stages, typical_tokens
-        self._shift = max(_CONTEXT_KNOTS_SHIFT, longest_tokens.bit_length() - _CONTEXT_KNOTS_SHIFT)
+        self.shift = max(_CONTEXT_KNOTS_SHIFT, longest_tokens.bit_length() - _CONTEXT_KNOTS_SHIFT)
         self._span = max(1, chunk_tokens // 2)
-        self._decode: dict[int, Line] = {}
-        self._prompts: dict[int, Line] = {}
-        self._before: dict[int, Line] = {}
+        self.decoding = Lines(self._decode_line)
+        self._prompts = Lines(self._prompt_line)
+        self._before = Lines(lambda cell: _line(cell, _BEFORE_SHIFT, self._before_knot))
         self._at: dict[tuple[int, int], float] = {}
 
     def decode(self, running: int, context_tokens: float) -> float:
         """Seconds of a step that gives a token to each of so many sequences with that mean context."""
-        cell = int(context_tokens) >> self._shift
-        line = self._decode.get(running << _KEY | cell)
-        if line is None:
-            line = self._decode[running << _KEY | cell] = self._decode_line(running, cell)
-        return line[0] + line[1] * context_tokens
+        start, slope = self.decoding[running << KEY | int(context_tokens) >> self.shift]
+        return start + slope * context_tokens
 
     def prompts(self, running: int, tokens: int, pairs: float) -> float:
         """Seconds that prompts add to a step.
@@ -68,18 +82,16 @@ class StepTable:
         spare = running.bit_length() - _EXACT_BITS
         if spare > 0:
             running = running >> spare << spare
-        cell = tokens >> _PROMPT_SHIFT
-        line = self._prompts.get(running << _KEY | cell)
-        if line is None:
-            line = self._prompts[running << _KEY | cell] = self._prompt_line(running, cell)
-        seconds = line[0] + line[1] * tokens
+        start, slope = self._prompts[running << KEY | tokens >> _PROMPT_SHIFT]
+        seconds = start + slope * tokens
         own = tokens * tokens * 0.5  # pairs of one prompt with nothing before it, which the line is of
         if pairs != own:
             seconds += tokens * self._of_earlier((pairs - own) / tokens)
-        return seconds if seconds > 0.0 else 0.0
+        return max(0.0, seconds)
 
-    def _decode_line(self, running: int, cell: int) -> Line:
-        return _line(cell << self._shift, 1 << self._shift, lambda tokens: self._decode_knot(running, tokens))
+    def _decode_line(self, key: int) -> Line:
+        running = key >> KEY
+        return _line(key & _CELL, self.shift, lambda tokens: self._decode_knot(running, tokens))
 
     def _decode_knot(self, running: int, tokens: int) -> float:
         found = self._at.get((running, tokens))
@@ -90,7 +102,8 @@ class StepTable:
     def _at_once(self, running: int) -> float:
         return max(1.0, running / self._stages) if running else 0.0
 
-    def _prompt_line(self, running: int, cell: int) -> Line:
+    def _prompt_line(self, key: int) -> Line:
+        running = key >> KEY
         at_once = self._at_once(running)
         context = self._typical if running else 0.0
         without = self._clock.step_seconds(at_once, context) if running else 0.0
@@ -100,7 +113,7 @@ class StepTable:
                 return 0.0
             return self._clock.step_seconds(at_once, context, max(1, tokens), 0.0) - without
 
-        return _line(cell << _PROMPT_SHIFT, 1 << _PROMPT_SHIFT, added)
+        return _line(key & _CELL, _PROMPT_SHIFT, added)
 
     def _of_earlier(self, tokens_before: float) -> float:
         """Seconds that a prompt token takes longer for the tokens before its chunk.
@@ -108,11 +121,8 @@ class StepTable:
         Several prompts in a step see less of each other than one as long as all of them: then it is below zero, along
         the line at zero.
         """
-        cell = max(0, int(tokens_before) >> _BEFORE_SHIFT)
-        line = self._before.get(cell)
-        if line is None:
-            line = self._before[cell] = _line(cell << _BEFORE_SHIFT, 1 << _BEFORE_SHIFT, self._before_knot)
-        return line[0] + line[1] * tokens_before
+        start, slope = self._before[max(0, int(tokens_before) >> _BEFORE_SHIFT)]
+        return start + slope * tokens_before
 
     def _before_knot(self, tokens: int) -> float:
         span, clock = self._span, self._clock
@@ -120,8 +130,9 @@ class StepTable:
         return (longer - clock.step_seconds(1.0, self._typical, span, 0.0)) / span
 
 
-def _line(start: int, width: int, at: Callable[[int], float]) -> Line:
-    """(value at 0, slope) of the straight line between a knot and the next."""
-    low, high = at(start), at(start + width)
-    slope = (high - low) / width
+def _line(cell: int, shift: int, at: Callable[[int], float]) -> Line:
+    """The straight line between a knot and the next."""
+    start, width = cell << shift, 1 << shift
+    low = at(start)
+    slope = (at(start + width) - low) / width
     return low - slope * start, slope
