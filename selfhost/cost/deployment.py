@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from selfhost.cost.assumed import Machine, Offer, Ways, rate_key
 from selfhost.cost.breakeven import Amount, break_even_volume
+from selfhost.cost.flows import total
 from selfhost.cost.types import (
     HOURS_PER_MONTH,
     MONTHS,
@@ -19,6 +21,8 @@ from selfhost.cost.types import (
 )
 
 _MOST_COPIES = 1024
+# Copies that are tried for a break-even: each up to four full boards, then doublings.
+_COPIES = (*range(1, 33), 64, 128, 256, 512, _MOST_COPIES)
 FURTHER_NODES = 0.25  # Ours: a second node of the same kind takes a quarter of the first one's staff
 
 
@@ -56,14 +60,20 @@ class Deployment:
         each = values["speed at full load"] * SECONDS_PER_HOUR * HOURS_PER_MONTH
         return min(_MOST_COPIES, max(1, math.ceil(volume.output_tokens / each - 1e-9)))
 
-    def scenario(self, values: Mapping[str, float], copies: int, volume: Volume) -> Scenario:
-        """The scenario with exactly so many copies."""
+    def scenario(
+        self, values: Mapping[str, float], copies: int, volume: Volume, *, only: tuple[str, ...] | None = None
+    ) -> Scenario:
+        """The scenario with exactly so many copies, and with only some of its options where that is asked."""
         money = _Money(values, self.currencies, self.currency)
-        options = [
-            *(self._bought(money, condition, copies) for condition in self.ways.buy),
-            *(self._rented(money, tier, term, copies) for tier, term in self.ways.rent),
-            *(_called(money, offer) for offer in self.ways.apis),
-        ]
+        makers: dict[str, Callable[[], Option]] = {
+            **{f"buy {one}": partial(self._bought, money, one, copies) for one in self.ways.buy},
+            **{
+                f"rent {one} {term}": partial(self._rented, money, one, term, copies)
+                for one, term in self.ways.rent
+            },
+            **{offer.name: partial(_called, money, offer) for offer in self.ways.apis},
+        }
+        options = [make() for name, make in makers.items() if only is None or name in only]
         return Scenario(
             options=tuple(options),
             months=self.months,
@@ -173,26 +183,44 @@ class Deployment:
         )
 
     def break_even(self, option: str, against: str, values: Mapping[str, float]) -> tuple[Amount, int | None]:
-        """Volume from which an owned or rented option costs less, with as many copies as it takes.
+        """Volume from which an owned or rented option costs less, with as many copies as that takes.
+
+        With each copy more the cost makes a step, and between two steps it is a straight line: the first crossing
+        counts.
 
         Returns:
-            The amount, of this deployment's volume, and the copies at it; (never, None) where more copies never help.
+            The amount, of this deployment's volume, and the copies at it; (never, None) where more copies do not help.
         """
         volume = self.volume.scaled(values["volume"])
-        last: Amount | None = None
-        for copies in (*range(1, 33), 48, 64, 96, 128, 256, 512, _MOST_COPIES):
-            scenario = self.scenario(values, copies, volume)
-            by_name = {one.name: one for one in scenario.options}
-            found = break_even_volume(by_name[option], by_name[against], scenario)
-            last = last or found
-            if found.utilization is None or found.utilization <= 1:
-                return found, copies if found.factor is not None else None
-        assert last is not None
-        return Amount(
-            factor=None,
-            utilization=last.utilization,
-            reason="even machines that are busy all day cost more a token, however many there are",
-        ), None
+        one_full = self._filled(values, volume)
+        alone: Amount | None = None
+        done = 0
+        for copies in _COPIES:
+            two = self.scenario(values, copies, volume.scaled(one_full * copies), only=(option, against))
+            by_name = {one.name: one for one in two.options}
+            before = replace(two, volume=volume.scaled(one_full * done))
+            cheaper = [total(by_name[option], each) < total(by_name[against], each) for each in (before, two)]
+            found = break_even_volume(by_name[option], by_name[against], replace(two, volume=volume))
+            alone = alone or found
+            if cheaper[0]:
+                used = None if by_name[option].capacity_output_tokens_per_second is None else done / copies
+                return Amount(factor=one_full * done, utilization=used, reason=_every(done)), copies
+            if cheaper[1] and found.factor is not None:
+                return found, copies
+            done = copies
+        assert alone is not None
+        reason = alone.reason
+        if alone.utilization is not None:
+            reason = "even copies that are busy all day cost more a token, however many there are"
+        return Amount(factor=None, utilization=alone.utilization, reason=reason), None
+
+    def _filled(self, values: Mapping[str, float], volume: Volume) -> float:
+        """Multiple of a volume that fills one copy."""
+        return values["speed at full load"] * SECONDS_PER_HOUR * HOURS_PER_MONTH / volume.output_tokens
+
+
+def _every(copies: int) -> str | None:
+    return "cheaper at every volume" if copies == 0 else None
 
 
 class _Money:
@@ -216,6 +244,8 @@ class _Money:
 
 
 def _called(money: _Money, offer: Offer) -> Option:
+    if offer.unpriced is not None:
+        return Option(name=offer.name, kind="api", lines=(), unknown=(offer.unpriced,))
     level = money.plain("API price level")
     cached = f"{offer.name}: cached"
     lines = [

@@ -85,7 +85,14 @@ def flow(option: Option, scenario: Scenario, month: int) -> float:
 
 def cash_flow(option: Option, scenario: Scenario) -> tuple[float, ...]:
     """Money that goes out from month 0 to the horizon, without what comes back at the end."""
+    if not scenario.growth_per_year and all(_steady(line) for line in option.lines):
+        return (flow(option, scenario, 0), *(flow(option, scenario, 1),) * scenario.months)
     return tuple(flow(option, scenario, month) for month in range(scenario.months + 1))
+
+
+def _steady(line: Line) -> bool:
+    """Whether it is the same in every month but the day of the decision."""
+    return line.until_month is None and line.from_month <= (0 if line.unit == "once" else 1)
 
 
 def paid_once(option: Option, months: int) -> float:

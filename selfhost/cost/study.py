@@ -223,7 +223,8 @@ def _costed(option: Option, scenario: Scenario, build: Build, ends: _Ends) -> Co
     cases = [build(ends.values(option.name, kind=kind)) for kind in (True, False)]
     least, most = (flows.cash_flow(_named(case, option.name), case) for case in cases)
     total = math.fsum(cash) - back
-    income = -math.fsum(value for value in _by_line(option, scenario).values() if value < 0) or None
+    earning = replace(option, lines=tuple(line for line in option.lines if line.income))
+    income = -math.fsum(flows.cash_flow(earning, scenario)) or None
     outgoing = total + (income or 0.0)
     months, volume = scenario.months, scenario.volume
     served = math.fsum(
