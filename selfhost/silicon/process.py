@@ -130,7 +130,7 @@ def _read(told: str, request: Mapping[str, Any]) -> Answer:
     good = (
         isinstance(times, list)
         and len(times) == len(request["points"])
-        and all(isinstance(one, int | float) and math.isfinite(one) and one > 0 for one in times)
+        and all(type(one) in (int, float) and math.isfinite(one) and one > 0 for one in times)
         and isinstance(found.get("database"), str)
         and isinstance(found.get("package"), str)
     )
