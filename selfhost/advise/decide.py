@@ -51,9 +51,9 @@ def advise(answers: Answers, *, language: Language = "en", to_cny: ToCny | None 
         UsageError: two answers cannot both be true.
     """
     facts = facts_of(answers, to_cny)
-    for row in odds():
-        if row.kind == "error" and applies(row.when, None, facts):
-            raise _error(row, answers, language)
+    for odd in odds():
+        if odd.kind == "error" and applies(odd.when, None, facts):
+            raise _error(odd, answers, language)
     row = _decide(facts)
     known = {**facts, "path": row.path}
     asked = _questions(answers, facts, row, language, to_cny)

@@ -10,14 +10,14 @@ from selfhost.advise.wishes import Wish
 
 ToCny = Callable[[float, str], float | None]
 
-# Worked cases: plan 2 starts at 100,000 CNY up front (rule 38) and 10,000 CNY a month (rule 28), plan 1 took 800,000 CNY
+# Worked cases: plan 2 starts at 100,000 CNY up front (rule 38) and 10,000 a month (rule 28), plan 1 took 800,000 CNY
 # (rule 26). A small firm's pay per use is up to 5,000 CNY a month (rule 37).
 MEDIUM_UPFRONT_CNY = 100_000
 AMPLE_UPFRONT_CNY = 800_000
 MEDIUM_MONTHLY_CNY = 10_000
 SMALL_MONTHLY_CNY = 5_000
-# The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours: one
-# to four are a basic team.
+# The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours:
+# one to four are a basic team.
 PROFESSIONAL_PEOPLE = 5
 # Rule 49 asks for 50 ms. Ours: up to 100 ms, as the way to another's API and back takes tens of milliseconds already.
 STRICT_LATENCY_MS = 100

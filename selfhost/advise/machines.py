@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HOURS_PER_MONTH = 730  # 8,760 hours a year over 12, as in `selfhost cost`
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24
 # Ours: requests a second that are placed as one deployment; more than that are so many deployments of the same kind.
-_AT_ONCE = 50.0
+AT_ONCE = 50.0
 _SMALLEST = 0.5  # where that load fits nowhere, less would not either
 
 
@@ -43,7 +43,7 @@ class Wanted:
 def hardware_for(spec: ModelSpec, wanted: Wanted) -> tuple[Hardware, Money] | None:
     """The GPUs that carry a demand for the least money, None where none of the kinds that are tried does."""
     peak = wanted.demand.peak_requests_per_second
-    rate = min(peak, _AT_ONCE)
+    rate = min(peak, AT_ONCE)
     while (option := _least(spec, wanted, rate)) is None:
         rate /= 4
         if rate < _SMALLEST:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from selfhost.advise.decide import facts_of, wished
-from selfhost.advise.machines import DAYS_PER_MONTH, Wanted, hardware_for
+from selfhost.advise.machines import AT_ONCE, DAYS_PER_MONTH, Wanted, hardware_for
 from selfhost.advise.match import Facts, holds
 from selfhost.advise.offers import closed_offers, hosted_offers
 from selfhost.advise.onward_lines import lines_of
@@ -56,7 +56,7 @@ def go_on(
     """
     facts = facts_of(answers, None)
     demand = demand_of(answers, facts)
-    use = next((one for one in USES if one == answers.choice("use")), "commercial")
+    use: Use = next((one for one in USES if one == answers.choice("use")), "commercial")
     country = answers.choice("country")
     currency = answers.choice("currency")
     currency = currency if currency != "unknown" else "CNY" if country == "CN" else "USD"
@@ -180,7 +180,7 @@ def commands_for(
     model = next(one for one in models if one.id == name)
     terms = ["--accept-licence", str(model.licence)] if model.permission == "conditional" else []
     lengths = ["--prompt-tokens", str(demand.prompt_tokens), "--output-tokens", str(demand.output_tokens)]
-    rate = ["--request-rate", f"{max(demand.peak_requests_per_second, 0.001):.3g}"]
+    rate = ["--request-rate", _rate(demand)]
     rank = "capital" if advice.path in _BOUGHT else "cost"
     plan = [
         "selfhost",
@@ -205,3 +205,8 @@ def commands_for(
     offers = [text for one in apis for text in ("--api", f"{one.provider}/{one.model}")]
     cost = ["selfhost", "cost", "plan.json", *lengths, *month, *offers]
     return (shlex.join(plan), shlex.join(cost), "selfhost report plan.json -o report.html")
+
+
+def _rate(demand: Demand) -> str:
+    """Requests a second of one deployment, three digits of it."""
+    return f"{float(f'{max(0.001, min(AT_ONCE, demand.peak_requests_per_second)):.3g}'):g}"

@@ -23,7 +23,7 @@ def lines_of(
         requests=f"{demand.requests_per_day:,.0f}",
         prompt=f"{demand.prompt_tokens:,}",
         output=f"{demand.output_tokens:,}",
-        peak=f"{demand.peak_requests_per_second:,.3g}",
+        peak=_number(demand.peak_requests_per_second),
     )
     found = [(say("onward-load"), f"{load}{pause}{told}{stop}")]
     if path == "closed-private":
