@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfhost.throughput.efficiency import Efficiency
-from selfhost.throughput.work import Attended, Dense, Routed, StageWork, Work
+from selfhost.throughput.work import Dense, StageWork, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,92 @@ class StepCost:
         return max(parts, key=lambda name: parts[name])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+# Rows of one kind of kernel, with everything that the load does not change multiplied out.
+DenseRow = tuple[float, float, float]
+"""(seconds to read the weights, operations of a token, operations per second)."""
+RoutedRow = tuple[int, int, float, int, float, float, float, float]
+"""(layers, copies, share untouched by a token, experts here, seconds to read one, visits of a token, operations of a
+visit, operations per second)."""
+AttendedRow = tuple[int, float, int, float, float, float, float, float]
+"""(layers, cache bytes of a token, span, state bytes, bytes per second, operations of a pair when decoding, the same
+over prompts, operations per second)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The kernels of some layers."""
+
+    dense: tuple[DenseRow, ...]
+    routed: tuple[RoutedRow, ...]
+    attended: tuple[AttendedRow, ...]
+
+    def products(self, tokens: float, found: list[tuple[float, float]]) -> None:
+        """Append (seconds by bandwidth, seconds by compute) of each kind of matrix product."""
+        for read, each, speed in self.dense:
+            found.append((read, each * tokens / speed))
+        if tokens <= 0:
+            return
+        for layers, copies, untouched, local, read, share, each, speed in self.routed:
+            together = tokens * copies
+            # Experts chosen evenly and independently: each stays untouched by a token with 1 - chosen / total.
+            touched = local * (1.0 - untouched**together)
+            found.append((layers * (touched * read), layers * (each * (together * share) / speed)))
+
+    def decode_attention(self, decoding: float, context_tokens: float) -> float:
+        """Seconds in which decoding sequences read their caches."""
+        total = 0.0
+        for layers, per_token, span, state, bandwidth, each, _, speed in self.attended:
+            seen = min(context_tokens, span) if span else context_tokens
+            read = decoding * (seen * per_token + state)
+            total += layers * max(read / bandwidth, decoding * seen * each / speed)
+        return total
+
+    def prefill_attention(self, tokens: float, before: float) -> float:
+        """Seconds of attention over a prompt's tokens."""
+        if tokens <= 0:
+            return 0.0
+        total, middle = 0.0, before + tokens / 2.0
+        for layers, _, span, _, _, _, each, speed in self.attended:
+            total += layers * tokens * (min(middle, span) if span else middle) * each / speed
+        return total
+
+
+def _rows(stage: StageWork, eff: Efficiency) -> _Rows:
+    return _Rows(
+        dense=tuple(_dense(one, eff) for one in stage.dense),
+        routed=tuple(
+            (
+                one.layers,
+                one.copies,
+                1.0 - one.chosen / one.total,
+                one.local,
+                one.bytes_per_expert / (eff.bandwidth * eff.experts),
+                one.chosen * (one.local / one.total if one.whole else 1.0),
+                2.0 * one.weights_per_expert,
+                eff.expert_flops(one.scheme),
+            )
+            for one in stage.routed
+        ),
+        attended=tuple(
+            (
+                one.layers,
+                one.bytes_per_token,
+                one.span_tokens,
+                2.0 * one.state_bytes,
+                eff.bandwidth * eff.cache,
+                one.decode_per_pair,
+                one.prefill_per_pair,
+                eff.attention_flops,
+            )
+            for one in stage.attended
+        ),
+    )
+
+
+def _dense(dense: Dense, eff: Efficiency) -> DenseRow:
+    return dense.bytes / (eff.bandwidth * eff.weights), 2.0 * dense.weights, eff.flops(dense.scheme)
+
+
 class Step:
     """The clock of one copy of the model: its work on its GPUs, at their measured utilizations.
 
@@ -54,11 +139,24 @@ class Step:
         graph_tokens: tokens up to which steps run as CUDA graphs.
     """
 
-    work: Work
-    efficiency: Efficiency
-    tensor: int
-    rows: int = 1
-    graph_tokens: int = 512
+    __slots__ = (
+        "_draft", "_head", "_launch", "_small", "_stages", "efficiency", "graph_tokens", "rows", "tensor", "work",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, work: Work, efficiency: Efficiency, tensor: int, rows: int = 1, graph_tokens: int = 512
+    ) -> None:
+        self.work, self.efficiency, self.tensor = work, efficiency, tensor
+        self.rows, self.graph_tokens = rows, graph_tokens
+        self._head = _dense(work.head, efficiency)
+        self._stages = tuple(_rows(stage, efficiency) for stage in work.stages)
+        self._draft = _rows(work.draft, efficiency) if work.draft is not None and rows > 1 else None
+        layers = sum(stage.layers for stage in work.stages)
+        experts = sum(routed.layers for stage in work.stages for routed in stage.routed)
+        self._small = (
+            layers - experts
+        ) * efficiency.layer_seconds + experts * efficiency.expert_layer_seconds
+        self._launch = layers * efficiency.eager_layer_seconds
 
     def cost(
         self,
@@ -71,39 +169,12 @@ class Step:
 
         Args: as `StepClock.step_seconds`.
         """
-        tokens = decoding * self.rows + prefill_tokens
-        products = [self._dense(self.work.head, max(1.0, decoding * self.rows))]
-        cache = compute = 0.0
-        for stage in self.work.stages:
-            products += self._products(stage, tokens)
-            for kept in stage.attended:
-                cache += self._decode_attention(kept, decoding, context_tokens)
-                compute += self._prefill_attention(kept, prefill_tokens, prefill_context_tokens)
-        draft = self.work.draft
-        if draft is not None and self.rows > 1:
-            each = [self._dense(self.work.head, max(1.0, decoding)), *self._products(draft, decoding)]
-            products += each * (self.rows - 1)
-            for kept in draft.attended:
-                cache += (self.rows - 1) * self._decode_attention(kept, decoding, context_tokens)
-        weights = sum(read for read, math in products if read >= math)
-        compute += sum(math for read, math in products if read < math)
-        communication = self._communication(tokens)
-        small = self._small_kernels()
-        launched = weights + compute + cache + communication + small
-        return StepCost(
-            weights=weights,
-            compute=compute,
-            cache=cache,
-            communication=communication,
-            overhead=small + self._not_hidden(tokens, launched) + self._engine(decoding),
+        weights, compute, cache, communication, overhead = self._parts(
+            decoding, context_tokens, prefill_tokens, prefill_context_tokens
         )
-
-    def _products(self, stage: StageWork, tokens: float) -> list[tuple[float, float]]:
-        """(seconds by bandwidth, seconds by compute) of each kind of matrix product."""
-        return [
-            *(self._dense(dense, tokens) for dense in stage.dense),
-            *(self._routed(routed, tokens) for routed in stage.routed),
-        ]
+        return StepCost(
+            weights=weights, compute=compute, cache=cache, communication=communication, overhead=overhead
+        )
 
     def step_seconds(
         self,
@@ -113,39 +184,44 @@ class Step:
         prefill_context_tokens: float = 0.0,
     ) -> float:
         """Seconds of one step (`StepClock`)."""
-        return self.cost(decoding, context_tokens, prefill_tokens, prefill_context_tokens).seconds
+        parts = self._parts(decoding, context_tokens, prefill_tokens, prefill_context_tokens)
+        return parts[0] + parts[1] + parts[2] + parts[3] + parts[4]
 
-    def _dense(self, dense: Dense, tokens: float) -> tuple[float, float]:
-        eff = self.efficiency
-        read = dense.bytes / (eff.bandwidth * eff.weights)
-        return read, 2.0 * dense.weights * tokens / eff.flops(dense.scheme)
-
-    def _routed(self, routed: Routed, tokens: float) -> tuple[float, float]:
-        eff = self.efficiency
-        if tokens <= 0:
-            return 0.0, 0.0
-        tokens = tokens * routed.copies
-        # Experts chosen evenly and independently: each stays untouched by a token with 1 - chosen / total.
-        touched = routed.local * (1.0 - (1.0 - routed.chosen / routed.total) ** tokens)
-        visits = tokens * routed.chosen * (routed.local / routed.total if routed.whole else 1.0)
-        read = touched * routed.bytes_per_expert / (eff.bandwidth * eff.experts)
-        math = 2.0 * routed.weights_per_expert * visits / eff.expert_flops(routed.scheme)
-        return routed.layers * read, routed.layers * math
-
-    def _decode_attention(self, kept: Attended, decoding: float, context_tokens: float) -> float:
-        eff = self.efficiency
-        seen = min(context_tokens, kept.span_tokens) if kept.span_tokens else context_tokens
-        read = decoding * (seen * kept.bytes_per_token + 2.0 * kept.state_bytes)
-        math = decoding * seen * kept.decode_per_pair
-        return kept.layers * max(read / (eff.bandwidth * eff.cache), math / eff.attention_flops)
-
-    def _prefill_attention(self, kept: Attended, tokens: float, before: float) -> float:
-        if tokens <= 0:
-            return 0.0
-        seen = before + tokens / 2.0
-        if kept.span_tokens:
-            seen = min(seen, kept.span_tokens)
-        return kept.layers * tokens * seen * kept.prefill_per_pair / self.efficiency.attention_flops
+    def _parts(
+        self, decoding: float, context_tokens: float, prefill_tokens: float, before: float
+    ) -> tuple[float, float, float, float, float]:
+        """Seconds of weights, compute, cache, communication and overhead."""
+        tokens = decoding * self.rows + prefill_tokens
+        read, each, speed = self._head
+        products = [(read, each * max(1.0, decoding * self.rows) / speed)]
+        cache = compute = 0.0
+        for stage in self._stages:
+            stage.products(tokens, products)
+            cache += stage.decode_attention(decoding, context_tokens)
+            compute += stage.prefill_attention(prefill_tokens, before)
+        if self._draft is not None:
+            drafted = [(read, each * max(1.0, decoding) / speed)]
+            self._draft.products(decoding, drafted)
+            products += drafted * (self.rows - 1)
+            cache += (self.rows - 1) * self._draft.decode_attention(decoding, context_tokens)
+        weights = 0.0
+        for by_bandwidth, by_compute in products:
+            if by_bandwidth >= by_compute:
+                weights += by_bandwidth
+            else:
+                compute += by_compute
+        communication = self._communication(tokens)
+        eff, overhead = self.efficiency, self._small
+        if tokens > self.graph_tokens:
+            # What launching kernels one by one takes beyond the kernels themselves, in a step without a CUDA graph.
+            overhead += max(0.0, self._launch - (weights + compute + cache + communication + self._small))
+        return (
+            weights,
+            compute,
+            cache,
+            communication,
+            overhead + eff.step_seconds + decoding * eff.sequence_seconds,
+        )
 
     def _communication(self, tokens: float) -> float:
         eff = self.efficiency
@@ -159,22 +235,3 @@ class Step:
             passed = tokens * self.work.hidden * self.work.element_bytes
             found += (stages - 1) * (eff.reduce_seconds + passed / eff.link)
         return found
-
-    def _small_kernels(self) -> float:
-        dense, experts = self._layers
-        return dense * self.efficiency.layer_seconds + experts * self.efficiency.expert_layer_seconds
-
-    def _not_hidden(self, tokens: float, launched: float) -> float:
-        """What launching kernels one by one takes beyond the kernels themselves, in a step without a CUDA graph."""
-        if tokens <= self.graph_tokens:
-            return 0.0
-        return max(0.0, sum(self._layers) * self.efficiency.eager_layer_seconds - launched)
-
-    def _engine(self, decoding: float) -> float:
-        return self.efficiency.step_seconds + decoding * self.efficiency.sequence_seconds
-
-    @property
-    def _layers(self) -> tuple[int, int]:
-        layers = sum(stage.layers for stage in self.work.stages)
-        experts = sum(routed.layers for stage in self.work.stages for routed in stage.routed)
-        return layers - experts, experts
