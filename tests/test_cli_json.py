@@ -38,6 +38,22 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "estimate": [
         ("estimate", MODEL, "--gpu", "h100-sxm-80gb", "--tp", "2", "--concurrency", "8"),
         ("estimate", MODEL, "--gpu", "l40s", "--tp", "4", "--request-rate", "0.5", "--tpot-goal", "50"),
+        (
+            "estimate",
+            MODEL,
+            "--gpu",
+            "l40s",
+            "--tp",
+            "4",
+            "--request-rate",
+            "0.5",
+            "--arrivals",
+            "bursty",
+            "--requests",
+            "200",
+            "--tpot-goal",
+            "50",
+        ),
     ],
     "placements": [
         ("plan", MODEL, "--context", "8k", "--concurrency", "4"),

@@ -19,6 +19,13 @@ from selfhost.cli._options import (
     workload_options,
 )
 from selfhost.cli._output import Align, emit_json, facts, headline, next_step, say, table
+from selfhost.cli._simulating import (
+    Arriving,
+    arrival_options,
+    arriving_trace,
+    as_simulation,
+    show_simulation,
+)
 from selfhost.cli._sizing import as_sentence, choose_gpu, objection_to, understand
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.workload import Split, Workload
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from selfhost.engines import EngineVersion
     from selfhost.model.spec import ModelSpec
     from selfhost.throughput.goals import Met
+    from selfhost.throughput.simulated import Simulated
     from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
 
 _CURVE: tuple[tuple[str, Align], ...] = (
@@ -65,6 +73,7 @@ _MILLISECONDS = click.FloatRange(min=0, min_open=True)
     "--provider", type=click.Choice(["roofline", "silicon"]), default="roofline",
     help="Step times by the roofline, or by tables of measured kernels.  [default: roofline]",
 )  # fmt: skip
+@arrival_options
 @workload_options
 @engine_option
 @json_option
@@ -84,6 +93,7 @@ def command(
     ttft_goal: float | None,
     tpot_goal: float | None,
     provider: str,
+    arriving: Arriving,
     workload: Workload,
     engine: str,
     as_json: bool,
@@ -91,12 +101,13 @@ def command(
     """Estimate the speed of MODEL on GPUs under --concurrency clients, or --request-rate arrivals a second.
 
     Everything is of the whole deployment: --dp copies and --replicas share the load. Each number is a range, with what
-    it rests on. With --ttft-goal or --tpot-goal it also says how many requests at once meet them. Exit code 4: not one
-    request fits.
+    it rests on. With --ttft-goal or --tpot-goal it also says how many requests at once meet them. --trace or --arrivals
+    simulates requests one by one, for percentiles. Exit code 4: not one request fits.
     """
     from selfhost.engines import parse_engine
     from selfhost.throughput.estimate import curve, estimate
     from selfhost.throughput.goals import meeting
+    from selfhost.throughput.simulated import simulate_deployment, traffic_of
     from selfhost.throughput.types import Traffic
 
     if gpu is None:
@@ -106,14 +117,18 @@ def command(
         raise UsageError(
             "--concurrency and --request-rate are two kinds of load.", hint="Leave one of them out."
         )
-    traffic = Traffic(
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        concurrency=workload.concurrency if request_rate is None else None,
-        request_rate=request_rate,
-        prefix_hit_ratio=prefix_hit_ratio,
-        acceptance=acceptance,
-    )
+    trace = arriving_trace(context, arriving, request_rate, prompt_tokens, output_tokens)
+    if trace is not None and arriving.trace is not None:
+        traffic = traffic_of(trace, prefix_hit_ratio=prefix_hit_ratio, acceptance=acceptance)
+    else:
+        traffic = Traffic(
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            concurrency=workload.concurrency if request_rate is None else None,
+            request_rate=request_rate,
+            prefix_hit_ratio=prefix_hit_ratio,
+            acceptance=acceptance,
+        )
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     assert card is not None
     against = objection_to(spec, version, card, split, workload)
@@ -125,10 +140,17 @@ def command(
     )
     points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
     met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal)
+    simulated = None
+    if trace is not None:
+        simulated = simulate_deployment(
+            spec, workload, split, card, version, trace, traffic, replicas=replicas, clock=clock,
+            balance=arriving.balance, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal,
+        )  # fmt: skip
     if as_json:
-        emit_json("estimate", as_facts(spec, card, version, split, replicas, traffic, found, points, met))
+        told = as_facts(spec, card, version, split, replicas, traffic, found, points, met)
+        emit_json("estimate", {**told, "simulation": as_simulation(simulated)})
         return 0
-    _show(spec, card, split, replicas, traffic, found, points, met)
+    _show(spec, card, split, replicas, traffic, found, points, met, simulated)
     return 0
 
 
@@ -203,6 +225,7 @@ def _show(
     found: Estimate,
     points: tuple[Point, ...],
     met: Met | None,
+    simulated: Simulated | None,
 ) -> None:
     from selfhost.throughput.goals import knee
 
@@ -252,6 +275,8 @@ def _show(
         ],
     )
     click.echo()
+    if simulated is not None:
+        show_simulation(simulated)
     if met is not None:
         say(met.sentence)
     for note in found.notes:
