@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from selfhost.cost.deployment import Deployment
     from selfhost.engines import EngineVersion
     from selfhost.model.spec import ModelSpec
+    from selfhost.plan import Plan
     from selfhost.throughput.types import Estimate, Traffic
     from selfhost.workload import Split, Workload
 
@@ -276,19 +277,30 @@ def read_plan_file(path: Path) -> tuple[ModelSpec, Gpu, EngineVersion, Split, Wo
         SelfhostError: it is no plan, or its model or GPU is not known here.
     """
     from selfhost.catalog.gpus import find_gpu
-    from selfhost.cli._sizing import understand
     from selfhost.engines import parse_engine
-    from selfhost.errors import OfflineError
     from selfhost.plan import read_plan
 
     plan = read_plan(path)
-    model = plan.model
-    if model.origin in ("directory", "gguf"):
-        spec = understand(model.source)
-    else:
-        try:
-            spec = understand(model.id if model.revision is None else f"{model.id}@{model.revision}")
-        except OfflineError:
-            spec = understand(f"catalog:{model.id}")
+    spec = model_of(plan)
     engine = parse_engine(f"{plan.engine.name}@{plan.engine.version}")
     return spec, find_gpu(plan.gpu.id), engine, plan.split, plan.workload, plan.replicas
+
+
+def model_of(plan: Plan) -> ModelSpec:
+    """The model of a plan, read again.
+
+    Raises:
+        SelfhostError: it cannot be found, read or understood.
+    """
+    from selfhost.cli._sizing import understand
+    from selfhost.errors import OfflineError
+
+    model = plan.model
+    if model.origin in ("directory", "gguf"):
+        return understand(model.source)
+    if model.origin == "catalogue":
+        return understand(f"catalog:{model.id}")
+    try:
+        return understand(model.id if model.revision is None else f"{model.id}@{model.revision}")
+    except OfflineError:
+        return understand(f"catalog:{model.id}")

@@ -1,0 +1,297 @@
+"""Write a plan as one page for a meeting: what to do, what it costs, how fast it is, what may go wrong, every source."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from selfhost.cli._cost_deployment import DECIMAL, Load
+from selfhost.cli._options import AT_LEAST, COUNT, RATIO, NamedPath
+from selfhost.cli._output import headline, next_step, say
+from selfhost.errors import SelfhostError, UsageError
+
+if TYPE_CHECKING:
+    from selfhost.cost.study import Study
+    from selfhost.model.spec import ModelSpec
+    from selfhost.plan import Plan
+    from selfhost.report.page import Page
+    from selfhost.report.types import Report
+    from selfhost.throughput.types import Traffic
+
+_FILE = NamedPath(path_type=Path)
+_MOST_YEARS = 5
+# Ours: what the copies answer with where nobody says how much is asked: clusters that serve people by day are busy
+# about half of the time. It is listed as an assumption and named as a risk.
+ASSUMED_UTILIZATION = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What the comparison of costs is asked with, as it was typed."""
+
+    load: Load
+    buy: tuple[str, ...]
+    rent: tuple[str, ...]
+    api: tuple[str, ...]
+    country: str
+    currency: str
+    years: int
+    hosted: str
+    prices: Path | None
+    assumptions: Path | None
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path, allow_dash=True), metavar="PLAN")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, allow_dash=True), required=True, metavar="FILE",
+    help="report.html, report.md or report.pdf; - for standard output.",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["html", "md", "pdf"]), help="Where the file's end does not say."
+)
+@click.option(
+    "--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="English or Chinese."
+)
+@click.option("--advice", type=_FILE, metavar="FILE", help="What `selfhost advise --json` printed.")
+@click.option("--no-charts", is_flag=True, help="Tables alone; without the extra selfhost[report].")
+@click.option("--no-cost", is_flag=True, help="Leave money out.")
+@click.option(
+    "--prompt-tokens", type=COUNT, metavar="N", help="Of a request.  [default: the plan's, or 1024]"
+)
+@click.option(
+    "--output-tokens", type=COUNT, metavar="N", help="Of its answer.  [default: the plan's, or 256]"
+)
+@click.option(
+    "--concurrency", type=AT_LEAST[1], metavar="N", help="Requests at once, for speed.  [default: the plan's]"
+)
+@click.option(
+    "--tokens-per-month", type=DECIMAL, metavar="N", help="Volume: prompts and answers, as 200M or 1.5B."
+)
+@click.option("--requests-per-month", type=DECIMAL, metavar="N", help="Volume: requests.")
+@click.option("--request-rate", type=DECIMAL, metavar="R", help="Volume: requests a second, on average.")
+@click.option(
+    "--utilization", type=RATIO, metavar="R",
+    help="Volume: share of what the copies can answer with.  [default: 0.5, where no volume is given]",
+)  # fmt: skip
+@click.option(
+    "--cached-share", type=click.FloatRange(0, 1), default=0.0, metavar="R",
+    help="Share of prompt tokens that a cache holds, here and at the API.  [default: 0]",
+)  # fmt: skip
+@click.option("--buy-used", is_flag=True, help="Compare with buying GPUs used, besides new.")
+@click.option(
+    "--rent", multiple=True, metavar="TIER[:TERM]",
+    help="Compare with renting: hyperscaler, specialty, marketplace, serverless; on-demand, 1y, 3y, spot.",
+)  # fmt: skip
+@click.option("--api", multiple=True, metavar="PROVIDER/MODEL", help="Compare with an API.")
+@click.option(
+    "--country", default="US", show_default=True, metavar="CC", help="Where machines and people are."
+)
+@click.option(
+    "--currency", default="USD", show_default=True, metavar="C", help="Of all money: USD, CNY or EUR."
+)
+@click.option("--years", type=AT_LEAST[1], default=3, metavar="N", help="Horizon, 1 to 5.  [default: 3]")
+@click.option(
+    "--hosted", type=click.Choice(["colocation", "office"]), default="colocation", show_default=True,
+    help="Where owned machines stand.",
+)  # fmt: skip
+@click.option("--prices", type=_FILE, metavar="FILE", help="Own prices before the catalogue's.")
+@click.option(
+    "--assumptions",
+    type=_FILE,
+    metavar="FILE",
+    help="Own assumptions, as `selfhost cost --export-assumptions` writes.",
+)
+def command(
+    plan: Path,
+    output: Path,
+    form: str | None,
+    lang: str,
+    advice: Path | None,
+    no_charts: bool,
+    no_cost: bool,
+    prompt_tokens: int | None,
+    output_tokens: int | None,
+    concurrency: int | None,
+    tokens_per_month: float | None,
+    requests_per_month: float | None,
+    request_rate: float | None,
+    utilization: float | None,
+    cached_share: float,
+    buy_used: bool,
+    rent: tuple[str, ...],
+    api: tuple[str, ...],
+    country: str,
+    currency: str,
+    years: int,
+    hosted: str,
+    prices: Path | None,
+    assumptions: Path | None,
+) -> None:
+    """Write PLAN, a plan.json of `selfhost plan`, as a page for a meeting: HTML, Markdown or PDF.
+
+    The page needs no other file and no network. Speed is that of `selfhost estimate`, money that of `selfhost cost`,
+    each number with its range and its source; what is not known is called unknown. Markdown has its charts as SVG files
+    beside it. A PDF is printed by a Chromium on this machine, or by weasyprint.
+    """
+    from selfhost.plan import read_plan
+    from selfhost.report.advised import read_advice
+    from selfhost.report.write import format_of
+
+    if years > _MOST_YEARS:
+        raise UsageError(f"--years must be between 1 and {_MOST_YEARS}, not {years}.")
+    chosen = format_of(output, form)
+    decided = read_plan(plan)
+    advised = None if advice is None else read_advice(advice)
+    traffic = _traffic(decided, prompt_tokens, output_tokens, concurrency, cached_share)
+    volume = (tokens_per_month, requests_per_month, request_rate, utilization)
+    load = Load(
+        prompt_tokens=traffic.prompt_tokens, output_tokens=traffic.output_tokens, tokens_per_month=tokens_per_month,
+        requests_per_month=requests_per_month, request_rate=request_rate,
+        utilization=ASSUMED_UTILIZATION if volume == (None,) * 4 else utilization, cached_share=cached_share,
+    )  # fmt: skip
+    money = Money(
+        load=load, buy=("new", "used") if buy_used else ("new",), rent=rent, api=api, country=country,
+        currency=currency, years=years, hosted=hosted, prices=prices, assumptions=assumptions,
+    )  # fmt: skip
+    spec, why = _model(decided)
+    report = _report(decided, spec, why, traffic, None if no_cost else money, advised)
+    page = _laid_out(report, lang, pictures=not no_charts and not (chosen == "md" and str(output) == "-"))
+    _write(page, output, chosen, lang=lang)
+    if str(output) != "-":
+        headline(f"{page.headline} Written to {output}.")
+        if page.lang == "en" and report.cost is not None and volume == (None,) * 4:
+            say(
+                f"No volume was named: money is for {ASSUMED_UTILIZATION:.0%} of what the copies can answer with."
+            )
+        if chosen == "html":
+            next_step(f"selfhost report {shlex.quote(str(plan))} -o report.pdf", "the same on paper")
+
+
+def _traffic(
+    plan: Plan, prompt: int | None, answer: int | None, concurrency: int | None, cached_share: float
+) -> Traffic:
+    """The load that speed is estimated under: what was typed, else the plan's own, else the usual lengths."""
+    from selfhost.throughput.types import Traffic
+
+    own = None if plan.estimate is None else plan.estimate.traffic
+    rate = own.request_rate if own is not None and concurrency is None else None
+    return Traffic(
+        prompt_tokens=prompt or (own.prompt_tokens if own else 1024),
+        output_tokens=answer or (own.output_tokens if own else 256),
+        concurrency=None
+        if rate
+        else concurrency or (own and own.concurrency) or plan.workload.concurrency * plan.replicas,
+        request_rate=rate,
+        prefix_hit_ratio=cached_share,
+    )
+
+
+def _model(plan: Plan) -> tuple[ModelSpec | None, str]:
+    """The plan's model, or why it cannot be read: a page without speed is better than none."""
+    from selfhost.cli._cost_deployment import model_of
+
+    try:
+        return model_of(plan), ""
+    except SelfhostError as error:
+        return None, error.message.rstrip(".")
+
+
+def _report(
+    plan: Plan, spec: ModelSpec | None, why: str, traffic: Traffic, money: Money | None, advised: object
+) -> Report:
+    from selfhost.catalog.prices import currency_of, load_prices
+    from selfhost.cli._planning import now
+    from selfhost.ranking.costs import Pricing
+    from selfhost.report.advised import AdviceFile
+    from selfhost.report.build import build_report
+
+    pricing, study = None, None
+    if money is not None:
+        known = load_prices(money.prices)
+        pricing = Pricing(known, tier="specialty", term="on-demand", currency=currency_of(money.currency))
+        study = None if spec is None else _study(plan, spec, money)
+    return build_report(
+        plan, spec, traffic=traffic, created=now(), pricing=pricing, study=study, why_no_model=why or "unknown",
+        advice=advised if isinstance(advised, AdviceFile) else None,
+    )  # fmt: skip
+
+
+def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
+    from selfhost.catalog.gpus import find_gpu
+    from selfhost.catalog.prices import currency_of, load_prices
+    from selfhost.cli._cost_deployment import Served, deployment_of, ways_of, without_unpriced
+    from selfhost.cli._cost_files import apply, read_assumptions
+    from selfhost.cost.study import study
+    from selfhost.engines import parse_engine
+
+    known = load_prices(money.prices)
+    served = Served(
+        spec=spec, gpu=find_gpu(plan.gpu.id), engine=parse_engine(f"{plan.engine.name}@{plan.engine.version}"),
+        split=plan.split, workload=plan.workload, concurrency=None, ttft_goal=None, tpot_goal=None,
+    )  # fmt: skip
+    named = bool(money.rent or money.api or "used" in money.buy)
+    ways = ways_of(
+        money.buy if named else (), money.rent, money.api, spec.id,
+        prompt_tokens=money.load.prompt_tokens, batch_share=0.0,
+    )  # fmt: skip
+    try:
+        facts, deployment = deployment_of(
+            served, money.load, without_unpriced(ways, known, plan.gpu.id, money.rent), known, copies=plan.replicas,
+            months=12 * money.years, country=_country(money.country), currency=currency_of(money.currency),
+            hosted=money.hosted,
+        )  # fmt: skip
+    except UsageError as error:
+        if "--replicas" not in (error.hint or ""):
+            raise
+        raise UsageError(
+            error.message, hint="Plan more copies (`selfhost plan … --replicas N`), or name a smaller volume."
+        ) from None
+    rows = facts.assumptions
+    if money.assumptions is not None:
+        rows = apply(rows, read_assumptions(money.assumptions), money.assumptions)
+    return study(rows, deployment.build)
+
+
+def _country(code: str) -> str:
+    from selfhost.cli.cost import _country as checked
+
+    return checked(code)
+
+
+def _laid_out(report: Report, lang: str, *, pictures: bool) -> Page:
+    from selfhost.report.lay import lay_out
+
+    return lay_out(report, lang="zh" if lang == "zh" else "en", pictures=pictures)
+
+
+def _write(page: Page, output: Path, form: str, *, lang: str) -> None:
+    from dataclasses import replace
+
+    from selfhost.report.pdf import to_pdf
+    from selfhost.report.render import pictures, to_html, to_markdown
+    from selfhost.report.write import write_files
+
+    if form == "md":
+        stem = output.stem
+        named = replace(
+            page,
+            sections=tuple(
+                replace(
+                    one, charts=tuple(replace(chart, file=f"{stem}-{chart.file}") for chart in one.charts)
+                )
+                for one in page.sections
+            ),
+        )
+        text, beside = to_markdown(named), pictures(named)
+    else:
+        text, beside = to_html(page), {}
+    if str(output) == "-":
+        click.echo(text, nl=False)
+        return
+    data = to_pdf(text, chinese=lang == "zh") if form == "pdf" else text.encode("utf-8")
+    write_files({output: data, **{output.parent / name: svg.encode("utf-8") for name, svg in beside.items()}})
