@@ -192,9 +192,11 @@ class Prices:
         """
         found = []
         for figure in self.rows():
+            if figure.confidence == "yours":
+                continue
             fresh = KINDS[figure.key.partition(".")[0]].fresh_days
             age = (as_of - first_day(figure.date)).days
-            if figure.confidence != "yours" and age > fresh:
+            if age > fresh:
                 found.append(Stale(figure=figure, age_days=age, fresh_days=fresh))
         return tuple(sorted(found, key=lambda one: (-one.age_days, one.figure.key)))
 
