@@ -41,7 +41,6 @@ PLAIN = ([0.0, 0.25, 1.5], [100, 200, 50], [20, 30, 10])
         pytest.param((HEAD + ROWS).replace(",", "\t"), id="tabs"),
         pytest.param(HEAD + ROWS + "\n\n", id="empty lines at the end"),
         pytest.param(HEAD + ROWS.replace("100,20", '" 100",20.0'), id="quoted, 20.0"),
-        pytest.param("t_ms,input_tokens,output_tokens\n500,100,20\n750,200,30\n2000,50,10\n", id="t_ms"),
         pytest.param(
             "timestamp_ms,input_length,output_length\n500,100,20\n750,200,30\n2000,50,10\n", id="ms"
         ),
