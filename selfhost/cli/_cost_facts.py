@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from selfhost.cost.breakeven import in_years, within
@@ -11,6 +12,7 @@ from selfhost.cost.types import MONTHS
 if TYPE_CHECKING:
     from selfhost.cost.breakeven import Amount
     from selfhost.cost.published import Held
+    from selfhost.cost.rules import Judged
     from selfhost.cost.study import Against, Bounds, Costed, Study, Swing
     from selfhost.cost.types import Assumption, Scenario
 
@@ -34,6 +36,7 @@ def as_facts(
     about: Mapping[str, object],
     held: Sequence[Held],
     copies: Copies,
+    rules: Sequence[Judged],
     notes: Sequence[str],
 ) -> dict[str, object]:
     """Everything that was worked out.
@@ -44,6 +47,7 @@ def as_facts(
         about: what is deployed, fields that are null for a scenario.
         held: published numbers.
         copies: break-even volumes with more copies of a deployment.
+        rules: of thumb.
         notes: sentences for the user.
     """
     scenario = found.scenario
@@ -61,6 +65,7 @@ def as_facts(
         "comparisons": [_pair(one, scenario, copies) for one in found.pairs],
         "tornado": [_swing(one) for one in found.swings],
         "published": [_held(one) for one in held],
+        "rules": [asdict(one) for one in rules],
         "assumptions": [assumption(one) for one in found.assumptions],
         "notes": list(notes),
     }
@@ -145,7 +150,7 @@ def _pair(one: Against, scenario: Scenario, copies: Copies) -> dict[str, object]
             "soonest_months": rate(one.soonest.months),
             "latest_months": rate(one.latest.months),
             "discounted_months": rate(one.discounted.months),
-            "reason": one.time.reason,
+            "reason": one.time.reason or _too_late(months, scenario.months),
         },
         "break_even": {
             "tokens_per_month": money(tokens),
@@ -156,6 +161,12 @@ def _pair(one: Against, scenario: Scenario, copies: Copies) -> dict[str, object]
             "reason": amount.reason,
         },
     }
+
+
+def _too_late(months: float | None, horizon: int) -> str | None:
+    if months is None or within(months, horizon):
+        return None
+    return f"not within {horizon / MONTHS:g} years: after {months / MONTHS:,.2f}"
 
 
 def _swing(one: Swing) -> dict[str, object]:

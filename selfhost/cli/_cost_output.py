@@ -14,11 +14,13 @@ from selfhost.cost.types import MONTHS
 if TYPE_CHECKING:
     from selfhost.cost.breakeven import Amount
     from selfhost.cost.published import Held
+    from selfhost.cost.rules import Judged
     from selfhost.cost.study import Against, Costed, Study, Swing
     from selfhost.cost.types import Assumption
 
 _MOST_TABLES = 4  # of break-evens; --json has all
 _MOST_SWINGS = 8
+_MOST_RULES = 3
 _MOST_YEARLY, _MOST_YEARS = 6, 5
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -48,6 +50,7 @@ def show(
     title: str,
     held: Sequence[Held],
     copies: Copies,
+    rules: Sequence[Judged],
     notes: Sequence[str],
     onward: tuple[str, str],
 ) -> None:
@@ -58,6 +61,7 @@ def show(
         title: what is compared.
         held: published numbers, empty without.
         copies: break-even volumes with more copies.
+        rules: of thumb; those that say otherwise are shown.
         notes: sentences for the user.
         onward: the next command, and why.
     """
@@ -67,6 +71,7 @@ def show(
     _breakevens(found, copies)
     _flips(found)
     _published(held)
+    _rules(rules)
     _assumptions(found.assumptions)
     unknown = [
         f"{one.option.name} is unknown and left out: {'; '.join(one.option.unknown)}."
@@ -116,10 +121,10 @@ def _other_way(found: Study, copies: Copies, best: Costed) -> str:
         pair = found.pair(one.option.name, best.option.name)
         shown, _ = copies.get((pair.option, pair.against), (pair.volume, None))
         if shown.factor and shown.factor > 1 and found.scenario.volume is not None:
-            volumes.append((shown.factor * found.scenario.volume.tokens, one.option.name))
+            volumes.append((shown.factor, one.option.name))
     if volumes:
-        tokens, name = min(volumes)
-        return f" From {count(tokens)} tokens a month on {name} is cheaper."
+        factor, name = min(volumes)
+        return f" From {_served(factor, found)} a month on {name} is cheaper."
     times = [
         (pair.time.months, one.option.name)
         for one in found.costed
@@ -204,7 +209,8 @@ def _breakevens(found: Study, copies: Copies) -> None:
             if pair.option == option:
                 shown, machines = copies.get((pair.option, pair.against), (pair.volume, None))
                 rows.append((pair.against, _when(pair, found), _from(shown, machines, found)))
-        heads = (f"{option} is cheaper than", "in time", "from volume a month")
+        say(f"{option} is cheaper")
+        heads = ("than", "in time", "from volume a month")
         width = 3 if found.scenario.volume is not None else 2
         table([(head, "left") for head in heads[:width]], [row[:width] for row in rows], wrap=0)
 
@@ -227,7 +233,7 @@ def _when(pair: Against, found: Study) -> str:
     if months <= 0:
         return "at once"
     if months > found.scenario.months:
-        return f"{months / MONTHS:,.2f} years, too late"
+        return f"{months / MONTHS:,.2f} years: not within {span(found.scenario.months)}"
     return f"after {months:,.1f} months"
 
 
@@ -236,16 +242,19 @@ def _from(shown: Amount, machines: int | None, found: Study) -> str:
         return "never" if shown.utilization is None else f"never ({shown.utilization:.3g} of it)"
     if shown.factor == 0:
         return "at every volume"
-    volume = found.scenario.volume
-    assert volume is not None
-    text = (
-        f"{count(volume.tokens * shown.factor)} tokens"
-        if volume.tokens
-        else f"{count((volume.requests or 0.0) * shown.factor)} requests"
-    )
+    text = _served(shown.factor, found)
     if shown.utilization is not None:
         text += f" ({shown.utilization:.0%} of {'it' if machines in (None, 1) else f'{machines} copies'})"
     return text
+
+
+def _served(factor: float, found: Study) -> str:
+    """So many times the volume, in tokens, or in requests where those alone are counted."""
+    volume = found.scenario.volume
+    assert volume is not None
+    if volume.tokens:
+        return f"{count(volume.tokens * factor)} tokens"
+    return f"{count((volume.requests or 0.0) * factor)} requests"
 
 
 def _flips(found: Study) -> None:
@@ -285,6 +294,15 @@ def _published(held: Sequence[Held]) -> None:
         (("published", "left"), ("verdict", "left"), ("because", "left")),
         [(one.claim.what, one.verdict, one.because) for one in held],
     )
+
+
+def _rules(rules: Sequence[Judged]) -> None:
+    otherwise = [one for one in rules if one.agrees is False]
+    if not otherwise:
+        return
+    click.echo("\nPublished rules of thumb that say otherwise:")
+    for one in otherwise[:_MOST_RULES]:
+        say(f"  {one.rule} ({_site(one.source)}): {one.because}.")
 
 
 def _assumptions(assumptions: Sequence[Assumption]) -> None:

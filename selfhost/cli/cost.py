@@ -217,10 +217,13 @@ def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_j
     ]
     if as_json:
         about = dict.fromkeys(("model", "gpu", "gpus_in_use", "split", "copies", "engine", "hosted_open"))
-        emit_json("cost", as_facts(found, title=file.title, about=about, held=held, copies={}, notes=notes))
+        emit_json(
+            "cost",
+            as_facts(found, title=file.title, about=about, held=held, copies={}, rules=(), notes=notes),
+        )
     else:
         show(
-            found, title=file.title, held=held, copies={}, notes=notes,
+            found, title=file.title, held=held, copies={}, rules=(), notes=notes,
             onward=("selfhost cost MODEL --gpu ID …", "the same for a model on GPUs, with their prices"),
         )  # fmt: skip
     return 0
@@ -267,6 +270,7 @@ def _show_deployment(
 ) -> None:
     from selfhost.cli._cost_facts import as_facts
     from selfhost.cli._cost_output import count, show
+    from selfhost.cost.rules import rules_of
 
     values = {one.key: one.typical for one in found.assumptions}
     apis = {offer.name for offer in ways.apis}
@@ -275,6 +279,7 @@ def _show_deployment(
         for pair in found.pairs
         if pair.option not in apis and (pair.against in apis or pair.option.startswith("buy"))
     }
+    rules = rules_of(found, parameters=served.spec.parameters, break_evens=copies)
     many = max(deployment.copies, deployment.needed(values, deployment.volume))
     title = f"{many} × {served.spec.id} on {split_words(served.gpu.name, served.split)}"
     volume = deployment.volume
@@ -294,9 +299,12 @@ def _show_deployment(
             "engine": {"name": served.engine.engine, "version": served.engine.text},
             "hosted_open": [offer.name for offer in ways.apis if offer.hosted_open],
         }
-        emit_json("cost", as_facts(found, title=title, about=about, held=(), copies=copies, notes=notes))
+        emit_json(
+            "cost",
+            as_facts(found, title=title, about=about, held=(), copies=copies, rules=rules, notes=notes),
+        )
         return
     show(
-        found, title=title, held=(), copies=copies, notes=notes,
+        found, title=title, held=(), copies=copies, rules=rules, notes=notes,
         onward=("selfhost report plan.json -o report.html", "the same as a page for a meeting"),
     )  # fmt: skip

@@ -118,13 +118,12 @@ def hold(claim: Claim, found: Study) -> Held:
     computed = METRICS[claim.metric](found, claim)
     if claim.word is not None or computed is None:
         same = claim.word == "never" and computed is None
-        shown = "never" if computed is None else f"{computed:,.6g}"
         return Held(
             claim=claim,
             computed=computed,
             word=None,
             verdict="reproduced" if same else "published error",
-            because=_because(claim, same=same, computed=shown),
+            because=_because(claim, same=same, computed=shown(computed)),
         )
     assert claim.low is not None
     assert claim.high is not None
@@ -140,13 +139,18 @@ def hold(claim: Claim, found: Study) -> Held:
         computed=computed,
         word=None,
         verdict=verdict,
-        because=_because(claim, same=same, computed=f"{computed:,.6g}"),
+        because=_because(claim, same=same, computed=shown(computed)),
     )
+
+
+def shown(value: float | None) -> str:
+    """A number for people: whole from a thousand on."""
+    return "never" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
 
 
 def _because(claim: Claim, *, same: bool, computed: str) -> str:
     said = claim.word or (
-        f"{claim.low:,.6g}" if claim.low == claim.high else f"{claim.low:,.6g} to {claim.high:,.6g}"
+        shown(claim.low) if claim.low == claim.high else f"{shown(claim.low)} to {shown(claim.high)}"
     )
     if same:
         text = f"{said} was published, {computed} comes out"
