@@ -304,6 +304,71 @@ def licences() -> str:
     return table(heads, rows)
 
 
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _linked(date: str, source: str | None) -> str:
+    return date if source is None else f"[{date}]({source})"
+
+
+def price_kinds() -> str:
+    """Kinds of prices, what their rows are of, and how long they stay fresh."""
+    from selfhost.catalog.prices import KINDS
+
+    rows = [
+        (f"`{name}`", kind.title, " → ".join(kind.keys), kind.unit, str(kind.fresh_days), kind.because)
+        for name, kind in KINDS.items()
+    ]
+    return table(("table", "prices of", "rows by", "per, or in", "fresh for days", "because"), rows)
+
+
+def prices() -> str:
+    """The price catalogue."""
+    from selfhost.catalog.prices import KINDS, load_prices
+
+    parts = []
+    for name, kind in KINDS.items():
+        rows = [
+            (
+                f"`{row.key.partition('.')[2]}`", _amount(row.low), _amount(row.typical), _amount(row.high),
+                row.currency or "–", row.confidence, str(len(row.seen)), _linked(row.date, row.source),
+            )
+            for row in load_prices().rows()
+            if row.key.startswith(f"{name}.")
+        ]  # fmt: skip
+        heads = (kind.title, "low", "typical", "high", "in", "sure", "seen", "newest, best source")
+        parts.append(f"### {name}\n\n{table(heads, rows)}")
+    return "\n".join(parts)
+
+
+def api_prices() -> str:
+    """The catalogue's own rows of API prices."""
+    from selfhost.api_prices.rows import own_models, own_prices
+
+    rows = []
+    for key, model in own_models().items():
+        price = own_prices().get(key)
+        name = (model.provider, f"`{model.model}`", model.kind)
+        if price is None:
+            rows.append((*name, "–", "–", "–", "–", model.unpriced or "–", "–"))
+            continue
+        cached = price.rates.cached_input
+        terms = [
+            *(["dearer long prompts"] if price.tiers else []),
+            *(["hours"] if price.windows else []),
+            *(["batches"] if price.batch else []),
+        ]
+        rows.append(
+            (
+                *name, _amount(price.rates.input), "–" if cached is None else _amount(cached),
+                _amount(price.rates.output), price.currency, ", ".join(terms) or "–",
+                f"{_linked(price.date, price.source)}, {price.confidence}",
+            )
+        )  # fmt: skip
+    return table(("provider", "model", "kind", "input", "cached", "output", "in", "and", "read, sure"), rows)
+
+
 def openness() -> str:
     """Models whose training is published."""
     from selfhost.catalog.openness import open_trainings
@@ -509,6 +574,9 @@ PARTS: dict[str, Callable[[], str]] = {
         gpus,
         models,
         licences,
+        price_kinds,
+        prices,
+        api_prices,
         openness,
         allocations,
         speeds,
