@@ -1,4 +1,4 @@
-"""Write a plan as one page for a meeting: what to do, what it costs, how fast it is, what may go wrong, every source."""
+"""Write a plan as one page for a meeting: what to do, cost, speed, memory, licence, risks and every source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from selfhost.cost.study import Study
     from selfhost.model.spec import ModelSpec
     from selfhost.plan import Plan
+    from selfhost.report.advised import AdviceFile
     from selfhost.report.page import Page
-    from selfhost.report.types import Report
+    from selfhost.report.types import Report, Risk
     from selfhost.throughput.types import Traffic
 
 _FILE = NamedPath(path_type=Path)
@@ -140,6 +141,8 @@ def command(
     """
     from selfhost.plan import read_plan
     from selfhost.report.advised import read_advice
+    from selfhost.report.types import Risk
+    from selfhost.report.words import Words
     from selfhost.report.write import format_of
 
     if years > _MOST_YEARS:
@@ -159,15 +162,18 @@ def command(
         currency=currency, years=years, hosted=hosted, prices=prices, assumptions=assumptions,
     )  # fmt: skip
     spec, why = _model(decided)
-    report = _report(decided, spec, why, traffic, None if no_cost else money, advised)
+    share = f"{ASSUMED_UTILIZATION:.0%}"
+    assumed: tuple[Risk, ...] = ()
+    if volume == (None,) * 4 and not no_cost and spec is not None:
+        assumed = (Risk(key="volume_assumed", values=(("share", share),)),)
+    report = _report(decided, spec, why, traffic, None if no_cost else money, advised, assumed)
     page = _laid_out(report, lang, pictures=not no_charts and not (chosen == "md" and str(output) == "-"))
     _write(page, output, chosen, lang=lang)
     if str(output) != "-":
-        headline(f"{page.headline} Written to {output}.")
-        if page.lang == "en" and report.cost is not None and volume == (None,) * 4:
-            say(
-                f"No volume was named: money is for {ASSUMED_UTILIZATION:.0%} of what the copies can answer with."
-            )
+        words = Words(lang="zh" if lang == "zh" else "en")
+        headline(words.say("page.written", headline=page.headline, file=output))
+        for risk in assumed:
+            say(words.say(f"risk.{risk.key}", **dict(risk.values)))
         if chosen == "html":
             next_step(f"selfhost report {shlex.quote(str(plan))} -o report.pdf", "the same on paper")
 
@@ -179,13 +185,12 @@ def _traffic(
     from selfhost.throughput.types import Traffic
 
     own = None if plan.estimate is None else plan.estimate.traffic
+    at_once = plan.workload.concurrency * plan.replicas
     rate = own.request_rate if own is not None and concurrency is None else None
     return Traffic(
         prompt_tokens=prompt or (own.prompt_tokens if own else 1024),
         output_tokens=answer or (own.output_tokens if own else 256),
-        concurrency=None
-        if rate
-        else concurrency or (own and own.concurrency) or plan.workload.concurrency * plan.replicas,
+        concurrency=None if rate else concurrency or (own and own.concurrency) or at_once,
         request_rate=rate,
         prefix_hit_ratio=cached_share,
     )
@@ -202,12 +207,12 @@ def _model(plan: Plan) -> tuple[ModelSpec | None, str]:
 
 
 def _report(
-    plan: Plan, spec: ModelSpec | None, why: str, traffic: Traffic, money: Money | None, advised: object
-) -> Report:
+    plan: Plan, spec: ModelSpec | None, why: str, traffic: Traffic, money: Money | None, advised: AdviceFile | None,
+    assumed: tuple[Risk, ...],
+) -> Report:  # fmt: skip
     from selfhost.catalog.prices import currency_of, load_prices
     from selfhost.cli._planning import now
     from selfhost.ranking.costs import Pricing
-    from selfhost.report.advised import AdviceFile
     from selfhost.report.build import build_report
 
     pricing, study = None, None
@@ -217,7 +222,7 @@ def _report(
         study = None if spec is None else _study(plan, spec, money)
     return build_report(
         plan, spec, traffic=traffic, created=now(), pricing=pricing, study=study, why_no_model=why or "unknown",
-        advice=advised if isinstance(advised, AdviceFile) else None,
+        advice=advised, more_risks=assumed,
     )  # fmt: skip
 
 

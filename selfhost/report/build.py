@@ -20,6 +20,7 @@ from selfhost.report.types import (
     Number,
     Recommendation,
     Report,
+    Risk,
     Source,
     Subject,
     Term,
@@ -66,6 +67,7 @@ def build_report(
     study: Study | None = None,
     advice: AdviceFile | None = None,
     why_no_model: str = "the model's configuration is not at hand",
+    more_risks: tuple[Risk, ...] = (),
 ) -> Report:
     """Put a report together.
 
@@ -78,6 +80,7 @@ def build_report(
         study: costs of the ways to serve the load, None for none.
         advice: of `selfhost advise`, None for none.
         why_no_model: one clause, said where `spec` is None.
+        more_risks: that the caller knows of.
     """
     from selfhost.catalog.gpus import find_gpu
     from selfhost.engines import parse_engine
@@ -102,7 +105,8 @@ def build_report(
         curve=curve,
         cost=cost,
         licence=plan.licence,
-        risks=risks_of(
+        risks=more_risks
+        + risks_of(
             recommendation=recommendation,
             bill=bill,
             chosen=next((one for one in options if one.chosen), None),

@@ -153,9 +153,17 @@ def _text_marks(marks: tuple[Mark, ...]) -> list[dict[str, Any]]:
 
 
 def over_requests(
-    line: Line, *, x_title: str, y_title: str, marks: tuple[Mark, ...], colour: str = ACCENT
+    line: Line, *, x_title: str, y_title: str, labels: str, marks: tuple[Mark, ...], colour: str = ACCENT
 ) -> str:
-    """A line with its range over requests at once, whose axis doubles from step to step."""
+    """A line with its range over requests at once, whose axis doubles from step to step.
+
+    Args:
+        line: by requests at once.
+        x_title, y_title: of the axes.
+        labels: Vega expression that writes a number of the other axis.
+        marks: points with a word.
+        colour: of the line.
+    """
     x = {
         "field": "x", "type": "quantitative", "scale": {"type": "log", "base": 2, "nice": False},
         "axis": {"title": x_title, "values": _doubling(line.xs), "format": ",d"},
@@ -189,7 +197,9 @@ def _doubling(xs: tuple[float, ...]) -> list[float]:
     return powers[::step]
 
 
-def over_months(lines: tuple[Line, ...], *, x_title: str, y_title: str, marks: tuple[Mark, ...]) -> str:
+def over_months(
+    lines: tuple[Line, ...], *, x_title: str, y_title: str, labels: str, marks: tuple[Mark, ...]
+) -> str:
     """What each option has cost by the end of each month."""
     names = [line.name for line in lines]
     most = max((x for line in lines for x in line.xs), default=12.0)
@@ -197,7 +207,11 @@ def over_months(lines: tuple[Line, ...], *, x_title: str, y_title: str, marks: t
         "field": "x", "type": "quantitative", "scale": {"domain": [0, most], "nice": False},
         "axis": {"title": x_title, "values": list(range(0, int(most) + 1, 6 if most <= 36 else 12))},
     }  # fmt: skip
-    y = {"field": "y", "type": "quantitative", "axis": {"title": y_title, "tickCount": 5, "format": "~s"}}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "axis": {"title": y_title, "tickCount": 5, "labelExpr": labels},
+    }
     colour = {
         "field": "s",
         "type": "nominal",
@@ -256,7 +270,7 @@ class Swing:
     high: float
 
 
-def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
+def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str, labels: str) -> str:
     """Bars from the result at one end of each assumption to that at the other; zero is where the decision turns.
 
     The names stand above the bars, from the left edge on: no long word pushes the bars together.
@@ -269,7 +283,7 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str) -> str:
             values.append({"k": str(number), "a": base, "b": result, "e": end, "t": words})
     spaced = {"paddingInner": 0.64, "paddingOuter": 0.7}
     y = {"field": "k", "type": "ordinal", "sort": order, "axis": None, "scale": spaced}
-    axis = {"title": x_title, "format": "~s", "tickCount": 5, "grid": True}
+    axis = {"title": x_title, "labelExpr": labels, "tickCount": 5, "grid": True}
     ends = {"domain": ["low", "high"], "range": [PALETTE[2], AMBER]}
     words_at = {"y": y, "x": {"value": 0}, "text": {"field": "t"}}
     words_as = {

@@ -7,6 +7,7 @@ from selfhost.report.page import Cell, Chart, Head, Maker, Point, Row, Section, 
 from selfhost.report.types import BreakEven, CashFlow, Cost, Tornado
 
 _BARS = 8  # of the tornado; what moves the result less is in the table alone
+_OPEN = 8  # break-evens that stand open; more are folded on a screen, and printed
 _MARKS = 2  # break-evens named in the chart: of the recommended way, the earliest first
 
 
@@ -46,7 +47,10 @@ def ways_section(make: Maker, cost: Cost) -> Section:
 def _unpriced(make: Maker, cost: Cost) -> tuple[Point, ...]:
     return tuple(
         Point(
-            text=make.words.say("cost.unknown", because=flow.because or make.words.say("word.unknown")),
+            text=make.words.say(
+                "cost.unknown",
+                because=make.words.reason(flow.because) if flow.because else make.words.say("word.unknown"),
+            ),
             strong=make.words.option(flow.name),
         )
         for flow in cost.flows
@@ -75,6 +79,7 @@ def _chart(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> Chart:
             ),
             x_title=say("cost.month"),
             y_title=say("cost.money", currency=cost.currency),
+            labels=make.words.axis,
             marks=_marks(make, cost, priced),
         )  # fmt: skip
     return Chart(name="cost", title=say("cost.chart"), description=described, svg=svg, file="cost.svg")
@@ -175,7 +180,7 @@ def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
     heads = make.heads(
         "cost.even_title", "cost.even_against", "#cost.even_months", "#cost.even_tokens", "cost.even_because"
     )
-    return Table(caption=say("cost.even_caption"), heads=heads, rows=tuple(rows))
+    return Table(caption=say("cost.even_caption"), heads=heads, rows=tuple(rows), folded=len(rows) > _OPEN)
 
 
 def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
@@ -198,7 +203,9 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
             )
             for bar in found.bars[:_BARS]
         )  # fmt: skip
-        svg = charts.tornado(swings, base=found.base, x_title=say("tornado.axis", currency=currency))
+        svg = charts.tornado(
+            swings, base=found.base, x_title=say("tornado.axis", currency=currency), labels=make.words.axis
+        )
     chart = Chart(
         name="tornado",
         title=say("tornado.chart"),

@@ -46,10 +46,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Head of a column."""
+    """Head of a column; `notes` are the sources of all its numbers."""
 
     text: str
     numeric: bool
+    notes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,12 +213,20 @@ class Maker:
         bounds = self.words.say("word.range", range=cell.range) if cell.range else ""
         return Figure(label=label, value=cell.text, range=bounds, notes=cell.notes, unknown=cell.unknown)
 
-    def heads(self, *columns: str) -> tuple[Head, ...]:
-        """Heads of a table: names of texts, those of numbers with a `#` before them."""
-        return tuple(
-            Head(text=self.words.say(name.removeprefix("#")), numeric=name.startswith("#"))
-            for name in columns
-        )
+    def heads(self, *columns: str, sources: tuple[Source, ...] = ()) -> tuple[Head, ...]:
+        """Heads of a table.
+
+        Args:
+            columns: names of texts, those of numbers with a `#` before them.
+            sources: of all numbers in the table, named at each but the first column.
+        """
+        notes = self.notes.of(*sources)
+        heads = []
+        for place, name in enumerate(columns):
+            numeric = name.startswith("#")
+            text = self.words.say(name.removeprefix("#"))
+            heads.append(Head(text=text, numeric=numeric, notes=notes if numeric and place else ()))
+        return tuple(heads)
 
     def span_of_months(self, months: int) -> str:
         """`3 years`, `18 months`."""

@@ -97,16 +97,23 @@ def _exactly(value: float | None) -> Range | None:
 def _break_evens(
     study: studies.Study, recommended: str | None, volume: float | None
 ) -> tuple[BreakEven, ...]:
-    """Of every own way against every API, and of what is recommended against all others."""
+    """The pairs that decide something.
+
+    Of every way to buy and of the cheapest rent against every API, of buying against that rent, and of what is
+    recommended against all others. An API costs nothing at the start: it has nothing to win back.
+    """
     kinds = {one.option.name: one.option.kind for one in study.costed}
+    rents = [one for one in study.costed if one.option.kind == "rent" and one.total is not None]
+    cheapest = (
+        min(rents, key=lambda one: one.total.typical if one.total else 0.0).option.name if rents else None
+    )
     found = []
     for pair in study.pairs:
-        own = kinds[pair.option] != "api" and kinds[pair.against] == "api"
-        bought = kinds[pair.option] == "buy" and kinds[pair.against] == "rent"
-        if not own and not bought and pair.option != recommended:
+        mine, theirs = kinds[pair.option], kinds[pair.against]
+        own = theirs == "api" and (mine in ("buy", "other") or pair.option == cheapest)
+        bought = mine == "buy" and pair.against == cheapest
+        if mine == "api" or not (own or bought or pair.option == recommended):
             continue
-        if kinds[pair.option] == "api":
-            continue  # an API costs nothing at the start: there is nothing to win back
         factor = pair.volume.factor
         found.append(
             BreakEven(

@@ -7,7 +7,7 @@ from selfhost.report.page import Cell, Chart, Maker, Point, Row, Section, Table
 from selfhost.report.types import Bill, Curve, GpuOption, Report, Source
 from selfhost.throughput.types import Point as Speed
 from selfhost.throughput.types import Range
-from selfhost.units import GIB
+from selfhost.units import GIB, gib
 
 _FREE, _MISSING = "#e3e8ec", "#b3261e"
 _REFUSED = 6  # named before the rest is counted
@@ -15,7 +15,7 @@ _REFUSED = 6  # named before the rest is counted
 
 def bill_section(make: Maker, bill: Bill) -> Section:
     """What one GPU holds, as a bar and a table."""
-    say, gib = make.words.say, lambda size: f"{size / GIB:,.2f}"
+    say = make.words.say
     total = sum(term.bytes for term in bill.terms)
     certain = bill.certainty_bytes
     lead = (
@@ -47,7 +47,7 @@ def bill_section(make: Maker, bill: Bill) -> Section:
             cells=(
                 Cell(text=name, head=True),
                 Cell(text=gib(term.bytes), numeric=True, notes=make.notes.of(term.source)),
-                Cell(text=term.because),
+                Cell(text=make.words.reason(term.because)),
             )
         )
         for name, term in zip(names, bill.terms, strict=True)
@@ -107,7 +107,9 @@ def options_section(
     )  # fmt: skip
     remarks: tuple[Point, ...] = ()
     if refused:
-        named = say("word.list_join").join(f"{name} ({why})" for name, why in refused[:_REFUSED])
+        named = say("word.list_join").join(
+            f"{name} ({make.words.reason(why)})" for name, why in refused[:_REFUSED]
+        )
         if len(refused) > _REFUSED:
             named = say("options.refused_more", list=named, n=len(refused) - _REFUSED)
         remarks = (Point(text=say("options.refused", list=named)),)
@@ -121,13 +123,22 @@ def curve_section(make: Maker, curve: Curve) -> Section:
     """Speed by requests at once, as two pictures and a table."""
     say = make.words.say
     if not curve.points:
-        return Section(id="speed", title=say("curve.title"), lead=say("curve.unknown", because=curve.because))
-    lead = say("curve.lead", knee=curve.knee or 0, admitted=curve.admitted or 0)
+        return Section(
+            id="speed",
+            title=say("curve.title"),
+            lead=say("curve.unknown", because=make.words.reason(curve.because)),
+        )
+    admitted, bend = curve.admitted or 0, curve.knee or 0
+    lead = say("curve.lead", knee=bend, admitted=admitted)
+    if bend >= admitted:
+        lead = say("curve.lead_all", admitted=admitted)
     # Beyond what is let in, requests wait outside: that is a queue, not a speed, and stands in the table alone.
     inside = tuple(
         point for point in curve.points if curve.admitted is None or point.concurrency <= curve.admitted
     )
-    rests = Point(text=say("curve.rests", because=curve.because), notes=make.notes.of(*curve.sources))
+    rests = Point(
+        text=say("curve.rests", because=make.words.reason(curve.because)), notes=make.notes.of(*curve.sources)
+    )
     return Section(
         id="speed",
         title=say("curve.title"),
@@ -157,9 +168,9 @@ def _speed_chart(
         lows=tuple(value.low for value in values),
         highs=tuple(value.high for value in values),
     )
-    wanted = {curve.knee: say("curve.knee")}
-    if curve.asked is not None and any(point.concurrency == curve.asked for point in points):
-        wanted = {curve.asked: say("curve.asked")} | ({} if curve.asked == curve.knee else wanted)
+    wanted: dict[int | None, str] = {curve.knee: say("curve.knee")}
+    if curve.asked is not None:
+        wanted[curve.asked] = say("curve.asked")
     marks = tuple(
         charts.Mark(x=float(point.concurrency), y=_value(point, name).typical, text=wanted[point.concurrency])
         for point in points
@@ -172,7 +183,7 @@ def _speed_chart(
     svg = ""
     if make.pictures:
         svg = charts.over_requests(
-            line, x_title=say("curve.concurrency"), y_title=say(unit), marks=marks,
+            line, x_title=say("curve.concurrency"), y_title=say(unit), labels=make.words.axis, marks=marks,
             colour=charts.ACCENT if name == "throughput" else charts.AMBER,
         )  # fmt: skip
     return Chart(name=name, title=say(title), description=described, svg=svg, file=f"{name}.svg")
@@ -183,7 +194,7 @@ def _speed_table(make: Maker, curve: Curve) -> Table:
 
     def cell(value: Range) -> Cell:
         text, bounds = make.words.span(value, "number")
-        return Cell(text=text, range=bounds, numeric=True, notes=make.notes.of(*curve.sources))
+        return Cell(text=text, range=bounds, numeric=True)
 
     def badge(point: Speed) -> str:
         if curve.admitted is not None and point.concurrency > curve.admitted:
@@ -205,7 +216,14 @@ def _speed_table(make: Maker, curve: Curve) -> Table:
         )
         for point in curve.points
     )
-    heads = make.heads("#curve.concurrency", "#curve.speed", "#curve.first", "#curve.token", "curve.binds")
+    heads = make.heads(
+        "#curve.concurrency",
+        "#curve.speed",
+        "#curve.first",
+        "#curve.token",
+        "curve.binds",
+        sources=curve.sources,
+    )
     return Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True)
 
 
@@ -234,7 +252,7 @@ def licence_section(make: Maker, report: Report) -> Section:
         title=say("licence.title"),
         lead="",
         tables=(table,),
-        points=tuple(Point(text=text) for text in verdict.obligations),
+        points=tuple(Point(text=known("obligation", text)) for text in verdict.obligations),
         remarks=(Point(text=say("licence.not_advice")),),
         layout="half",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -20,7 +21,16 @@ def _texts() -> dict[str, dict[str, dict[str, str]]]:
     import tomllib
 
     with open(_FILE, "rb") as file:
-        return tomllib.load(file)
+        found = tomllib.load(file)
+    return {name: table for name, table in found.items() if isinstance(table, dict)}
+
+
+@cache
+def _clauses() -> tuple[tuple[re.Pattern[str], str], ...]:
+    import tomllib
+
+    with open(_FILE, "rb") as file:
+        return tuple((re.compile(row["match"]), row["zh"]) for row in tomllib.load(file)["clause"])
 
 
 def keys() -> tuple[str, ...]:
@@ -68,8 +78,20 @@ class Words:
         return key if key in ("hour", "api", "rate") else self.known("assumption", key)
 
     def reason(self, text: str) -> str:
-        """Why a break-even is what it is."""
-        return self.known("reason", text)
+        """A reason that another part gave in English, clause by clause; what has no text here stands as it is."""
+        if self.lang == "en":
+            return text
+        clauses = [self._clause(clause) for clause in text.split("; ")]
+        return "；".join(clauses)
+
+    def _clause(self, text: str) -> str:
+        known = self.known("reason", text)
+        if known != text:
+            return known
+        for pattern, shown in _clauses():
+            if found := pattern.fullmatch(text):
+                return shown.format(*found.groups())
+        return text
 
     def number(self, value: float) -> str:
         """Three significant digits, thousands apart; large ones in millions, in Chinese in ten thousands."""
@@ -81,6 +103,19 @@ class Words:
         if size >= 1e9:
             return f"{_three(value / 1e9)} bn"
         return f"{_three(value / 1e6)} M" if size >= 1e6 else _three(value)
+
+    @property
+    def axis(self) -> str:
+        """How Vega writes a number beside an axis: thousands and millions, in Chinese ten thousands."""
+        if self.lang == "zh":
+            return (
+                "abs(datum.value) >= 1e8 ? format(datum.value / 1e8, ',~r') + ' 亿' : abs(datum.value) >= 1e4 ? "
+                "format(datum.value / 1e4, ',~r') + ' 万' : format(datum.value, ',~r')"
+            )
+        return (
+            "abs(datum.value) >= 1e9 ? format(datum.value / 1e9, ',~r') + ' bn' : abs(datum.value) >= 1e6 ? "
+            "format(datum.value / 1e6, ',~r') + ' M' : format(datum.value, ',~r')"
+        )
 
     def money(self, value: float) -> str:
         """With the currency's sign, and cents where it is small."""
