@@ -57,6 +57,11 @@ def _providers() -> dict[str, Provider]:
     return {provider.id: provider for provider in providers}
 
 
+@cache
+def _by_id(provider_id: str) -> dict[str, ModelInfo]:
+    return {model.id.lower(): model for model in _providers()[provider_id].models}
+
+
 def models() -> tuple[ApiModel, ...]:
     """Every model with a price per token."""
     return tuple(
@@ -89,13 +94,13 @@ def price(provider_id: str, model_id: str, when: datetime) -> ApiPrice | None:
         when: a fixed time, in UTC.
     """
     provider = _providers().get(provider_id)
-    model = None if provider is None else provider.find_model(model_id)
-    if provider is None or model is None or not _priced(model):
+    if provider is None:
+        return None
+    model = _by_id(provider_id).get(model_id.lower()) or provider.find_model(model_id)
+    if model is None or not _priced(model):
         return None
     midnight = when.replace(hour=0, minute=0, second=0, microsecond=0)
-    halves = [model.get_prices(midnight + timedelta(minutes=30 * half)) for half in range(HALF_HOURS)]
-    common = Counter(map(str, halves)).most_common(1)[0][0]
-    usual = next(one for one in halves if str(one) == common)
+    usual, windows = _day(model, midnight)
     batch = model.get_prices(midnight, _BATCH)
     has_batch = any(variant.when == _BATCH for variant in model.price_variants or ())
     return ApiPrice(
@@ -104,7 +109,7 @@ def price(provider_id: str, model_id: str, when: datetime) -> ApiPrice | None:
         currency="USD",
         rates=_base(usual),
         tiers=_tiers(usual),
-        windows=_windows(halves, common),
+        windows=windows,
         batch=_base(batch) if has_batch else None,
         batch_tiers=_tiers(batch) if has_batch else (),
         date=_DATES.get(origin().rpartition(" ")[2], origin()),
@@ -115,18 +120,24 @@ def price(provider_id: str, model_id: str, when: datetime) -> ApiPrice | None:
     )
 
 
-def _windows(halves: list[ModelPrice], common: str) -> tuple[Window, ...]:
-    """Runs of half hours with other prices than the usual ones."""
+def _day(model: ModelInfo, midnight: datetime) -> tuple[ModelPrice, tuple[Window, ...]]:
+    """The prices that hold at most half hours of a day, and the runs of half hours with other ones."""
+    if not isinstance(model.prices, list) or not any(
+        hasattr(one.constraint, "start_time") for one in model.prices
+    ):
+        return model.get_prices(midnight), ()
+    halves = [model.get_prices(midnight + timedelta(minutes=30 * half)) for half in range(HALF_HOURS)]
+    rates = [_base(one) for one in halves]
+    common = Counter(rates).most_common(1)[0][0]
     found: list[Window] = []
-    for half, one in enumerate(halves):
-        if str(one) == common:
+    for half, one in enumerate(rates):
+        if one == common:
             continue
-        rates = _base(one)
-        if found and found[-1].end == half and found[-1].rates == rates:
-            found[-1] = Window(start=found[-1].start, end=half + 1, rates=rates)
+        if found and found[-1].end == half and found[-1].rates == one:
+            found[-1] = Window(start=found[-1].start, end=half + 1, rates=one)
         else:
-            found.append(Window(start=half, end=half + 1, rates=rates))
-    return tuple(found)
+            found.append(Window(start=half, end=half + 1, rates=one))
+    return halves[rates.index(common)], tuple(found)
 
 
 def _number(value: Any, above: int) -> float | None:
