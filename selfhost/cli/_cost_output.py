@@ -238,6 +238,8 @@ def _when(pair: Against, found: Study) -> str:
 
 
 def _from(shown: Amount, machines: int | None, found: Study) -> str:
+    if shown.indifferent:
+        return "-"
     if shown.factor is None:
         return "never" if shown.utilization is None else f"never ({shown.utilization:.3g} of it)"
     if shown.factor == 0:
@@ -289,11 +291,17 @@ def _swing_row(one: Swing, found: Study) -> tuple[str, ...]:
 def _published(held: Sequence[Held]) -> None:
     if not held:
         return
+    from selfhost.cost.published import said, shown
+
     click.echo()
     table(
-        (("published", "left"), ("verdict", "left"), ("because", "left")),
-        [(one.claim.what, one.verdict, one.because) for one in held],
+        (("published", "left"), ("as", "right"), ("comes out", "right"), ("verdict", "left")),
+        [(one.claim.what, said(one.claim), one.word or shown(one.computed), one.verdict) for one in held],
+        wrap=0,
     )
+    for one in held:
+        if one.claim.lesson:
+            say(f"{one.claim.what}: {one.claim.lesson}.")
 
 
 def _rules(rules: Sequence[Judged]) -> None:

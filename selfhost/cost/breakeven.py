@@ -35,11 +35,13 @@ class Amount:
         factor: of the scenario's volume; None for never.
         utilization: share of its capacity at that volume, also where that is more than 1 (never); None without one.
         reason: why never, or what to know; None for nothing.
+        indifferent: the volume changes nothing between the two.
     """
 
     factor: float | None
     utilization: float | None = None
     reason: str | None = None
+    indifferent: bool = False
 
 
 def _last_change(options: tuple[Option, ...], months: int) -> int:
@@ -109,8 +111,9 @@ def break_even_volume(one: Option, other: Option, scenario: Scenario) -> Amount:
     scale = max(1.0, abs(fixed), abs(_at(one, scenario, 1.0)))
     if abs(rate) <= _TINY * scale:
         if fixed < -_TINY * scale:
-            return Amount(factor=0.0, reason="cheaper at every volume")
-        return Amount(factor=None, reason="the volume changes nothing between the two, and it is not cheaper")
+            return Amount(factor=0.0, reason="cheaper at every volume", indifferent=True)
+        reason = "the volume changes nothing between the two, and it is not cheaper"
+        return Amount(factor=None, reason=reason, indifferent=True)
     if fixed <= 0:
         if rate < 0:
             return Amount(factor=0.0, reason="cheaper at every volume")

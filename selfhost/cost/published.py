@@ -148,14 +148,18 @@ def shown(value: float | None) -> str:
     return "never" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
 
 
+def said(claim: Claim) -> str:
+    """What was published, for people."""
+    if claim.word is not None:
+        return claim.word
+    return shown(claim.low) if claim.low == claim.high else f"{shown(claim.low)} to {shown(claim.high)}"
+
+
 def _because(claim: Claim, *, same: bool, computed: str) -> str:
-    said = claim.word or (
-        shown(claim.low) if claim.low == claim.high else f"{shown(claim.low)} to {shown(claim.high)}"
-    )
+    lesson = f": {claim.lesson}" if claim.lesson else ""
     if same:
-        text = f"{said} was published, {computed} comes out"
-        return f"{text}: {claim.lesson}" if claim.lesson else text
-    return f"{said} was published, and {computed} is right" + (f": {claim.lesson}" if claim.lesson else "")
+        return f"{said(claim)} was published, {computed} comes out{lesson}"
+    return f"{said(claim)} was published, and {computed} is right{lesson}"
 
 
 def _mine(found: Study, claim: Claim) -> Costed:
