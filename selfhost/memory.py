@@ -101,8 +101,14 @@ class Prepared:
     @property
     def fullest(self) -> int:
         """Index of the stage with the most weights."""
+        if len(self.stages) == 1:
+            return 0
         sizes = [stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes for stage in self.stages]
         return sizes.index(max(sizes))
+
+    def held_bytes(self, stage: Stage) -> int:
+        """Bytes of a stage that are there before any cache."""
+        return stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes + self.buffers_bytes
 
 
 @lru_cache(maxsize=512)
@@ -193,6 +199,8 @@ def budget(
     version: Version = NEWEST,
     *,
     brief: bool = False,
+    share: float | None = None,
+    wider_bytes: int = 0,
 ) -> MemoryBudget:
     """Size one deployment on the fullest GPU.
 
@@ -206,6 +214,8 @@ def budget(
         gpu: the GPU, None for the parts that need none.
         version: release of vLLM.
         brief: leave out `terms` and `max_context_tokens`, for a search that makes thousands of bills.
+        share: share of the GPU instead of the one that the load or the release names.
+        wider_bytes: by how much the certainty is wider than that of vLLM's own start-ups.
 
     Raises:
         UnsupportedError: the split or the combination is impossible.
@@ -215,14 +225,49 @@ def budget(
     vendor = "AMD" if gpu is not None and gpu.vendor == "AMD" else "NVIDIA"
     capability = gpu.compute_capability if gpu else (9, 0)
     prepared = prepare(spec, workload, split, vendor, capability, version[:2])
-    return _Sizing(prepared, workload, split, gpu, version).budget(brief=brief)
+    return _Sizing(prepared, workload, split, gpu, version, share).budget(
+        brief=brief, wider_bytes=wider_bytes
+    )
+
+
+@lru_cache(maxsize=4096)
+def _room_on(
+    prepared: Prepared, gpu: Gpu, version: Version, tensor: int, pipeline: int, expert: bool, utilization: float,
+    batched: int, requests: int, max_model_len: int, eager: bool, drafted: int,
+) -> tuple[Reserves, tuple[int, ...]]:  # fmt: skip
+    """What the fullest stage keeps beside weights and KV cache, and the KV memory of each stage.
+
+    The same for every load that leaves the engine's steps as they are.
+    """
+    stages = prepared.stages
+    found = [
+        reserves(
+            prepared.shape,
+            EngineSettings(
+                version=version, gpu=gpu, tensor=tensor, pipeline=pipeline, expert=expert, utilization=utilization,
+                max_num_batched_tokens=batched, max_num_seqs=requests, max_model_len=max_model_len,
+                enforce_eager=eager, speculative_tokens=drafted, last_stage=index == len(stages) - 1,
+            ),
+        )
+        for index in range(len(stages))
+    ]  # fmt: skip
+    available = tuple(
+        one.kv_available_bytes(prepared.held_bytes(stage)) for one, stage in zip(found, stages, strict=True)
+    )
+    return found[prepared.fullest], available
 
 
 class _Sizing:
     """One sizing under way: settings resolved once, then each line of the bill."""
 
     def __init__(
-        self, prepared: Prepared, workload: Workload, split: Split, gpu: Gpu | None, version: Version
+        self,
+        prepared: Prepared,
+        workload: Workload,
+        split: Split,
+        gpu: Gpu | None,
+        version: Version,
+        share: float | None,
     ) -> None:
         self.prepared, self.workload, self.split = prepared, workload, split
         self.gpu, self.version = gpu, version
@@ -234,7 +279,7 @@ class _Sizing:
         if any(isinstance(kind, CrossAttention) for _, kind in self.stage.keeps):
             # Encoder-decoders run without chunked prefill: a step holds a whole request (config/scheduler.py:303).
             self.batched = max(self.batched, self.max_model_len)
-        self.utilization = workload.gpu_memory_utilization or self.defaults.utilization
+        self.utilization = share or workload.gpu_memory_utilization or self.defaults.utilization
         # A copy of the attention layers per data-parallel rank serves its share of the requests.
         self.concurrency = ceil_div(workload.concurrency, split.data)
         self.steps = step_tokens(
@@ -263,52 +308,29 @@ class _Sizing:
         batched = tokens or min(self.defaults.max_num_batched_tokens, most * self.max_model_len)
         return batched, requests or min(most, batched)
 
-    def _reserves(self, stage: int) -> Reserves | None:
+    def _room(self) -> tuple[Reserves | None, tuple[int, ...] | None]:
+        """What the fullest stage keeps beside weights and KV cache, and the KV memory of each stage."""
         if self.gpu is None:
-            return None
-        return reserves(
-            self.prepared.shape,
-            EngineSettings(
-                version=self.version,
-                gpu=self.gpu,
-                tensor=self.split.tensor,
-                pipeline=self.split.pipeline,
-                expert=self.split.expert,
-                utilization=self.utilization,
-                max_num_batched_tokens=self.batched,
-                max_num_seqs=self.sequences,
-                max_model_len=self.max_model_len,
-                enforce_eager=self.workload.enforce_eager,
-                speculative_tokens=self.workload.speculative_tokens,
-                last_stage=stage == len(self.prepared.stages) - 1,
-            ),
-        )
-
-    def _held(self, stage: Stage) -> int:
-        return stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes + self.prepared.buffers_bytes
-
-    def _available(self, kept: Reserves | None) -> tuple[int, ...] | None:
-        """KV memory of each stage; `kept` is what the fullest has beside it."""
+            kept, available = None, None
+        else:
+            load, split = self.workload, self.split
+            kept, available = _room_on(
+                self.prepared, self.gpu, self.version, split.tensor, split.pipeline, split.expert, self.utilization,
+                self.batched, self.sequences, self.max_model_len if self.prepared.shape.latent_up_width else 0,
+                load.enforce_eager, load.speculative_tokens,
+            )  # fmt: skip
         if self.workload.kv_cache_memory_bytes is not None:
-            return (self.workload.kv_cache_memory_bytes,) * len(self.prepared.stages)
-        if kept is None:
-            return None
-        found: list[int] = []
-        for index, stage in enumerate(self.prepared.stages):
-            own = kept if index == self.prepared.fullest else self._reserves(index)
-            assert own is not None
-            found.append(own.kv_available_bytes(self._held(stage)))
-        return tuple(found)
+            available = (self.workload.kv_cache_memory_bytes,) * len(self.prepared.stages)
+        return kept, available
 
     def _kv_short(self, available: tuple[int, ...], capacity: KvCapacity) -> int:
         blocks = capacity.blocks_per_request * self.concurrency
         return self.prepared.layout.short_bytes(available, blocks + 1) if blocks else max(0, -min(available))
 
-    def budget(self, *, brief: bool) -> MemoryBudget:
+    def budget(self, *, brief: bool, wider_bytes: int) -> MemoryBudget:
         """The whole bill, or its numbers alone."""
         prepared, layout, gpu = self.prepared, self.prepared.layout, self.gpu
-        kept = self._reserves(prepared.fullest)
-        available = self._available(kept)
+        kept, available = self._room()
         needed = layout.needed_bytes(self.max_model_len, self.steps, self.concurrency)
         capacity = longest = None
         short, fits = 0, None
@@ -322,7 +344,7 @@ class _Sizing:
             short = self._kv_short(available, capacity)
             if kept is not None:
                 pool = max(0, capacity.blocks * capacity.block_bytes)
-                short = max(short, kept.short_bytes(self._held(self.stage), pool))
+                short = max(short, kept.short_bytes(prepared.held_bytes(self.stage), pool))
             fits = short == 0
         scarce = None if available is None else min(available)
         return MemoryBudget(
@@ -350,7 +372,7 @@ class _Sizing:
             concurrency=self.workload.concurrency,
             fits=fits,
             short_bytes=short,
-            certainty_bytes=kept.certainty_bytes if kept else None,
+            certainty_bytes=kept.certainty_bytes + wider_bytes if kept else None,
             terms=() if brief else self._terms(kept, needed),
             context_bytes=kept.context.bytes if kept else None,
         )
@@ -409,23 +431,6 @@ class _Sizing:
         return f"{text}, in blocks of {layout.block_tokens}"
 
 
-def highest_concurrency(
-    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, version: Version = NEWEST
-) -> int:
-    """Whole requests of the workload's context that fit at once, 0 when none does."""
-    one = budget(spec, replace(workload, concurrency=1), split, gpu, version)
-    if not one.fits or one.max_concurrency is None:
-        return 0
-    low, high = 1, max(1, int(one.max_concurrency) + 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if budget(spec, replace(workload, concurrency=middle * split.data), split, gpu, version).fits:
-            low = middle
-        else:
-            high = middle - 1
-    return low * split.data
-
-
 __all__ = [
-    "NEWEST", "MemoryBudget", "Prepared", "Term", "budget", "highest_concurrency", "prepare",
+    "NEWEST", "MemoryBudget", "Prepared", "Term", "budget", "prepare",
 ]  # fmt: skip

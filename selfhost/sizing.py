@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
 from selfhost.engines import Bills, EngineVersion, Sizing, SizingFor, get_engine
-from selfhost.memory import MemoryBudget, budget
+from selfhost.memory import NEWEST, MemoryBudget, Version, budget
 from selfhost.model.modules import Block
 from selfhost.model.spec import ModelSpec
 from selfhost.workload import Split, Workload
@@ -63,18 +63,14 @@ def budget_for(
         return budget(spec, workload, split, gpu, own.release, brief=brief)
     model = spec if own.keeps_windows else _without_windows(spec)
     load = _own_load(workload, own, asked.context_tokens)
-    found = budget(model, load, split, gpu, own.release, brief=brief)
     if gpu is None:
-        return found
+        return budget(model, load, split, gpu, own.release, brief=brief)
+    wider = int(own.certainty_ratio * gpu.memory_bytes)
+    found = budget(model, load, split, gpu, own.release, brief=True)
     lower = _lower_share(found, own, given=workload.gpu_memory_utilization is not None)
-    if lower is not None:
-        found = budget(
-            model, replace(load, gpu_memory_utilization=lower), split, gpu, own.release, brief=brief
-        )
-    if found.certainty_bytes is None:
+    if lower is None and brief and not wider:
         return found
-    wider = found.certainty_bytes + int(own.certainty_ratio * gpu.memory_bytes)
-    return replace(found, certainty_bytes=wider)
+    return budget(model, load, split, gpu, own.release, brief=brief, share=lower, wider_bytes=wider)
 
 
 @cache
@@ -82,6 +78,23 @@ def _own_bill(name: str) -> Bills | None:
     """The engine, where it makes bills of its own; asking a protocol takes longer than a bill."""
     driver = get_engine(name)
     return driver if isinstance(driver, Bills) else None
+
+
+def highest_concurrency(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, version: Version = NEWEST
+) -> int:
+    """Whole requests of the workload's context that fit at once, 0 when none does."""
+    one = budget(spec, replace(workload, concurrency=1), split, gpu, version)
+    if not one.fits or one.max_concurrency is None:
+        return 0
+    low, high = 1, max(1, int(one.max_concurrency) + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if budget(spec, replace(workload, concurrency=middle * split.data), split, gpu, version).fits:
+            low = middle
+        else:
+            high = middle - 1
+    return low * split.data
 
 
 def stands_in(engine: EngineVersion) -> str | None:
@@ -102,6 +115,7 @@ def why_certain(engine: EngineVersion) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
     """The load with the engine's own choices where nobody made others."""
     requests = workload.max_num_seqs or own.max_num_seqs

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from selfhost.catalog.gpus import find_gpu, with_memory
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.hub import load_model
-from selfhost.memory import MemoryBudget, budget, highest_concurrency
+from selfhost.memory import MemoryBudget, budget
 from selfhost.model.parse import parse_model
 from selfhost.model.spec import ModelSpec
 from selfhost.model.what_if import requantize
 from selfhost.quantization import SCHEMES, names
 from selfhost.reserves import parse_version
+from selfhost.sizing import highest_concurrency
 from selfhost.stages import partition, stages_of
 from selfhost.units import GIB
 from selfhost.workload import Split, Workload

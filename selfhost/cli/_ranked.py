@@ -13,6 +13,7 @@ from selfhost.workload import Split
 
 if TYPE_CHECKING:
     from selfhost.engines import EngineVersion
+    from selfhost.model.spec import ModelSpec
     from selfhost.place import Placement, Placements, Refusal
     from selfhost.plan import Plan, PlannedCost, PlannedEstimate
     from selfhost.ranking import Found, Load, Missed, Option
@@ -102,11 +103,14 @@ def picked(options: tuple[Option, ...], pick: int | None, *, written: bool) -> i
     return pick
 
 
-def planned_estimate(option: Option, load: Load) -> PlannedEstimate:
-    """The speed of an option as a plan keeps it."""
+def planned_estimate(spec: ModelSpec, option: Option, load: Load) -> PlannedEstimate:
+    """The speed of an option as a plan keeps it, with what each number rests on."""
     from selfhost.plan import PlannedEstimate
+    from selfhost.throughput.estimate import estimate
 
-    found = option.estimate
+    found = estimate(
+        spec, option.workload, option.split, option.gpu, option.engine, load.traffic, replicas=option.replicas
+    )
     return PlannedEstimate(
         traffic=load.traffic,
         ttft_goal_ms=load.ttft_goal_ms,
@@ -167,7 +171,7 @@ def plan_of_option(
         fitting=tuple(map(_placement, options)),
         refused=tuple(map(_refusal, found.missed)),
         licence=asked.licence,
-        estimate=planned_estimate(option, load),
+        estimate=planned_estimate(asked.spec, option, load),
         cost=planned_cost(option),
         ranking=RANKINGS[wish.rank],
     )

@@ -18,7 +18,7 @@ from selfhost.ranking.costs import Pricing
 from selfhost.ranking.types import Found, Load, Missed, Option
 from selfhost.serving import serving_for
 from selfhost.sizing import budget_for
-from selfhost.throughput.estimate import estimate
+from selfhost.throughput.estimate import Deployed
 from selfhost.throughput.types import Estimate
 from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
@@ -211,9 +211,11 @@ class _Try:
 
     def _bill(self, gpu: Gpu, split: Split, workload: Workload) -> tuple[Workload, MemoryBudget]:
         spec, engine = self.question.spec, self.engine
-        found = budget_for(spec, workload, split, gpu, engine)
+        found = budget_for(spec, workload, split, gpu, engine, brief=True)
         enough = admitting(workload, split, found)
-        return (workload, found) if enough is None else (enough, budget_for(spec, enough, split, gpu, engine))
+        if enough is None:
+            return workload, found
+        return enough, budget_for(spec, enough, split, gpu, engine, brief=True)
 
     def _held(self, gpu: Gpu, split: Split) -> tuple[int, Workload, MemoryBudget] | None:
         """The fewest replicas whose memory holds the requests, with the load and the bill of one; None for none."""
@@ -231,29 +233,27 @@ class _Try:
                 replicas += 1
         return (replicas, workload, budget) if budget.fits else None
 
-    def _speed(self, gpu: Gpu, split: Split, workload: Workload, replicas: int) -> Estimate:
-        question = self.question
-        traffic = question.load.traffic
-        return estimate(question.spec, workload, split, gpu, self.engine, traffic, replicas=replicas)
-
     def _quick_enough(
         self, gpu: Gpu, split: Split, workload: Workload, replicas: int
     ) -> tuple[int, Estimate] | str:
         """The fewest replicas that keep up and meet the goals, with their speed; else by how much they miss."""
-        found = self._speed(gpu, split, workload, replicas)
-        missing = _missing(found, self.question.load)
+        question = self.question
+        load, traffic = question.load, question.load.traffic
+        deployed = Deployed(question.spec, workload, split, gpu, self.engine, traffic, brief=True)
+        found = deployed.under(traffic, replicas=replicas)
+        missing = _missing(found, load)
         most = MOST_GPUS // split.gpus
-        if missing is None or self.question.replicas is not None or replicas >= most:
+        if missing is None or question.replicas is not None or replicas >= most:
             return missing or (replicas, found)
-        enough = self._speed(gpu, split, workload, most)
-        missing = _missing(enough, self.question.load)
+        enough = deployed.under(traffic, replicas=most)
+        missing = _missing(enough, load)
         if missing is not None:
             return f"{missing}, even with {most} replicas" if most > 1 else missing
         low, high = replicas, most  # too few, enough
         while high - low > 1:
             middle = (low + high) // 2
-            one = self._speed(gpu, split, workload, middle)
-            if _missing(one, self.question.load) is None:
+            one = deployed.under(traffic, replicas=middle)
+            if _missing(one, load) is None:
                 high, enough = middle, one
             else:
                 low = middle

@@ -109,7 +109,7 @@ def _inside_torch(
     shape: ModelShape, kernels: Kernels, version: tuple[int, int, int], tensor: int, pipeline: int, expert: bool,
     batched: int, requests: int, max_model_len: int, eager: bool, drafted: int, last: bool,
 ) -> tuple[Reserve, Reserve, Reserve, Reserve]:  # fmt: skip
-    """(activation peak, graphs as estimated, graphs as captured, sampler warm-up): the same whatever memory there is."""
+    """(activation peak, graphs as estimated, graphs as captured, sampler warm-up), whatever memory there is."""
     settings = EngineSettings(
         version=version, gpu=_FIRST_OF[kernels], tensor=tensor, pipeline=pipeline, expert=expert, utilization=1.0,
         max_num_batched_tokens=batched, max_num_seqs=requests, max_model_len=max_model_len, enforce_eager=eager,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from selfhost.attention.rank import Setting
@@ -51,25 +52,38 @@ class Admission:
     note: str | None
 
 
+@lru_cache(maxsize=1024)
+def _one_of(workload: Workload, held_tokens: int) -> Workload:
+    return replace(workload, max_model_len=held_tokens, concurrency=1)
+
+
 def admission(
-    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, engine: EngineVersion, traffic: Traffic
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+    traffic: Traffic,
+    *,
+    brief: bool = False,
 ) -> Admission:
     """What the KV cache and the engine's own limit let in.
 
     Requests start and end at different moments, so that on average each holds its prompt and half of its output.
 
+    Args: as `estimate`; `brief` leaves out the lines of the bill.
+
     Raises:
         UnsupportedError: the split or the combination is impossible.
     """
-    held = traffic.prompt_tokens + ceil_div(traffic.output_tokens, 2)
-    load = replace(workload, max_model_len=held, concurrency=1)
-    found = budget_for(spec, load, split, gpu, engine)
+    load = _one_of(workload, traffic.prompt_tokens + ceil_div(traffic.output_tokens, 2))
+    found = budget_for(spec, load, split, gpu, engine, brief=brief)
     note = None
     if not (found.max_concurrency or 0.0) >= 1 and workload.max_num_seqs is None:
         for most in _FEWER:
             if most >= found.max_num_seqs:
                 continue
-            smaller = budget_for(spec, replace(load, max_num_seqs=most), split, gpu, engine)
+            smaller = budget_for(spec, replace(load, max_num_seqs=most), split, gpu, engine, brief=brief)
             if (smaller.max_concurrency or 0.0) >= 1:
                 note = (
                     f"At the engine's own {found.max_num_seqs:,} requests a step no KV cache is left, so this is with "
@@ -174,36 +188,71 @@ def estimate(
         UnsupportedError: the combination is impossible.
         NoRoomError: not one request fits.
     """
-    step, used = clock_of(spec, workload, split, gpu, engine)
-    admitted = admission(spec, workload, split, gpu, engine, traffic)
-    if admitted.requests < 1:
-        raise NoRoomError(
-            f"Not one request of {traffic.prompt_tokens + traffic.output_tokens:,} tokens fits on {gpu.name}.",
-            short_bytes=admitted.budget.short_bytes,
-            hint="`selfhost size` with the same options says what is missing and what would help.",
+    found = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock, measured=measured)
+    return found.under(traffic, replicas=replicas)
+
+
+class Deployed:
+    """A copy of a model on its GPUs: what of an estimate does not depend on how many requests come.
+
+    Args: as `estimate`, which see; of `traffic` the lengths alone count here. `brief` leaves the provenance out, for a
+        search that makes thousands of estimates.
+
+    Raises:
+        UnsupportedError: the combination is impossible.
+        NoRoomError: not one request fits.
+    """
+
+    __slots__ = ("_brief", "_clock", "_engine", "_measured", "_sizes", "_split", "_step", "_used", "admitted")
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        workload: Workload,
+        split: Split,
+        gpu: Gpu,
+        engine: EngineVersion,
+        traffic: Traffic,
+        *,
+        clock: StepClock | None = None,
+        measured: Provenance | None = None,
+        brief: bool = False,
+    ) -> None:
+        self._step, self._used = clock_of(spec, workload, split, gpu, engine)
+        self.admitted = admission(spec, workload, split, gpu, engine, traffic, brief=brief)
+        if self.admitted.requests < 1:
+            raise NoRoomError(
+                f"Not one request of {traffic.prompt_tokens + traffic.output_tokens:,} tokens fits on {gpu.name}.",
+                short_bytes=self.admitted.budget.short_bytes,
+                hint="`selfhost size` with the same options says what is missing and what would help.",
+            )
+        self._clock = clock or self._step
+        self._sizes = _lengths(workload, traffic, self.admitted.chunk_tokens, drafts=self._step.rows > 1)
+        self._split, self._engine, self._measured, self._brief = split, engine, measured, brief
+
+    def under(self, traffic: Traffic, *, replicas: int = 1) -> Estimate:
+        """The speed of so many replicas under clients or a rate; the lengths have to be those it was made for."""
+        split, admitted, spread = self._split, self.admitted, self._used.spread
+        copies = split.data * replicas
+        served = _served(
+            self._clock, self._sizes, traffic, copies, admitted.requests, self._used, split.pipeline
         )
-    ticks = clock or step
-    sizes = _lengths(workload, traffic, admitted.chunk_tokens, drafts=step.rows > 1)
-    copies = split.data * replicas
-    served = _served(ticks, sizes, traffic, copies, admitted.requests, used, split.pipeline)
-    busy = copies if traffic.concurrency is None else min(copies, traffic.concurrency)
-    rate = served.requests_per_second * busy
-    output = rate * traffic.output_tokens
-    spread = used.spread
-    return Estimate(
-        ttft_ms=_first(served, spread),
-        tpot_ms=_around(served.token_seconds * 1e3, spread),
-        output_tokens_per_second=_offered(output, spread, traffic, served),
-        requests_per_second=rate,
-        concurrency_admitted=admitted.requests * copies,
-        running=served.running * busy,
-        binds=_binds(step, sizes, served, admitted, traffic, split.pipeline),
-        saturated=served.saturated,
-        queue=QUEUE if traffic.request_rate is not None or served.waiting else None,
-        gpus=split.gpus * replicas,
-        notes=() if admitted.note is None else (admitted.note,),
-        provenance=_provenance(used, admitted, engine, measured),
-    )
+        busy = copies if traffic.concurrency is None else min(copies, traffic.concurrency)
+        rate = served.requests_per_second * busy
+        return Estimate(
+            ttft_ms=_first(served, spread),
+            tpot_ms=_around(served.token_seconds * 1e3, spread),
+            output_tokens_per_second=_offered(rate * traffic.output_tokens, spread, traffic, served),
+            requests_per_second=rate,
+            concurrency_admitted=admitted.requests * copies,
+            running=served.running * busy,
+            binds=_binds(self._step, self._sizes, served, admitted, traffic, split.pipeline),
+            saturated=served.saturated,
+            queue=QUEUE if traffic.request_rate is not None or served.waiting else None,
+            gpus=split.gpus * replicas,
+            notes=() if admitted.note is None else (admitted.note,),
+            provenance=() if self._brief else _provenance(self._used, admitted, self._engine, self._measured),
+        )
 
 
 def _served(
@@ -295,14 +344,15 @@ def curve(
 
     Args: as `estimate`; clients and rate of `traffic` are not used.
     """
-    most = admission(spec, workload, split, gpu, engine, traffic).requests * split.data * replicas
+    deployed = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock)
+    most = deployed.admitted.requests * split.data * replicas
     counts = [1]
     while counts[-1] < most:
         counts.append(min(most, counts[-1] * 2))
     found: list[Point] = []
     for count in (*counts, 2 * most):
         asked = replace(traffic, concurrency=count, request_rate=None)
-        one = estimate(spec, workload, split, gpu, engine, asked, replicas=replicas, clock=clock)
+        one = deployed.under(asked, replicas=replicas)
         found.append(
             Point(
                 concurrency=count,
