@@ -79,7 +79,9 @@ def test_orderings_are_facts(language: str, cli: Cli) -> None:
         (20, "elasticity"): ["cloud", "private"],
         (21, "cost_growth"): ["closed-cloud", "open-private"],
     }
-    compared = cli("advise", "--set", "privacy=no", "--json", "--no-onward", "--lang", language).json()["comparison"]
+    compared = cli("advise", "--set", "privacy=no", "--json", "--no-onward", "--lang", language).json()[
+        "comparison"
+    ]
     ranks = {one["path"]: one["ranks"] for one in compared}
     days = {one["path"]: (one["deploy_days"]["low"], one["deploy_days"]["high"]) for one in compared}
     for where in ("private", "cloud"):
@@ -99,7 +101,8 @@ def test_the_worked_cases_have_their_figures(language: str, cli: Cli) -> None:
     found = cli("advise", "--cases", "--json", "--lang", language).json()
     cases = {one["case"]: one for one in found["cases"]}
     totals = {
-        name: {one["years"]: (one["low"], one["high"]) for one in case["totals"]} for name, case in cases.items()
+        name: {one["years"]: (one["low"], one["high"]) for one in case["totals"]}
+        for name, case in cases.items()
     }
     assert totals["plan-1"] == {1: (900_000, 900_000), 2: (1_000_000, 1_000_000), 3: (1_100_000, 1_100_000)}
     assert totals["plan-2"][1] == (320_000, 440_000)

@@ -91,7 +91,8 @@ def _choice(asked: Question, raw: object) -> str:
     word = "yes" if word in YES else "no" if word in NO else word
     names: dict[str, str] = {}
     for choice in asked.choices:
-        for name in (choice.value, *choice.also, *choice.text.values()):
+        short = (text.partition("（")[0].partition(" (")[0] for text in choice.text.values())
+        for name in (choice.value, *choice.also, *choice.text.values(), *short):
             names.setdefault(name.lower().replace("_", "-"), choice.value)
     if word in names:
         return names[word]

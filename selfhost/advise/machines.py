@@ -48,7 +48,9 @@ def hardware_for(spec: ModelSpec, wanted: Wanted) -> tuple[Hardware, Money] | No
         rate /= 4
         if rate < _SMALLEST:
             return None
-    return _priced(option, math.ceil(peak / rate - 1e-9), wanted)
+    return _priced(
+        option, math.ceil(peak / rate - 1e-9), _rests_on(spec, option, rate, wanted.demand), wanted
+    )
 
 
 def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
@@ -73,6 +75,7 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
             pricing=Pricing(wanted.prices, tier="specialty", term="on-demand", currency=wanted.currency),
         )
     ).options
+    found = tuple(one for one in found if one.published)  # what can be run without a further repository
     goal = wanted.latency_ms
     if goal is not None:
         quick = [one for one in found if one.estimate.ttft_ms.typical <= goal]
@@ -85,7 +88,23 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
     return next(iter([*known, *by_rent]), None)
 
 
-def _priced(option: Option, times: int, wanted: Wanted) -> tuple[Hardware, Money]:
+def _rests_on(spec: ModelSpec, option: Option, rate: float, demand: Demand) -> tuple[str, ...]:
+    """What the speed of an option rests on; a search leaves that out."""
+    from selfhost.throughput.estimate import estimate
+    from selfhost.throughput.types import Traffic
+
+    traffic = Traffic(
+        prompt_tokens=demand.prompt_tokens, output_tokens=demand.output_tokens, request_rate=rate
+    )
+    found = estimate(
+        spec, option.workload, option.split, option.gpu, option.engine, traffic, replicas=option.replicas
+    )
+    return tuple(dict.fromkeys(one.kind for one in found.provenance))
+
+
+def _priced(
+    option: Option, times: int, speed_from: tuple[str, ...], wanted: Wanted
+) -> tuple[Hardware, Money]:
     cost, speed, demand = option.cost, option.estimate, wanted.demand
     assert cost is not None
     rent = None if cost.per_hour is None else _span(cost.per_hour, HOURS_PER_MONTH * times)
@@ -101,7 +120,7 @@ def _priced(option: Option, times: int, wanted: Wanted) -> tuple[Hardware, Money
         ttft_ms=_span(speed.ttft_ms, 1),
         tpot_ms=_span(speed.tpot_ms, 1),
         output_tokens_per_second=_span(speed.output_tokens_per_second, times),
-        speed_from=tuple(dict.fromkeys(one.kind for one in speed.provenance)),
+        speed_from=speed_from,
         meets_latency=None if wanted.latency_ms is None else speed.ttft_ms.typical <= wanted.latency_ms,
     )
     return hardware, Money(

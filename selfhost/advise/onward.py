@@ -43,6 +43,7 @@ def go_on(
     load: Callable[[str], ModelSpec],
     prices: Prices,
     when: datetime,
+    advice_file: str | None = None,
 ) -> Onward:
     """What the recommended path goes on with.
 
@@ -53,6 +54,7 @@ def go_on(
         load: the model of a bundled repository.
         prices: the catalogue of prices.
         when: as of which time APIs are priced.
+        advice_file: where the advice is written, for the report; None where it is not.
     """
     facts = facts_of(answers, None)
     demand = demand_of(answers, facts)
@@ -61,26 +63,34 @@ def go_on(
     currency = answers.choice("currency")
     currency = currency if currency != "unknown" else "CNY" if country == "CN" else "USD"
     models = candidates(facts, wished(answers), use=use, language=language)
-    hardware: Hardware | None = None
-    cost: Money | None = None
     apis = _apis(advice, demand, models, facts, country, when)
-    if advice.path in OWN:
-        wanted = Wanted(
-            demand=demand,
-            country=country,
-            capital=advice.path in _BOUGHT,
-            currency=currency,
-            latency_ms=answers.number("latency_ms"),
-            prices=prices,
-        )
-        hardware, cost = _machines(models, wanted, load)
+    wanted = Wanted(
+        demand=demand,
+        country=country,
+        capital=advice.path in _BOUGHT,
+        currency=currency,
+        latency_ms=answers.number("latency_ms"),
+        prices=prices,
+    )
+    hardware, cost = _machines(models, wanted, load)
     onward = Onward(
         demand=demand,
         models=models,
         hardware=hardware,
         cost=cost,
         apis=apis,
-        commands=commands_for(advice, demand, models, hardware, apis, use=use, currency=currency),
+        commands=commands_for(
+            advice,
+            demand,
+            models,
+            hardware,
+            apis,
+            use=use,
+            currency=currency,
+            country=country,
+            language=language,
+            advice_file=advice_file,
+        ),
     )
     return replace(onward, lines=lines_of(onward, advice.path, answers.number("latency_ms"), language))
 
@@ -172,6 +182,9 @@ def commands_for(
     *,
     use: Use,
     currency: str,
+    country: str,
+    language: Language,
+    advice_file: str | None,
 ) -> tuple[str, ...]:
     """What to type next on that path."""
     if not models:
@@ -180,31 +193,42 @@ def commands_for(
     model = next(one for one in models if one.id == name)
     terms = ["--accept-licence", str(model.licence)] if model.permission == "conditional" else []
     lengths = ["--prompt-tokens", str(demand.prompt_tokens), "--output-tokens", str(demand.output_tokens)]
-    rate = ["--request-rate", _rate(demand)]
-    rank = "capital" if advice.path in _BOUGHT else "cost"
+    gpu = [] if hardware is None else ["--gpu", hardware.gpu]
+    gpu += ["--quant", hardware.quantization] if hardware is not None and hardware.quantization else []
+    ranked = ["--rank-by", "capital" if advice.path in _BOUGHT else "cost", "--use", use, *terms]
     plan = [
         "selfhost",
         "plan",
         name,
+        *gpu,
         *lengths,
-        *rate,
-        "--rank-by",
-        rank,
-        "--use",
-        use,
-        *terms,
+        "--request-rate",
+        _rate(demand),
+        *ranked,
         "-o",
         "plan.json",
     ]
-    month = [
-        "--requests-per-month",
-        f"{demand.requests_per_day * DAYS_PER_MONTH:.0f}",
-        "--currency",
-        currency,
-    ]
+    requests = f"{demand.requests_per_day * DAYS_PER_MONTH:.0f}"
+    month = ["--requests-per-month", requests, "--currency", currency]
     offers = [text for one in apis for text in ("--api", f"{one.provider}/{one.model}")]
-    cost = ["selfhost", "cost", "plan.json", *lengths, *month, *offers]
-    return (shlex.join(plan), shlex.join(cost), "selfhost report plan.json -o report.html")
+    ways = ["--buy"] if advice.path in _BOUGHT else []
+    where = [] if country == "unknown" else ["--country", country]
+    cost = ["selfhost", "cost", "plan.json", *lengths, *month, *where, *ways, "--rent", "specialty", *offers]
+    advised = [] if advice_file is None else ["--advice", advice_file]
+    spoken = [] if language == "en" else ["--lang", language]
+    report = [
+        "selfhost",
+        "report",
+        "plan.json",
+        *advised,
+        *month,
+        *where,
+        *offers,
+        *spoken,
+        "-o",
+        "report.html",
+    ]
+    return (shlex.join(plan), shlex.join(cost), shlex.join(report))
 
 
 def _rate(demand: Demand) -> str:

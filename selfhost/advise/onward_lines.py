@@ -38,11 +38,11 @@ def lines_of(
                 "licence-line", licence=model.licence, permission=say(f"permission-{model.permission}")
             )
             found.append((say("onward-model"), f"{model.id}{pause}{model.because}{pause}{licence}{stop}"))
-    found += _machine_lines(onward, path, latency_ms, language)
-    found += [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
-    if path in ("closed-cloud", "hosted-open") and not onward.apis:
-        found.append((say("onward-api"), say("no-api") + stop))
-    return tuple(found)
+    machines = _machine_lines(onward, path, latency_ms, language)
+    apis = [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
+    if path in ("closed-cloud", "hosted-open"):
+        return (*found, *(apis or [(say("onward-api"), say("no-api") + stop)]), *machines)
+    return (*found, *machines, *apis)
 
 
 def _machine_lines(
@@ -51,8 +51,6 @@ def _machine_lines(
     def say(name: str, **facts: object) -> str:
         return word(name, language).format(**facts)
 
-    if path in ("closed-cloud", "hosted-open"):
-        return []
     stop, pause = ("。", "；") if language == "zh" else (".", "; ")
     hardware, cost = onward.hardware, onward.cost
     if hardware is None or cost is None:
@@ -92,6 +90,9 @@ def _machine_lines(
         if cost.capital is not None
         else say("no-capital"),
     ]
+    if path in ("closed-cloud", "hosted-open"):
+        model = f"{hardware.model}{pause}" if path == "closed-cloud" else ""
+        return [(say("onward-compare"), f"{model}{gpus}{pause}{pause.join(money)}{stop}")]
     return [
         (say("onward-hardware"), gpus + stop),
         (say("onward-speed"), speed + stop),

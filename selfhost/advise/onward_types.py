@@ -118,7 +118,8 @@ class Onward:
 
     Args:
         models: that suit, the first for most.
-        hardware, cost: for the first of them, None where nothing is run by oneself or nothing carries it.
+        hardware, cost: for the first of them, None where nothing carries it; on a path that calls an API, what running
+            it instead would take.
         apis: offers that the path uses or is compared with.
         commands: what to type next.
         lines: the same for people, a name and a sentence each.

@@ -202,11 +202,11 @@ def _show_cases(facts: dict[str, Any], language: Language) -> None:
     for met in facts["break_evens"]:
         years = [met["years_at_least_cost"], met["years_at_most_cost"]]
         shown = " … ".join(dict.fromkeys(never if one is None else f"{one:.2f}" for one in years))
-        within = word("within-three" if met["within_three_years"] else "not-within-three", language)
+        if any(one is not None for one in years):
+            within = word("within-three" if met["within_three_years"] else "not-within-three", language)
+            shown += f" {word('years', language)} ({within})"
         label = f"{met['plan']} → {met['against']}"
-        click.echo(
-            f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown} {word('years', language)} ({within})"
-        )
+        click.echo(f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown}")
     for one in facts["plan_4_monthly_to_meet_plan_1"]:
         click.echo(
             "  "

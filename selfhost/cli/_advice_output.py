@@ -143,7 +143,7 @@ def wrapped(text: str, room: int) -> list[str]:
     lines, line, columns = [], "", 0
     for piece in _pieces(text):
         wide = columns_of(piece)
-        if line and columns + wide > room and piece[0] not in _NOT_FIRST:
+        if line and columns + wide > room:
             lines.append(line.rstrip())
             line, columns, piece = "", 0, piece.lstrip()
             wide = columns_of(piece)
@@ -151,13 +151,15 @@ def wrapped(text: str, room: int) -> list[str]:
     return [*lines, line.rstrip()]
 
 
-_NOT_FIRST = "，。；：、！？）》”’％%,.;:!?)"
+_NOT_FIRST, _NOT_LAST = "，。；：、！？）》”’％%,.;:!?)", "（《“‘("
 
 
 def _pieces(text: str) -> list[str]:
     found: list[str] = []
     for character in text:
-        if found and not _is_wide(character) and character != " " and not _is_wide(found[-1][-1]):
+        before = found[-1][-1] if found else " "
+        glued = character in _NOT_FIRST or before in _NOT_LAST
+        if before != " " and character != " " and (glued or not (_is_wide(character) or _is_wide(before))):
             found[-1] += character
         else:
             found.append(character)

@@ -74,7 +74,7 @@ def command(
     if file is None and not given and not as_json:
         answers = ask(lang)
     advice = advise(answers, language=lang, to_cny=_to_cny)
-    found = _onward(answers, advice, lang) if onward else None
+    found = _onward(answers, advice, lang, output) if onward else None
     facts = _advice_output.as_facts(answers, advice, wished(answers), found, lang)
     if save is not None:
         saved(answers, save)
@@ -96,7 +96,7 @@ def _to_cny(amount: float, currency: str) -> float | None:
     return amount * load_prices().fx(currency, "CNY").typical
 
 
-def _onward(answers: Answers, advice: Advice, lang: Language) -> Onward:
+def _onward(answers: Answers, advice: Advice, lang: Language, output: Path | None) -> Onward:
     """What the path goes on with, as of now."""
     from datetime import datetime
 
@@ -106,7 +106,15 @@ def _onward(answers: Answers, advice: Advice, lang: Language) -> Onward:
     from selfhost.cli._sizing import understand
 
     when = datetime.fromisoformat(now())
-    return go_on(answers, advice, language=lang, load=understand, prices=load_prices(), when=when)
+    return go_on(
+        answers,
+        advice,
+        language=lang,
+        load=understand,
+        prices=load_prices(),
+        when=when,
+        advice_file=None if output is None else str(output),
+    )
 
 
 def _write(path: Path, facts: dict[str, object]) -> None:

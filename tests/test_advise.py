@@ -1,0 +1,359 @@
+"""`selfhost advise`: answers from files, options and people; what it refuses; what it goes on with."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import random
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+import selfhost.cli
+from selfhost.advise import LANGUAGES, PATHS, Answers, advise, parse_answers
+from selfhost.advise.match import holds
+from selfhost.advise.tables import decisions, odds, onward, paths, pitfalls, questions, read, rules
+from selfhost.catalog.gpus import find_gpu
+from selfhost.catalog.models import find
+from selfhost.errors import UsageError
+from tests.conftest import Cli
+
+SCHEMAS = Path(selfhost.cli.__file__).parent / "schemas"
+BANK: dict[str, Any] = {"privacy": "yes", "team": "professional", "need": "vertical", "budget": "ample"}
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("advice", ()),
+        (
+            "advice",
+            ("--set", "privacy=yes", "--set", "mlops=no", "--set", "model=Qwen/Qwen3-32B", "--lang", "zh"),
+        ),
+        ("advice", ("--set", "privacy=no", "--set", "mlops=no", "--set", "performance=critical")),
+        (
+            "advice",
+            ("--set", "wish=open", "--set", "mlops=no", "--no-onward", "--set", "beliefs=open-is-free"),
+        ),
+        ("advice", ("--set", "latency_ms=50", "--set", "mlops=yes", "--set", "country=CN")),
+        ("advice-questions", ("--list-questions",)),
+        ("advice-template", ("--template", "--lang", "zh")),
+        ("advice-rules", ("--rules",)),
+        ("advice-cases", ("--cases",)),
+    ],
+)
+def test_output_follows_its_schema(name: str, words: tuple[str, ...], cli: Cli) -> None:
+    ran = cli("advise", *words, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    result = ran.json()
+    assert next(iter(result)) == "schema"
+    jsonschema.validate(result, schema(name))
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "toml", "json", "nested.json"])
+def test_answers_come_from_each_kind_of_file(suffix: str, cli: Cli, tmp_path: Path) -> None:
+    texts = {
+        "yaml": yaml.safe_dump(BANK),
+        "toml": "".join(f"{key} = {json.dumps(value)}\n" for key, value in BANK.items()),
+        "json": json.dumps(BANK),
+        "nested.json": json.dumps({"answers": BANK}),
+    }
+    file = tmp_path / f"a.{suffix}"
+    file.write_text(texts[suffix], encoding="utf-8")
+    found = cli("advise", "--answers", file, "--json", "--no-onward").json()
+    assert found["path"] == "open-private"
+    assert found["answers"] == BANK
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["privacy: yes\nmlops: no\n", 'privacy = "yes"\nmlops = false\n', '{"privacy": true, "mlops": "no"}'],
+)
+def test_the_standard_input_may_be_any_of_them(text: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    found = cli("advise", "--answers", "-", "--json", "--no-onward").json()
+    assert [one["id"] for one in found["contradictions"]] == ["private-but-no-skills"]
+
+
+def test_an_option_counts_more_than_the_file(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("privacy: yes\nmlops: yes\n", encoding="utf-8")
+    found = cli(
+        "advise", "--answers", file, "--set", "privacy=no", "--set", "mlops=unknown", "--json", "--no-onward"
+    ).json()
+    assert found["answers"] == {"privacy": "no"}
+    assert found["unknown"] == ["mlops"]
+    assert "mlops" in {one["key"] for one in found["questions"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("privcy: yes\n", "id you mean privacy?"),
+        ("stage: matur\n", "id you mean mature?"),
+        ("privacy: perhaps\n", "privacy cannot be 'perhaps'"),
+        ("requests_per_day: 0\n", "requests_per_day cannot be 0"),
+        ("requests_per_day: many\n", "requests_per_day cannot be 'many'"),
+        ("requests_per_day: .nan\n", "requests_per_day cannot be 'nan'"),
+        ("monthly_spend: -5\n", "monthly_spend cannot be -5"),
+        ("currency: GBP\n", "currency cannot be 'GBP'"),
+        ("country: Atlantis\n", "country cannot be 'Atlantis'"),
+        ("team: none\nteam_people: 5\n", "Contradictory answers: There is no AI team and it has people."),
+        ("team: none\nmlops: yes\n", "Contradictory answers"),
+        ("wish: closed\nmodel: Qwen/Qwen3-8B\n", "Contradictory answers"),
+        ("budget: ample\ngpu_budget: no\n", "Contradictory answers"),
+        ("privacy: yes\nprivacy: no\n", "'privacy' stands twice"),
+        ("team: none\nai_team: basic\n", "team and ai_team are the same question"),
+        ("- privacy\n", "holds no answers"),
+        ("privacy: [yes\n", "is not YAML"),
+        ("privacy: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        ("a: &a [x, x]\nb: *a\n", "is not a question"),
+    ],
+)
+def test_bad_answers_are_one_clear_error(text: str, says: str, cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text, encoding="utf-8")
+    ran = cli("advise", "--answers", file)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert ran.err.count("Error:") == ran.err.count("Hint:") == 1
+
+
+def test_contradictions_are_told_in_chinese_too(cli: Cli) -> None:
+    ran = cli("advise", "--set", "team=none", "--set", "team_people=5", "--lang", "zh")
+    assert ran.code == 2
+    assert "回答自相矛盾：没有 AI 团队，却又填写了团队人数。" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--answers", "no-such-file.yaml"), "cannot be read"),
+        (("--set", "privacy"), "--set takes KEY=VALUE"),
+        (("--set", "privacy=yes", "--set", "privacy=no"), "stands twice"),
+    ],
+)
+def test_bad_options(words: tuple[str, ...], says: str, cli: Cli) -> None:
+    ran = cli("advise", *words)
+    assert ran.code == 2
+    assert says in ran.err
+
+
+def test_values_have_other_spellings() -> None:
+    said = {
+        "privacy": "是",
+        "size": "SME",
+        "stage": "MVP",
+        "requests-per-day": "1.5万",
+        "country": "中国",
+        "team": "专业",
+    }
+    expected = ("yes", "small", "mvp", 15_000.0, "CN", "professional")
+    assert tuple(parse_answers(said).values.values()) == expected
+
+
+def test_yes_and_no_are_taken_where_they_mean_one() -> None:
+    for one in questions():
+        if one.kind != "choice":
+            continue
+        taken = {name for choice in one.choices for name in (choice.value, *choice.also)}
+        if {"yes", "no"} <= taken:
+            for raw in (True, False, "yes", "no"):
+                assert one.key in parse_answers({one.key: raw}).values
+        assert parse_answers({one.key: "unknown"}).unknown == {one.key}
+
+
+def test_every_answer_leads_somewhere_in_both_languages() -> None:
+    chosen, refused = random.Random(7), list[str]()
+    for _ in range(150):
+        given: dict[str, object] = {
+            one.key: chosen.choice(one.choices).value
+            for one in questions()
+            if one.kind == "choice" and chosen.random() < 0.4
+        }
+        try:
+            answers = parse_answers(given)
+            english, chinese = (advise(answers, language=language) for language in LANGUAGES)
+        except UsageError as error:
+            refused.append(error.message)
+            continue
+        assert english.path in PATHS
+        assert english.path not in [one.path for one in english.alternatives]
+        assert english.reasons
+        assert [one.rule for one in english.reasons] == [one.rule for one in chinese.reasons]
+        assert [one.pitfall for one in english.warnings] == [one.pitfall for one in chinese.warnings]
+        asked = {one.key for one in english.questions}
+        assert not asked & (given.keys() - {"performance"})
+    assert all(message.startswith("Contradictory answers: ") for message in refused)
+
+
+def test_figures_in_another_currency_are_converted(cli: Cli) -> None:
+    """700 USD are about 5,000 CNY a month (rule 37); 20,000 USD up front are plan 2's budget (rule 38)."""
+    words = [
+        "--set",
+        "size=small",
+        "--set",
+        "privacy=no",
+        "--set",
+        "team=basic",
+        "--set",
+        "control=some",
+        "--no-onward",
+    ]
+    dollars = cli("advise", *words, "--set", "upfront_budget=20000", "--set", "currency=USD", "--json").json()
+    yuan = cli("advise", *words, "--set", "upfront_budget=20000", "--set", "currency=CNY", "--json").json()
+    assert (dollars["path"], yuan["path"]) == ("open-cloud", "closed-cloud")
+
+
+def test_it_asks_and_takes_numbers_words_and_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved.yaml"
+    typed = "perhaps\n1\n\n无\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    ran = cli("advise", "--lang", "zh", "--no-onward", "--save", saved)
+    assert ran.code == 0, ran.err
+    assert "数据是否绝对不能离开自有环境？" in ran.err
+    assert "说明：" in ran.err
+    assert "无法识别" in ran.err
+    assert ran.out.startswith("建议：闭源＋私有化")
+    assert yaml.safe_load(saved.read_text(encoding="utf-8")) == {"privacy": "yes", "team": "none"}
+    again = cli("advise", "--answers", saved, "--json", "--no-onward").json()
+    assert again["path"] == "closed-private"
+
+
+def test_the_template_is_an_answers_file(cli: Cli, tmp_path: Path) -> None:
+    for language in LANGUAGES:
+        file = tmp_path / f"{language}.yaml"
+        file.write_text(cli("advise", "--template", "--lang", language).out, encoding="utf-8")
+        found = cli("advise", "--answers", file, "--json", "--no-onward").json()
+        assert found["answers"] == {}
+        assert set(found["unknown"]) == {one.key for one in questions()}
+        assert {one["key"] for one in found["questions"]} == set(found["unknown"])
+
+
+def test_a_file_of_the_advice_is_written(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "advice.json"
+    ran = cli("advise", "--set", "privacy=yes", "--set", "mlops=yes", "--no-onward", "-o", file)
+    assert ran.out.startswith("Recommended: Open model, private")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    jsonschema.validate(document, schema("advice"))
+    refused = cli("advise", "--set", "privacy=yes", "--no-onward", "-o", tmp_path / "none" / "advice.json")
+    assert refused.code in (1, 2)
+
+
+def test_it_goes_on_to_models_gpus_speed_and_cost(cli: Cli) -> None:
+    words = itertools.chain.from_iterable(("--set", f"{key}={value}") for key, value in BANK.items())
+    found = cli("advise", *words, "--set", "requests_per_day=50000", "--json").json()["onward"]
+    first = found["models"][0]
+    assert first["permission"] == "yes"
+    assert found["hardware"]["model"] == first["id"]
+    assert found["hardware"]["gpus"] >= 1
+    assert found["hardware"]["speed_from"]
+    assert found["demand"]["assumed"] == ["prompt_tokens", "output_tokens"]
+    rent, month = found["cost"]["per_million_output_tokens"], found["cost"]["per_month"]
+    tokens = 50_000 * 730 / 24 * 256 / 1e6
+    assert rent["typical"] == pytest.approx(month["typical"] / tokens, rel=1e-6)
+    assert found["cost"]["sources"]
+    assert found["cost"]["date"]
+
+
+def test_what_it_says_to_type_next_works(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = cli("advise", "--set", "privacy=yes", "--set", "mlops=yes", "--set", "country=DE", "--json").json()
+    found = said["onward"]
+    for line in found["commands"][:2]:
+        ran = cli(*shlex.split(line)[1:], "--json")
+        assert ran.code == 0, (line, ran.err)
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert plan["gpu"]["id"] == found["hardware"]["gpu"]
+
+
+def test_closed_and_hosted_paths_name_offers(cli: Cli) -> None:
+    closed = cli(
+        "advise", "--set", "privacy=no", "--set", "mlops=no", "--set", "country=CN", "--json"
+    ).json()["onward"]
+    assert {one["kind"] for one in closed["apis"]} == {"closed"}
+    assert {one["provider"] for one in closed["apis"]} <= set(onward()["apis"]["closed_CN"])
+    hosted = cli("advise", "--set", "wish=open", "--set", "mlops=no", "--json").json()["onward"]
+    assert {one["kind"] for one in hosted["apis"]} == {"hosted-open"}
+    assert all(one["per_month"] > 0 and one["date"] for one in (*closed["apis"], *hosted["apis"]))
+
+
+def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:
+    ran = cli("advise", "--set", "latency_ms=1", "--set", "mlops=yes", "--set", "privacy=no", "--json")
+    found = ran.json()["onward"]
+    assert found["hardware"]["meets_latency"] is False
+    assert any("1 ms are not met" in text for _, text in found["lines"])
+
+
+def test_the_text_fits_eighty_columns(cli: Cli) -> None:
+    from selfhost.cli._advice_output import columns_of
+
+    for language in LANGUAGES:
+        ran = cli("advise", "--set", "privacy=yes", "--set", "mlops=no", "--lang", language)
+        long = [line for line in ran.out.splitlines() if columns_of(line) > 80 and "selfhost " not in line]
+        assert long == []
+
+
+def test_the_data_holds_together() -> None:
+    numbers = {rule.number for rule in (*rules(), *pitfalls())}
+    ids = [rule.id for rule in (*rules(), *pitfalls())]
+    keys = {one.key for one in questions()}
+    assert len(set(ids)) == len(ids)
+    assert all(rule.id.split("-")[0] == str(rule.number) for rule in (*rules(), *pitfalls()))
+    assert set(paths()) == set(PATHS)
+    for row in decisions():
+        assert {row.path, *(path for path, _ in row.alternatives)} <= set(PATHS)
+        assert {*row.rules, *(number for _, number in row.alternatives)} <= numbers
+    for odd in odds():
+        assert set(odd.keys) <= keys
+        assert odd.kind == "error" or all(odd.ways[language] for language in LANGUAGES)
+    for one in questions():
+        assert set(one.rules) <= numbers
+    for text in (*read("words").values(), *(rule.text for rule in (*rules(), *pitfalls()))):
+        assert set(text) == {"en", "zh"}
+        assert {*_fields(text["en"])} == {*_fields(text["zh"])}
+
+
+def _fields(text: str) -> list[str]:
+    import string
+
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+
+
+def test_conditions_name_facts_that_exist() -> None:
+    from selfhost.advise.decide import facts_of
+
+    known = {*facts_of(Answers(), None), "path"}
+
+    def names(condition: Any) -> set[str]:
+        if condition is None:
+            return set()
+        below = [names(each) for each in condition.get("any", [])]
+        return {*condition, *itertools.chain.from_iterable(below)} - {"any"}
+
+    whens = {row.id: row.when for rows in (rules(), pitfalls(), decisions(), odds()) for row in rows}
+    assert {name for name, when in whens.items() if not names(when) <= known} == set()
+    assert decisions()[-1].when == {}
+    assert holds({}, {})
+
+
+def test_models_and_gpus_that_it_goes_on_with_are_in_the_catalogue() -> None:
+    for names in onward()["sizes"].values():
+        for name in names:
+            bundled = find(name)
+            assert bundled is not None, name
+            assert bundled.entry.status == "current"
+    for kinds in onward()["gpus"].values():
+        assert all(find_gpu(kind).id == kind for kind in kinds)
