@@ -84,6 +84,10 @@ class Gpu:
     confidence: str
     notes: str | None
 
+    def __hash__(self) -> int:
+        """Of what tells devices apart: caches ask for it more often than all of its fields are worth."""
+        return hash((self.id, self.usable_bytes))
+
     @property
     def memory_bytes(self) -> int:
         """The memory an engine sees as total: `usable_bytes`."""
