@@ -382,6 +382,70 @@ def openness() -> str:
     return table(("models", "repositories", "training data", "training code", "source"), rows)
 
 
+def advice_rules() -> str:
+    """Every rule and pitfall of the advice, in both languages."""
+    from selfhost.advise.tables import pitfalls
+    from selfhost.advise.tables import rules as every
+
+    rows = sorted((*every(), *pitfalls()), key=lambda rule: rule.number)
+    return table(
+        ("rule", "id", "kind", "English", "中文"),
+        ((str(one.number), f"`{one.id}`", one.kind, one.text["en"], one.text["zh"]) for one in rows),
+    )
+
+
+def advice_decisions() -> str:
+    """The rows of the decision, in order."""
+    from selfhost.advise.tables import decisions
+
+    return table(
+        ("#", "row", "where", "leads to", "rules", "otherwise"),
+        (
+            (
+                str(number), f"`{row.id}`", _condition(row.when) + (f" and not ({_condition(row.unless)})" if row.unless else ""),
+                row.path, ", ".join(map(str, row.rules)), ", ".join(f"{path} ({rule})" for path, rule in row.alternatives),
+            )
+            for number, row in enumerate(decisions(), start=1)
+        ),
+    )  # fmt: skip
+
+
+def _condition(when: Any) -> str:
+    """A condition of the advice in words."""
+    parts = []
+    for name, wanted in when.items():
+        if name == "any":
+            parts.append("(" + " or ".join(_condition(one) for one in wanted) + ")")
+        else:
+            parts.append(f"{name} {'or '.join(f'{one} ' for one in wanted).strip() if isinstance(wanted, list) else wanted}")
+    return ", ".join(parts) or "whatever else"
+
+
+def advice_odds() -> str:
+    """Answers at odds with each other."""
+    from selfhost.advise.tables import odds
+
+    rows = (
+        (one.text["en"], one.text["zh"], ", ".join(f"`{key}`" for key in one.keys), " ".join(one.ways.get("en", ("an error",))))
+        for one in odds()
+    )
+    return table(("English", "中文", "answers", "ways out"), rows)
+
+
+def advice_questions() -> str:
+    """Every key of an answers file."""
+    from selfhost.advise.tables import questions
+
+    def takes(one: Any) -> str:
+        return ", ".join(f"`{choice.value}`" for choice in one.choices) or one.unit or one.kind
+
+    rows = (
+        (f"`{one.key}`", one.ask["en"], takes(one), one.why["en"], ", ".join(map(str, one.rules)), ", ".join(one.also) or "–")
+        for one in questions()
+    )
+    return table(("key", "question", "takes", "why", "rules", "also called"), rows)
+
+
 def speeds() -> str:
     """Estimated against measured speed, by limit, GPU and source."""
     import bench_throughput as bench
@@ -578,6 +642,10 @@ PARTS: dict[str, Callable[[], str]] = {
         prices,
         api_prices,
         openness,
+        advice_rules,
+        advice_decisions,
+        advice_odds,
+        advice_questions,
         allocations,
         speeds,
         start_ups,
