@@ -402,8 +402,10 @@ def advice_decisions() -> str:
         ("#", "row", "where", "leads to", "rules", "otherwise"),
         (
             (
-                str(number), f"`{row.id}`", _condition(row.when) + (f" and not ({_condition(row.unless)})" if row.unless else ""),
-                row.path, ", ".join(map(str, row.rules)), ", ".join(f"{path} ({rule})" for path, rule in row.alternatives),
+                str(number), f"`{row.id}`",
+                _condition(row.when) + (f" and not ({_condition(row.unless)})" if row.unless else ""),
+                row.path, ", ".join(map(str, row.rules)),
+                ", ".join(f"{path} ({rule})" for path, rule in row.alternatives),
             )
             for number, row in enumerate(decisions(), start=1)
         ),
@@ -417,7 +419,7 @@ def _condition(when: Any) -> str:
         if name == "any":
             parts.append("(" + " or ".join(_condition(one) for one in wanted) + ")")
         else:
-            parts.append(f"{name} {'or '.join(f'{one} ' for one in wanted).strip() if isinstance(wanted, list) else wanted}")
+            parts.append(f"{name} {' or '.join(wanted) if isinstance(wanted, list) else wanted}")
     return ", ".join(parts) or "whatever else"
 
 
@@ -426,7 +428,12 @@ def advice_odds() -> str:
     from selfhost.advise.tables import odds
 
     rows = (
-        (one.text["en"], one.text["zh"], ", ".join(f"`{key}`" for key in one.keys), " ".join(one.ways.get("en", ("an error",))))
+        (
+            one.text["en"],
+            one.text["zh"],
+            ", ".join(f"`{key}`" for key in one.keys),
+            " ".join(one.ways.get("en", ("an error",))),
+        )
         for one in odds()
     )
     return table(("English", "中文", "answers", "ways out"), rows)
@@ -440,7 +447,14 @@ def advice_questions() -> str:
         return ", ".join(f"`{choice.value}`" for choice in one.choices) or one.unit or one.kind
 
     rows = (
-        (f"`{one.key}`", one.ask["en"], takes(one), one.why["en"], ", ".join(map(str, one.rules)), ", ".join(one.also) or "–")
+        (
+            f"`{one.key}`",
+            one.ask["en"],
+            takes(one),
+            one.why["en"],
+            ", ".join(map(str, one.rules)),
+            ", ".join(one.also) or "–",
+        )
         for one in questions()
     )
     return table(("key", "question", "takes", "why", "rules", "also called"), rows)

@@ -19,6 +19,8 @@ SMALL_MONTHLY_CNY = 5_000
 # The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours:
 # one to four are a basic team.
 PROFESSIONAL_PEOPLE = 5
+# Rule 49 speaks of fewer than five engineers. Ours: that few are a basic team where nothing more is said of it.
+FEW_ENGINEERS = 5
 # Rule 49 asks for 50 ms. Ours: up to 100 ms, as the way to another's API and back takes tens of milliseconds already.
 STRICT_LATENCY_MS = 100
 # Ours: a million requests a day are the "large scale, high concurrency" of rule 4.
@@ -105,6 +107,9 @@ def _skills(answers: Answers) -> str:
         return "basic" if team in ("basic", "professional") else "no"
     if mlops == "yes" or team == "professional":
         return "yes"
+    engineers = answers.number("engineers")
+    if team == "unknown" and engineers is not None and engineers < FEW_ENGINEERS:
+        return "basic"
     return {"none": "no", "basic": "basic"}.get(team, "unknown")
 
 
