@@ -208,6 +208,15 @@ def test_the_rates_of_a_time() -> None:
     assert batch.output == 7.5
 
 
+def test_announced_changes_hold_from_their_day() -> None:
+    before = price_of("google", "gemini-4-argon", when=datetime(2026, 11, 30, 23, tzinfo=UTC))
+    after = price_of("google", "gemini-4-argon", when=datetime(2026, 12, 1, tzinfo=UTC))
+    assert before is not None
+    assert after is not None
+    assert (before.rates.input, after.rates.input) == (2.0, 4.0)
+    assert after.source == before.source
+
+
 def test_rows_grow_stale() -> None:
     assert not any(price.provider == "openai" for price, _ in stale_prices(date(2026, 11, 27)))
     late = stale_prices(date(2028, 1, 1))
@@ -243,6 +252,14 @@ class TestExtra:
         assert before is not None
         assert after is not None
         assert after.rates.input == 2 * before.rates.input
+
+    def test_announced_changes_agree_with_it(self) -> None:
+        late = datetime(2027, 1, 2, tzinfo=UTC)
+        for model in ("gemini-4-argon", "gemini-3.8-flash"):
+            own, other = price_of("google", model, when=late), extra.price("google", model, late)
+            assert own is not None
+            assert other is not None
+            assert (own.rates, own.batch) == (other.rates, other.batch)
 
     def test_models_that_only_it_has(self) -> None:
         found = price_of("openai", "gpt-4.1", when=WHEN)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import tempfile
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selfhost.catalog.gpus import gpu_ids
 from selfhost.catalog.price_rows import figures_of
@@ -235,6 +239,57 @@ discount: {company: 0.06}
         free = load_prices(own).electricity("no")
         assert free is not None
         assert free.typical == 0
+
+    def test_the_example_of_the_docs_is_taken(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parent.parent / "docs/prices.md").read_text(encoding="utf-8")
+        own = tmp_path / "own.yaml"
+        own.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+        rent, rate = (
+            load_prices(own).gpu_rental("h20-sxm-96gb", "specialty", "1y"),
+            load_prices(own).discount(),
+        )
+        assert rent is not None
+        assert rate is not None
+        assert (rent.typical, rent.unit, rent.source) == (9.5, "CNY/GPU-hour", "offer of 3 November")
+        assert rate.typical == 0.06
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+            lambda below: (
+                st.lists(below, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from([*KINDS, "l4-24gb", "new", "CN", "typical", "low", "x"]), below
+                )
+            ),
+            max_leaves=8,
+        )
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_whatever_stands_in_a_file_is_taken_or_refused(self, data: object) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(data, file)
+            file.flush()
+            with contextlib.suppress(PriceError):
+                for row in load_prices(Path(file.name)).rows():
+                    assert 0 <= row.low <= row.typical <= row.high
+
+    def test_norway_is_a_country_in_yaml(self, tmp_path: Path) -> None:
+        own = tmp_path / "own.yaml"
+        own.write_text("electricity: {NO: 0.05, no: 0.06}\n")
+        power = load_prices(own).electricity("NO")
+        assert power is not None
+        assert power.confidence == "yours"
+
+    def test_aliases_without_end_are_one_short_error(self, tmp_path: Path) -> None:
+        own = tmp_path / "own.yaml"
+        lines = ["a: &a0 [1, 1]", *(f"b{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+        own.write_text("\n".join([*lines, "pue: {colocation: *a59}"]).replace("a: ", "pue_: ", 1))
+        with pytest.raises(PriceError):
+            load_prices(own)
+        own.write_text("pue: {colocation: &a [1, 2]}\nelectricity: {CN: *a}\n")
+        with pytest.raises(PriceError, match="must be a number, not a list"):
+            load_prices(own)
 
     @pytest.mark.parametrize(
         ("text", "said", "hint"),

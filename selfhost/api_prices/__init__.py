@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from selfhost.api_prices.cost import cost_of
-from selfhost.api_prices.rows import own_models, own_prices
+from selfhost.api_prices.rows import own_models, own_price, own_prices
 from selfhost.api_prices.types import ApiModel, ApiPrice, Rates, Tier, Window
 from selfhost.catalog.price_types import first_day
 
@@ -66,16 +66,13 @@ def price_of(provider: str, model: str, *, when: datetime) -> ApiPrice | None:
         when: a fixed time; without a time zone it is UTC.
     """
     provider = _PROVIDERS.get(provider.lower(), provider.lower())
-    row = own_prices().get((provider, model.lower()))
+    utc = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    row = own_price(provider, model.lower(), utc.date())
     if row is not None:
         return row
     from selfhost.api_prices import genai
 
-    if not genai.available():
-        return None
-    return genai.price(
-        provider, model, when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    )
+    return genai.price(provider, model, utc) if genai.available() else None
 
 
 def stale_prices(as_of: date) -> tuple[tuple[ApiPrice, int], ...]:

@@ -19,20 +19,11 @@ if TYPE_CHECKING:
 # Newest day on which a price of release 0.2.3 begins that was not announced ahead.
 _DATES = {"0.2.3": "2026-11-09"}
 _BATCH = {"processing": "batch"}
-# Authors whose models are open weights, as ids of hosts begin; others are called closed.
+# Names of models with open weights, as ids of hosts hold them; what holds none of them is called closed.
 _OPEN = (
-    "llama",
-    "gpt-oss",
-    "qwen3",
-    "qwen/",
-    "deepseek",
-    "gemma",
-    "mixtral",
-    "kimi-k2",
-    "glm-4",
-    "glm-5",
-    "minimax-m",
-)
+    "llama", "gpt-oss", "qwen3", "qwen2", "qwen/", "deepseek", "gemma", "mixtral", "mistral-7b", "mistral-nemo",
+    "mistral-small", "kimi-k2", "glm-4", "glm-5", "minimax-m", "nemotron", "olmo", "phi-", "ernie-4.5",
+)  # fmt: skip
 
 
 def available() -> bool:

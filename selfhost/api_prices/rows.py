@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,32 @@ def own_prices() -> dict[tuple[str, str], ApiPrice]:
         (provider, model.lower()): _price(provider, model, row)
         for provider, model, row in _tables()
         if "unpriced" not in row
+    }
+
+
+def own_price(provider: str, model: str, when: date) -> ApiPrice | None:
+    """The price of a model on a day: announced changes (`later`) hold from their day on.
+
+    Args:
+        provider, model: in lower case.
+        when: the day, in UTC.
+    """
+    price = own_prices().get((provider, model))
+    for start, changed in _later().get((provider, model), ()):
+        if when >= start:
+            price = changed
+    return price
+
+
+@cache
+def _later() -> dict[tuple[str, str], tuple[tuple[date, ApiPrice], ...]]:
+    return {
+        (provider, model.lower()): tuple(
+            (date.fromisoformat(change["from"]), _price(provider, model, {**row, **change}))
+            for change in row["later"]
+        )
+        for provider, model, row in _tables()
+        if "later" in row
     }
 
 

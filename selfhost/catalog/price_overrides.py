@@ -108,7 +108,8 @@ def _collect(
     if not isinstance(value, dict):
         raise PriceError(f"{path.name}: {'.'.join(keys)} must be a table by {wanted}, not {_shown(value)}.")
     for key, below in value.items():
-        text = _checked(path, keys, wanted, str(key))
+        # YAML 1.1 reads Norway's NO as false.
+        text = _checked(path, keys, wanted, "NO" if key is False and wanted == "country" else str(key))
         _collect(path, (*keys, text), kind, below, currency, found)
 
 
@@ -198,6 +199,8 @@ def _number(name: str, value: object) -> float:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, (dict, list, tuple, set)):  # of which YAML's aliases can make a text without end
+        return "a table" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
