@@ -47,6 +47,9 @@ def test_a_case_has_its_outcome(case: dict[str, Any], language: str, cli: Cli, t
     for answer, paths in expect.get("performance", {}).items():
         changes = {one["answer"]: one["path"] for one in asked["performance"]["changes"]}
         assert changes[answer] in paths
+    if "totals" in expect:
+        totals = {one["years"]: [one["low"], one["high"]] for one in found["worked_case"]["totals"]}
+        assert {years: totals[years] for years in expect["totals"]} == expect["totals"]
     if "level" in expect:
         assert found["model"]["level"] == expect["level"]
     if onward == []:

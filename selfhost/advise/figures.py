@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from selfhost.advise.tables import Case
 
 MONTHS = 12
+YEARS = (1, 2, 3)  # rule 61: what a total is computed over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

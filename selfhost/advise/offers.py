@@ -33,9 +33,19 @@ def closed_offers(demand: Demand, *, country: str, frontier: bool, when: datetim
     return tuple(found[:_SHOWN])
 
 
-def hosted_offers(demand: Demand, models: tuple[Candidate, ...], *, when: datetime) -> tuple[Api, ...]:
-    """Hosts of the models that suit; where none is known, the cheapest hosts of other open models."""
-    hosted = [one for one in _own() if one.kind == "hosted-open"]
+def hosted_offers(
+    demand: Demand, models: tuple[Candidate, ...], *, country: str, when: datetime
+) -> tuple[Api, ...]:
+    """Hosts of the models that suit; where none is known, the cheapest hosts of other open models.
+
+    Args:
+        country: in China the hosts there, elsewhere the others.
+        when: as of which time.
+    """
+    there = onward()["apis"]["hosted_CN"]
+    hosted = [
+        one for one in _own() if one.kind == "hosted-open" and (one.provider in there) == (country == "CN")
+    ]
     wanted = [model.id.lower() for model in models]
     same = _priced([one for one in hosted if (one.weights or "").lower() in wanted], demand, when)
     found = same or _priced(hosted, demand, when)

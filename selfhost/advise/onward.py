@@ -56,12 +56,14 @@ def go_on(
         when: as of which time APIs are priced.
         advice_file: where the advice is written, for the report; None where it is not.
     """
-    facts = facts_of(answers, None)
+    facts = facts_of(answers, lambda amount, source: amount * prices.fx(source, "CNY").typical)
     demand = demand_of(answers, facts)
     use: Use = next((one for one in USES if one == answers.choice("use")), "commercial")
     country = answers.choice("country")
     currency = answers.choice("currency")
-    currency = currency if currency != "unknown" else "CNY" if country == "CN" else "USD"
+    if currency == "unknown":  # amounts without one are read in CNY, as the rules have them
+        yuan = country == "CN" or {"upfront_budget", "monthly_spend"} & answers.values.keys()
+        currency = "CNY" if yuan else "USD"
     models = candidates(facts, wished(answers), use=use, language=language)
     apis = _apis(advice, demand, models, facts, country, when)
     wanted = Wanted(
@@ -92,7 +94,25 @@ def go_on(
             advice_file=advice_file,
         ),
     )
+    onward = _within_budget(onward, advice, answers, prices, currency)
     return replace(onward, lines=lines_of(onward, advice.path, answers.number("latency_ms"), language))
+
+
+def _within_budget(onward: Onward, advice: Advice, answers: Answers, prices: Prices, currency: str) -> Onward:
+    """Whether what the path costs stays within what was answered."""
+    upfront, monthly = answers.number("upfront_budget"), answers.number("monthly_spend")
+    cost = onward.cost
+    capital = None if cost is None or cost.capital is None else cost.capital.typical
+    bills = [one.per_month * prices.fx(one.currency, currency).typical for one in onward.apis]
+    if advice.path == "open-cloud" and cost is not None and cost.per_month is not None:
+        bills = [cost.per_month.typical]
+    return replace(
+        onward,
+        within_upfront_budget=None
+        if advice.path != "open-private" or upfront is None or capital is None
+        else capital <= upfront,
+        within_monthly_spend=None if monthly is None or not bills else min(bills) <= monthly,
+    )
 
 
 def demand_of(answers: Answers, facts: Facts) -> Demand:
@@ -167,7 +187,7 @@ def _apis(
 ) -> tuple[Api, ...]:
     """Offers of APIs on the paths that use one."""
     if advice.path == "hosted-open":
-        return hosted_offers(demand, models, when=when)
+        return hosted_offers(demand, models, country=country, when=when)
     if advice.path in ("closed-cloud", "hybrid"):
         return closed_offers(demand, country=country, frontier=facts["frontier"] == "yes", when=when)
     return ()

@@ -28,21 +28,25 @@ def lines_of(
     found = [(say("onward-load"), f"{load}{pause}{told}{stop}")]
     if path == "closed-private":
         found.append((say("onward-cost"), say("vendor-quote") + stop))
-    if path != "closed-cloud":
-        for model in (
-            onward.models[:1]
-            if onward.hardware is None
-            else [one for one in onward.models if one.id == onward.hardware.model]
-        ):
-            licence = say(
-                "licence-line", licence=model.licence, permission=say(f"permission-{model.permission}")
-            )
+    called = path in ("closed-cloud", "hosted-open")
+    used = None if onward.hardware is None else onward.hardware.model
+    for model in () if called else onward.models:
+        if model.id == (used or onward.models[0].id):
+            permission = say(f"permission-{model.permission}")
+            licence = say("licence-line", licence=model.licence, permission=permission)
             found.append((say("onward-model"), f"{model.id}{pause}{model.because}{pause}{licence}{stop}"))
     machines = _machine_lines(onward, path, latency_ms, language)
     apis = [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
-    if path in ("closed-cloud", "hosted-open"):
-        return (*found, *(apis or [(say("onward-api"), say("no-api") + stop)]), *machines)
-    return (*found, *machines, *apis)
+    if called:
+        found += [*(apis or [(say("onward-api"), say("no-api") + stop)]), *machines]
+    else:
+        found += [*machines, *apis]
+    for name, within in (("upfront", onward.within_upfront_budget), ("monthly", onward.within_monthly_spend)):
+        if within is not None:
+            found.append(
+                (say("onward-budget"), say(f"budget-{name}-{'within' if within else 'over'}") + stop)
+            )
+    return tuple(found)
 
 
 def _machine_lines(

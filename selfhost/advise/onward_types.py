@@ -120,7 +120,9 @@ class Onward:
         models: that suit, the first for most.
         hardware, cost: for the first of them, None where nothing carries it; on a path that calls an API, what running
             it instead would take.
-        apis: offers that the path uses or is compared with.
+        apis: offers that the path uses.
+        within_upfront_budget, within_monthly_spend: whether what the path costs typically stays within what was said,
+            None where that was not, or the price is not known.
         commands: what to type next.
         lines: the same for people, a name and a sentence each.
     """
@@ -131,4 +133,6 @@ class Onward:
     cost: Money | None
     apis: tuple[Api, ...]
     commands: tuple[str, ...]
+    within_upfront_budget: bool | None = None
+    within_monthly_spend: bool | None = None
     lines: tuple[tuple[str, str], ...] = ()

@@ -68,13 +68,7 @@ def wish_of(
     from selfhost.licence import Declared, judge
 
     bundled = find(name)
-    short = name.lower().rpartition("/")[2]
-    if (
-        bundled is None
-        and short.startswith(CLOSED)
-        and not short.startswith(OPEN_BUT_SO_NAMED)
-        and licence is None
-    ):
+    if bundled is None and licence is None and _is_closed(name):
         return Wish(
             name=name,
             parameters_b=parameters_b,
@@ -101,6 +95,21 @@ def wish_of(
         obligations=verdict.obligations,
         source=verdict.source,
     )
+
+
+def _is_closed(name: str) -> bool:
+    """Whether it is sold as an API alone: the catalogue of API prices, else how such names begin."""
+    from selfhost.api_prices.rows import own_models
+
+    kinds = {
+        one.kind
+        for one in own_models().values()
+        if name.lower() in (one.model.lower(), one.name.lower(), f"{one.provider}/{one.model}".lower())
+    }
+    if kinds:
+        return kinds == {"closed"}
+    short = name.lower().rpartition("/")[2]
+    return short.startswith(CLOSED) and not short.startswith(OPEN_BUT_SO_NAMED)
 
 
 def size_in(name: str) -> float | None:

@@ -106,41 +106,11 @@ def cases(language: Language) -> dict[str, Any]:
     from selfhost.advise.tables import cases as every
 
     known = every()
-    one, _, _, four = known
+    one, four = known[0], known[3]
+    meets = {years: figures.monthly_to_meet(one, four, years) for years in figures.YEARS}
     return {
         "currency": "CNY",
-        "cases": [
-            {
-                "case": case.id,
-                "rule": case.rule,
-                "path": case.path,
-                "text": case.text[language],
-                "model_then": case.model_then,
-                "upfront": case.upfront,
-                "per_year": {"low": case.yearly[0], "high": case.yearly[1]},
-                "per_month": {
-                    "low": case.yearly[0] / figures.MONTHS,
-                    "high": case.yearly[1] / figures.MONTHS,
-                },
-                "per_thousand_calls": case.per_thousand_calls,
-                "calls_per_month": None
-                if case.per_thousand_calls is None
-                else {
-                    end: figures.calls_for(case, yearly / figures.MONTHS)
-                    for end, yearly in zip(("low", "high"), case.yearly, strict=True)
-                },
-                "totals": [
-                    {
-                        "years": years,
-                        "low": figures.total(case, years)[0],
-                        "high": figures.total(case, years)[1],
-                    }
-                    for years in (1, 2, 3)
-                ],
-                "note": case.note.get(language),
-            }
-            for case in known
-        ],
+        "cases": [case_facts(plan, language) for plan in range(1, len(known) + 1)],
         "break_evens": [
             {**asdict(met), "rule": 33, "within_three_years": met.within_three_years}
             for met in (figures.meeting(a, b) for a, b in permutations(known, 2) if a.upfront > b.upfront)
@@ -148,14 +118,38 @@ def cases(language: Language) -> dict[str, Any]:
         "plan_4_monthly_to_meet_plan_1": [
             {
                 "years": years,
-                "per_month": round(figures.monthly_to_meet(one, four, years), 2),
-                "calls_per_month": round(
-                    figures.calls_for(four, figures.monthly_to_meet(one, four, years)) or 0.0
-                ),
+                "per_month": round(amount, 2),
+                "calls_per_month": round(figures.calls_for(four, amount) or 0.0),
                 "rule": 34,
             }
-            for years in (1, 2, 3)
+            for years, amount in meets.items()
         ],
+    }
+
+
+def case_facts(plan: int, language: Language) -> dict[str, Any]:
+    """One worked case: its budget, and the totals of one to three years."""
+    from selfhost.advise import figures
+    from selfhost.advise.tables import cases as every
+
+    case = every()[plan - 1]
+    low, high = (yearly / figures.MONTHS for yearly in case.yearly)
+    calls = [figures.calls_for(case, month) for month in (low, high)]
+    totals = {years: figures.total(case, years) for years in figures.YEARS}
+    return {
+        "case": case.id,
+        "rule": case.rule,
+        "path": case.path,
+        "text": case.text[language],
+        "currency": "CNY",
+        "model_then": case.model_then,
+        "upfront": case.upfront,
+        "per_year": {"low": case.yearly[0], "high": case.yearly[1]},
+        "per_month": {"low": low, "high": high},
+        "per_thousand_calls": case.per_thousand_calls,
+        "calls_per_month": None if None in calls else dict(zip(("low", "high"), calls, strict=True)),
+        "totals": [{"years": years, "low": span[0], "high": span[1]} for years, span in totals.items()],
+        "note": case.note.get(language),
     }
 
 

@@ -35,6 +35,7 @@ def as_facts(
         "warnings": [asdict(one) for one in advice.warnings],
         "questions": [asdict(one) for one in advice.questions],
         "contradictions": [asdict(one) for one in advice.contradictions],
+        "worked_case": None if advice.plan is None else worked_case(advice.plan, language),
         "model": None if wish is None else asdict(wish),
         "comparison": [
             {
@@ -54,6 +55,13 @@ def as_facts(
     }
 
 
+def worked_case(plan: int, language: Language) -> dict[str, object]:
+    """The worked case of a plan with its budget, by which its figures were printed."""
+    from selfhost.cli._advice_lists import case_facts
+
+    return case_facts(plan, language)
+
+
 def show(advice: Advice, wish: Wish | None, onward: Onward | None, language: Language) -> None:
     """Print the advice."""
     from selfhost.advise.tables import word
@@ -62,10 +70,13 @@ def show(advice: Advice, wish: Wish | None, onward: Onward | None, language: Lan
     if advice.confidence == "provisional":
         _line(word("provisional", language), indent=0)
     _show_odds(advice, language)
-    _show_items("because", [(f"{one.number:>2}", one.because) for one in advice.reasons], language)
+    reasons = [(f"{one.number:>2}", one.because) for one in advice.reasons if _kind(one.rule) not in _BESIDE]
+    beside = [(f"{one.number:>2}", one.because) for one in advice.reasons if _kind(one.rule) in _BESIDE]
+    _show_items("because", reasons, language)
     if wish is not None:
         _show_items("model-head", [(" •", _of_wish(wish, language))], language)
     _show_items("watch", [(f"{one.number:>2}", one.because) for one in advice.warnings], language)
+    _show_items("beside", beside, language)
     _show_items("alternatives", [(f"{one.number:>2}", one.title) for one in advice.alternatives], language)
     _show_questions(advice, language)
     if onward is not None:
@@ -85,6 +96,15 @@ def show(advice: Advice, wish: Wish | None, onward: Onward | None, language: Lan
 
 
 _COLON = {"en": ": ", "zh": "："}
+_BRACKETS = {"en": " ({})", "zh": "（{}）"}
+# Kinds of rules that say what to know of the path rather than why it was taken.
+_BESIDE = frozenset({"break-even", "metric", "openness", "operation", "ordering", "scenario"})
+
+
+def _kind(rule: str) -> str:
+    from selfhost.advise.tables import rules
+
+    return next(one.kind for one in rules() if one.id == rule)
 
 
 def _show_items(heading: str, items: list[tuple[str, str]], language: Language) -> None:
@@ -103,7 +123,7 @@ def _show_odds(advice: Advice, language: Language) -> None:
     if advice.contradictions:
         click.echo(f"\n{word('at-odds', language)}")
     for odd in advice.contradictions:
-        _line(f"{odd.because} ({', '.join(odd.keys)})", mark=" !")
+        _line(odd.because + _BRACKETS[language].format(", ".join(odd.keys)), mark=" !")
         for way in odd.ways:
             _line(f"{word('way-out', language)}{_COLON[language]}{way}", indent=6, mark="-")
 
@@ -114,7 +134,7 @@ def _show_questions(advice: Advice, language: Language) -> None:
     if advice.questions:
         click.echo(f"\n{word('open-questions', language)}")
     for asked in advice.questions:
-        _line(f"{asked.ask} ({asked.key})", mark=" ?")
+        _line(asked.ask + _BRACKETS[language].format(asked.key), mark=" ?")
         for change in asked.changes:
             if change.path != advice.path or asked.key == "performance":
                 _line(f"{change.label} → {change.path}", indent=6)
