@@ -88,7 +88,8 @@ def test_four_plans_of_enterprises(cli: Cli) -> None:
     assert third["months"] is None
     assert "dearer at the start" in third["reason"]
     text = cli("cost", "--scenario", DATA / "selection_plans.toml").out
-    assert "4.29 years: not within 3 years" in " ".join(text.split())
+    assert "4.29 years, too late" in text
+    assert "Too late: not within 3 years." in text
 
 
 def test_a_double_counted_purchase_is_named(cli: Cli) -> None:

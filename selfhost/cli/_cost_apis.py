@@ -60,7 +60,7 @@ def _offer(name: str, prompt_tokens: int, batch_share: float) -> Offer:
         )  # fmt: skip
     price = price_of(provider, model, when=datetime.fromisoformat(now()))
     if price is None:
-        raise UsageError(f"No price is known of {name[:80]}.", hint=_hint(model))
+        raise UsageError(f"No price is known of {name[:80]}.", hint=_hint(provider, model))
     fresh, cached, output = (
         _of(price, prompt_tokens, batch_share, into=into, cached=held, out=out)
         for into, held, out in ((1, 0, 0), (1, 1, 0), (0, 0, 1))
@@ -105,15 +105,14 @@ def _note(name: str, price: ApiPrice, batch_share: float) -> str | None:
     return f"{name}: {', '.join(parts)}." if parts else None
 
 
-def _hint(model: str) -> str:
+def _hint(provider: str, model: str) -> str:
     import difflib
 
     from selfhost.api_prices import api_models
 
-    names = {f"{one.provider}/{one.model}": one.model for one in api_models()}
-    word = model.rpartition("/")[2].lower()
-    close = difflib.get_close_matches(word, [one.lower() for one in names.values()], n=3, cutoff=0.4)
-    shown = [name for name, one in names.items() if one.lower() in close][:4]
-    if not shown:
-        shown = list(USUAL)
+    every = [one for one in api_models() if not one.unpriced]
+    of = [one for one in every if one.provider == provider.lower()] or every
+    names = {one.model.rpartition("/")[2].lower(): f"{one.provider}/{one.model}" for one in of}
+    close = difflib.get_close_matches(model.rpartition("/")[2].lower(), names, n=3, cutoff=0.4)
+    shown = [names[one] for one in close] or [f"{one.provider}/{one.model}" for one in of][:3]
     return f"Known are {', '.join(shown)} and others; the extra selfhost[prices] knows more."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from selfhost.throughput.types import Estimate, Traffic
     from selfhost.workload import Split, Workload
 
-_NUMBER = re.compile(r"\s*([0-9][0-9_,]{0,30}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?)\s*([kKmMbBgGtT]?)\s*")
+_NUMBER = re.compile(r"\s*([0-9][0-9_,]{0,30}(?:\.[0-9]{1,30})?(?:[eE]\+?[0-9]{1,2})?)\s*([kKmMbBgGtT]?)\s*")
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 

@@ -22,6 +22,7 @@ _MOST_TABLES = 4  # of break-evens; --json has all
 _MOST_SWINGS = 8
 _MOST_RULES = 3
 _MOST_YEARLY, _MOST_YEARS = 6, 5
+_LATE = ", too late"
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -74,7 +75,7 @@ def show(
     _rules(rules)
     _assumptions(found.assumptions)
     unknown = [
-        f"{one.option.name} is unknown and left out: {'; '.join(one.option.unknown)}."
+        f"{one.option.name} is unknown and left out: {'; '.join(one.option.unknown)}{_give(one)}."
         for one in found.costed
         if one.option.unknown
     ]
@@ -85,6 +86,10 @@ def show(
     for note in dict.fromkeys(lines):
         say(f"Note: {note}")
     next_step(*onward)
+
+
+def _give(one: Costed) -> str:
+    return " (--prices FILE can give it)" if one.option.kind in ("buy", "rent") else ""
 
 
 def span(months: int) -> str:
@@ -202,6 +207,7 @@ def _short(value: float) -> str:
 
 def _breakevens(found: Study, copies: Copies) -> None:
     pairs = [one for one in found.pairs if _worth_saying(one, found)]
+    late = any(_when(pair, found).endswith(_LATE) for pair in pairs)
     for option in list(dict.fromkeys(pair.option for pair in pairs))[:_MOST_TABLES]:
         click.echo()
         rows = []
@@ -210,9 +216,12 @@ def _breakevens(found: Study, copies: Copies) -> None:
                 shown, machines = copies.get((pair.option, pair.against), (pair.volume, None))
                 rows.append((pair.against, _when(pair, found), _from(shown, machines, found)))
         say(f"{option} is cheaper")
-        heads = ("than", "in time", "from volume a month")
+        tokens = found.scenario.volume is not None and found.scenario.volume.tokens > 0
+        heads = ("than", "after", f"from {'tokens' if tokens else 'requests'} a month")
         width = 3 if found.scenario.volume is not None else 2
         table([(head, "left") for head in heads[:width]], [row[:width] for row in rows], wrap=0)
+    if pairs and late:
+        say(f"Too late: not within {span(found.scenario.months)}.")
 
 
 def _worth_saying(pair: Against, found: Study) -> bool:
@@ -233,8 +242,8 @@ def _when(pair: Against, found: Study) -> str:
     if months <= 0:
         return "at once"
     if months > found.scenario.months:
-        return f"{months / MONTHS:,.2f} years: not within {span(found.scenario.months)}"
-    return f"after {months:,.1f} months"
+        return f"{months / MONTHS:,.2f} years{_LATE}"
+    return f"{months:,.1f} months"
 
 
 def _from(shown: Amount, machines: int | None, found: Study) -> str:
@@ -244,7 +253,7 @@ def _from(shown: Amount, machines: int | None, found: Study) -> str:
         return "never" if shown.utilization is None else f"never ({shown.utilization:.3g} of it)"
     if shown.factor == 0:
         return "at every volume"
-    text = _served(shown.factor, found)
+    text = _served(shown.factor, found).rpartition(" ")[0]
     if shown.utilization is not None:
         text += f" ({shown.utilization:.0%} of {'it' if machines in (None, 1) else f'{machines} copies'})"
     return text
@@ -280,8 +289,8 @@ def _swing_row(one: Swing, found: Study) -> tuple[str, ...]:
     others = [name for name in (one.winner_at_low, one.winner_at_high) if name != found.winner]
     return (
         one.assumption.key,
-        f"{one.assumption.low:,.4g}",
-        f"{one.assumption.high:,.4g}",
+        _number(one.assumption.low),
+        _number(one.assumption.high),
         _short(one.at_low),
         _short(one.at_high),
         others[0] if others else "the same",
@@ -310,14 +319,14 @@ def _rules(rules: Sequence[Judged]) -> None:
         return
     click.echo("\nPublished rules of thumb that say otherwise:")
     for one in otherwise[:_MOST_RULES]:
-        say(f"  {one.rule} ({_site(one.source)}): {one.because}.")
+        say(f"{one.rule} ({_site(one.source)}): {one.because}.")
 
 
 def _assumptions(assumptions: Sequence[Assumption]) -> None:
     click.echo("\nRests on:")
     facts(
         {
-            one.key: f"{_value(one)} {one.unit}"
+            one.key: f"{_number(one.typical)} {one.unit}"
             + "".join(f"; {each}" for each in (one.date, _site(one.source)) if each)
             for one in assumptions
         }
@@ -325,8 +334,8 @@ def _assumptions(assumptions: Sequence[Assumption]) -> None:
     say("--json and --export-assumptions FILE have every bound and source; --assumptions FILE takes it back.")
 
 
-def _value(one: Assumption) -> str:
-    return f"{one.typical:,.4g}" if abs(one.typical) < 1e4 else f"{one.typical:,.0f}"
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _site(source: str | None) -> str:

@@ -294,7 +294,7 @@ class _Found:
         self.add(
             Assumption(
                 key=rate_key(currency, self.currency), low=rate.low, typical=rate.typical, high=rate.high,
-                unit=f"{self.currency}/{currency}", source=rate.source, date=rate.date or None,
+                unit=f"{self.currency}/{currency}", source=_source(rate), date=rate.date or None,
             )
         )  # fmt: skip
 
@@ -307,7 +307,7 @@ class _Found:
         self.add(
             Assumption(
                 key=key, low=figure.low, typical=figure.typical, high=figure.high, unit=figure.unit,
-                currency=figure.currency, source=figure.source, date=figure.date or None, note=figure.note,
+                currency=figure.currency, source=_source(figure), date=figure.date or None, note=_caveat(figure),
             )
         )  # fmt: skip
 
@@ -315,6 +315,17 @@ class _Found:
         return Assumed(
             assumptions=tuple(self.list), unknown={key: tuple(value) for key, value in self.missing.items()}
         )
+
+
+def _source(figure: Figure) -> str:
+    return figure.source or f"Our price catalogue, {figure.key}: its observations name no page"
+
+
+def _caveat(figure: Figure) -> str | None:
+    return (
+        " ".join(filter(None, (figure.note, "Low confidence." if figure.confidence == "low" else None)))
+        or None
+    )
 
 
 def rate_key(source: str, target: str) -> str:

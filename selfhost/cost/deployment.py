@@ -21,6 +21,7 @@ from selfhost.cost.types import (
 )
 
 _MOST_COPIES = 1024
+_COMMITTED = {"1y": 12, "3y": 36}
 # Copies that are tried for a break-even: each up to four full boards, then doublings.
 _COPIES = (*range(1, 33), 64, 128, 256, 512, _MOST_COPIES)
 FURTHER_NODES = 0.25  # Ours: a second node of the same kind takes a quarter of the first one's staff
@@ -179,7 +180,7 @@ class Deployment:
             gpus=gpus,
             capacity_output_tokens_per_second=money.plain("speed at full load") * copies,
             input_share=self.input_share,
-            notes=("Billed while it answers only.",) if tier == "serverless" else (),
+            notes=_terms(tier, term, self.months),
         )
 
     def break_even(self, option: str, against: str, values: Mapping[str, float]) -> tuple[Amount, int | None]:
@@ -221,6 +222,19 @@ class Deployment:
 
 def _every(copies: int) -> str | None:
     return "cheaper at every volume" if copies == 0 else None
+
+
+def _terms(tier: str, term: str, months: int) -> tuple[str, ...]:
+    """What to know of a way to rent."""
+    name = f"rent {tier} {term}"
+    notes = []
+    if tier == "serverless":
+        notes.append(f"{name} is billed while it answers only.")
+    if term == "spot":
+        notes.append(f"{name} can be taken away at any time, which is not priced.")
+    if term in _COMMITTED and _COMMITTED[term] > months:
+        notes.append(f"{name} binds for {_COMMITTED[term]} months, of which {months} are counted.")
+    return tuple(notes)
 
 
 class _Money:

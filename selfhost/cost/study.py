@@ -93,7 +93,8 @@ class Swing:
 
     Args:
         assumption: that is varied.
-        at_low, at_high: what the best option saves over the best other one at its ends; negative: it is not the best.
+        at_low, at_high: what the option that is best now saves over the best one of another kind (own, rented, API; of
+            any other one where all are of a kind) at its ends; negative where it is not the best there.
         winner_at_low, winner_at_high: the best option there.
         flips: whether one of them is another than now.
     """
@@ -174,7 +175,9 @@ def study(assumptions: Sequence[Assumption], build: Build) -> Study:
         pairs=tuple(
             _against(one, other, scenario, build, ends) for one in known for other in known if one != other
         ),
-        swings=() if winner is None or len(known) < 2 else _swings(assumptions, winner, varied),
+        swings=()
+        if winner is None or len(known) < 2
+        else _swings(assumptions, winner, _rivals(scenario, winner), varied),
     )
 
 
@@ -364,9 +367,21 @@ def _against(one: str, other: str, scenario: Scenario, build: Build, ends: _Ends
     )
 
 
+def _rivals(scenario: Scenario, winner: str) -> frozenset[str]:
+    """What the choice is against: options of another kind, or all others where there are none."""
+    best = _named(scenario, winner)
+    known = [option for option in scenario.options if not option.unknown and option.name != winner]
+    return frozenset(
+        option.name
+        for option in known
+        if option.kind != best.kind or all(one.kind == best.kind for one in known)
+    )
+
+
 def _swings(
     assumptions: Sequence[Assumption],
     winner: str,
+    rivals: frozenset[str],
     varied: Mapping[str, tuple[dict[str, float], dict[str, float]]],
 ) -> tuple[Swing, ...]:
     found = []
@@ -375,7 +390,7 @@ def _swings(
             continue
         leads, winners = [], []
         for totals in varied[one.key]:
-            leads.append(min(cost for name, cost in totals.items() if name != winner) - totals[winner])
+            leads.append(min(cost for name, cost in totals.items() if name in rivals) - totals[winner])
             best = min(totals, key=totals.__getitem__)
             winners.append(winner if totals[winner] <= totals[best] else best)
         if leads[0] == leads[1]:
