@@ -162,6 +162,12 @@ def test_values_have_other_spellings() -> None:
     assert tuple(parse_answers(said).values.values()) == expected
 
 
+def test_norway_is_a_country(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("country: NO\nprivacy: yes\n", encoding="utf-8")
+    assert cli("advise", "--answers", file, "--json", "--no-onward").json()["answers"]["country"] == "NO"
+
+
 def test_yes_and_no_are_taken_where_they_mean_one() -> None:
     for one in questions():
         if one.kind != "choice":

@@ -123,6 +123,8 @@ def _number(asked: Question, raw: object) -> float:
 
 
 def _plain(asked: Question, raw: object) -> str:
+    if raw is False and asked.key == "country":
+        raw = "NO"  # Norway, as YAML 1.1 reads it without quotes
     text = str(raw).strip()
     if isinstance(raw, (dict, list, bool)) or not text.isprintable() or len(text) > 200:
         raise UsageError(

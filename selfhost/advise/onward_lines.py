@@ -55,7 +55,7 @@ def _machine_lines(
     def say(name: str, **facts: object) -> str:
         return word(name, language).format(**facts)
 
-    stop, pause = ("。", "；") if language == "zh" else (".", "; ")
+    stop, pause, comma = ("。", "；", "，") if language == "zh" else (".", "; ", ", ")
     hardware, cost = onward.hardware, onward.cost
     if hardware is None or cost is None:
         return [(say("onward-hardware"), say("no-hardware") + stop)]
@@ -79,8 +79,7 @@ def _machine_lines(
             "rent-line",
             month=_number(cost.per_month.typical),
             currency=cost.currency,
-            tier=cost.tier,
-            span=_span(cost.per_month),
+            span=f"{cost.tier}{comma}{_span(cost.per_month)}",
             million=_number(cost.per_million_output_tokens.typical),
         )
         if cost.per_month is not None and cost.per_million_output_tokens is not None
@@ -115,7 +114,8 @@ def _api(one: Api, language: Language) -> str:
 
 
 def _span(found: Span) -> str:
-    return f"{_number(found.low)}–{_number(found.high)}"
+    low, high = _number(found.low), _number(found.high)
+    return low if low == high else f"{low}–{high}"
 
 
 def _number(value: float) -> str:

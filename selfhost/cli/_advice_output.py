@@ -87,11 +87,8 @@ def show(advice: Advice, wish: Wish | None, onward: Onward | None, language: Lan
         )
         click.echo()
         for number, each in enumerate(onward.commands):
-            head = (
-                f"{word('next', language)}: "
-                if number == 0
-                else " " * (columns_of(word("next", language)) + 2)
-            )
+            head = word("next", language) + _COLON[language]
+            head = head if number == 0 else " " * columns_of(head)
             click.echo(f"{head}{each}")
 
 
@@ -135,8 +132,9 @@ def _show_questions(advice: Advice, language: Language) -> None:
         click.echo(f"\n{word('open-questions', language)}")
     for asked in advice.questions:
         _line(asked.ask + _BRACKETS[language].format(asked.key), mark=" ?")
+        leads = {change.path for change in asked.changes}
         for change in asked.changes:
-            if change.path != advice.path or asked.key == "performance":
+            if change.path != advice.path or (asked.key == "performance" and len(leads) > 1):
                 _line(f"{change.label} → {change.path}", indent=6)
 
 
