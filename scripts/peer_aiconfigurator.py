@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -144,7 +145,7 @@ def peer_errors(cases: list[Case], python: str) -> tuple[list[Error], list[tuple
     for (case, one), line in zip(sent, done.stdout.splitlines(), strict=True):
         said = json.loads(line)
         if "error" in said:
-            left.append((case, said["error"][:_LONGEST]))
+            left.append((case, re.split(r"\.? Supported arch|, distribution", said["error"])[0][:_LONGEST]))
             continue
         speed = said["output_tokens_per_second"] * one["copies"]
         found.append(

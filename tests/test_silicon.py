@@ -156,7 +156,10 @@ def test_the_child_is_asked_in_the_words_of_the_package(
     quantization: str | None,
     expected: dict[str, object],
 ) -> None:
-    clock_by(fake.python, name, gpu=gpu, split=split, workload=Workload(quantization=quantization))
+    engine = "sglang" if "DeepSeek" in name else "vllm"
+    clock_by(
+        fake.python, name, gpu=gpu, split=split, workload=Workload(quantization=quantization), engine=engine
+    )
     (start,) = fake.starts
     asked = start["asked"]
     assert {key: asked[key] for key in expected} == expected
@@ -192,6 +195,7 @@ def test_quantization_is_taken_out_of_inner_configurations_too() -> None:
         ({"name": "deepseek-ai/DeepSeek-V3.1", "gpu": "h200-sxm-141gb", "split": Split(tensor=8),
           "workload": Workload(speculative_tokens=1)}, "speculative"),
         ({"workload": Workload(quantization="bnb-nf4")}, "no dense products in"),
+        ({"name": "Qwen/Qwen3-8B-FP8"}, "slower than bf16"),
     ],
 )  # fmt: skip
 def test_what_the_tables_cannot_cover_is_refused_without_a_start(
@@ -357,6 +361,8 @@ def test_the_child_answers_every_point_whatever_the_package_prints(tmp_path: Pat
          "do not cover Qwen/Qwen3-8B on h100_sxm: Not in Qwen/Qwen3-8B at all"),
         ("raise RuntimeError('perf database error: missing at /usr/lib/x/0.24.0; available: [1]')", UnsupportedError,
          r"h100_sxm: missing; available: \[1\]"),
+        ("raise RuntimeError('MoE data missing for MoeKey { quant: 1 }')", UnsupportedError,
+         r"h100_sxm: MoE data missing\.$"),
         ("raise ValueError('The architecture X is not supported. Supported architectures: A, B, C')", UnsupportedError,
          r"The architecture X is not supported\.$"),
     ],
@@ -426,8 +432,11 @@ def test_real_tables_agree_with_measured_tokens() -> None:
 
 def test_real_tables_cover_experts_and_latent_attention_and_refuse_the_rest() -> None:
     python = real()
-    for name, gpu, tensor in ((OSS, "h100-sxm-80gb", 2), ("deepseek-ai/DeepSeek-V3.1", "h200-sxm-141gb", 8)):
-        clock, _ = clock_by(python, name, gpu=gpu, split=Split(tensor=tensor))
+    for name, gpu, tensor, engine in (
+        (OSS, "h100-sxm-80gb", 2, "vllm"),
+        ("deepseek-ai/DeepSeek-V3.1", "h200-sxm-141gb", 8, "sglang"),
+    ):
+        clock, _ = clock_by(python, name, gpu=gpu, split=Split(tensor=tensor), engine=engine)
         assert 0.002 < clock.step_seconds(16, 1000) < clock.step_seconds(16, 1000, 4096) < 2
     with pytest.raises(UnsupportedError, match="MistralForCausalLM is not supported"):
         clock_by(python, "mistralai/Mistral-7B-Instruct-v0.3")

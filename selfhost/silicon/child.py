@@ -75,9 +75,9 @@ def _milliseconds(engine: Any, point: list[int]) -> float:
 def _reason(error: Exception, folder: str, model: str) -> str:
     """One sentence of the package's, without paths of this machine and lists of all that it knows."""
     text = str(error).partition("\n")[0].replace(folder, model)
-    text = re.split(r"\.? Supported architectures|: tried lane_order", text)[0]
+    text = re.split(r"\.? Supported architectures|: tried lane_order| for \w+Key \{", text)[0]
     text = re.sub(r" (at|in) /\S*?(?=[;,]?(\s|$))", "", text)
-    return text.removeprefix("perf database error: ")[:_LONGEST]
+    return text.removeprefix("perf database error: ").rstrip(" .")[:_LONGEST]
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
