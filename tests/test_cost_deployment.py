@@ -44,13 +44,11 @@ def test_a_board_is_bought_whole_and_gpus_are_rented_singly(cli: Cli) -> None:
     own, rented = option(found, "buy new"), option(found, "rent specialty on-demand")
     assert (own["gpus"], rented["gpus"], found["gpus_in_use"]) == (8, 2, 2)
     assert "bought whole; the other 6 are free" in own["notes"][0]
-    price = load_prices().gpu_purchase("h100-sxm-80gb")
-    around = load_prices().server_overhead()
+    server = load_prices().server_purchase("h100-sxm-80gb", 8)
     hour = load_prices().gpu_rental("h100-sxm-80gb", "specialty", "on-demand")
-    assert price is not None
-    assert around is not None
+    assert server is not None
     assert hour is not None
-    assert own["paid_once"] == pytest.approx(8 * price.typical * (1 + around.typical))
+    assert own["paid_once"] == pytest.approx(server.typical)
     lines = {line["name"]: line["amount"] for line in rented["lines"]}
     assert lines["GPU-hours"] == pytest.approx(2 * hour.typical * 8760 * 3)
 
@@ -126,7 +124,9 @@ def test_assumptions_go_out_and_come_back(cli: Cli, tmp_path: Path) -> None:
     rows = tomllib.loads((tmp_path / "all.toml").read_text())["assumption"]
     assert set(rows) == {one["name"] for one in first["assumptions"]}
     assert all(row.get("source") for row in rows.values())
-    (tmp_path / "own.yaml").write_text("assumption:\n  'GPU price, new': {low: 1, typical: 2, high: 3}\n")
+    (tmp_path / "own.yaml").write_text(
+        "assumption:\n  'server of 8 GPUs, new': {low: 1, typical: 2, high: 3}\n"
+    )
     cheap = run(cli, *USUAL, "--assumptions", tmp_path / "own.yaml")
     assert option(cheap, "buy new")["paid_once"] < 25
 
@@ -134,11 +134,11 @@ def test_assumptions_go_out_and_come_back(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("assumption: {'GPU price': 3}", "has no assumption 'GPU price'"),
-        ("assumption: {'GPU price, new': -3}", "must not be negative"),
-        ("assumption: {'GPU price, new': [3, 2]}", "not in order"),
+        ("assumption: {'server price': 3}", "has no assumption 'server price'"),
+        ("assumption: {'server of 8 GPUs, new': -3}", "must not be negative"),
+        ("assumption: {'server of 8 GPUs, new': [3, 2]}", "not in order"),
         ("assumption: {'residual value': 1.5}", "is a share and 1.5 is more than 1"),
-        ("assumption: {'GPU price, new': {typical: 3, currency: CNY}}", "is in USD here, not in CNY"),
+        ("assumption: {'server of 8 GPUs, new': {typical: 3, currency: CNY}}", "is in USD here, not in CNY"),
         ("assumption: {'speed at full load': 0}", "must be more than 0"),
         ("assumption: {'volume': 0}", "must be more than 0"),
         ("colour: red", "unknown key 'colour'"),
@@ -190,6 +190,24 @@ def test_a_users_own_price_goes_before_the_catalogues(cli: Cli, tmp_path: Path) 
     ran = cli("cost", *words, tmp_path / "bad.yaml")
     assert ran.code == 1
     assert "must not be negative" in ran.err
+
+
+def test_a_users_own_gpu_goes_before_a_published_server(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("gpu_purchase: {h100-sxm-80gb: {new: 20000}}\n")
+    words = (*H100, "--buy", "--tokens-per-month", "1B", "--prices", tmp_path / "own.yaml")
+    around = load_prices().server_overhead()
+    assert around is not None
+    own = option(run(cli, *words), "buy new")
+    assert own["paid_once"] == pytest.approx(8 * 20_000 * (1 + around.typical))
+
+
+def test_used_gpus_are_bought_with_a_server_around_them(cli: Cli) -> None:
+    found = run(cli, *H100, "--buy", "--buy-used", "--tokens-per-month", "1B")
+    price, around = load_prices().gpu_purchase("h100-sxm-80gb", "used"), load_prices().server_overhead()
+    assert price is not None
+    assert around is not None
+    assert option(found, "buy used")["paid_once"] == pytest.approx(8 * price.typical * (1 + around.typical))
+    assert option(found, "buy new")["known"] is True
 
 
 def test_cached_prompts_are_cheaper_where_they_have_a_price(cli: Cli) -> None:

@@ -16,6 +16,7 @@ BOARD_GPUS = 8  # of an HGX or MI300X board (NVIDIA HGX H100, AMD MI300X platfor
 TRAY_GPUS = 4  # of a compute tray of a GB200 NVL72 (NVIDIA data sheet, 2025)
 MOST_CARDS = 8  # PCIe cards in one server (Supermicro SYS-522GA, Lenovo SR675 V3, 2025)
 FEW_CARDS = 4  # in one workstation or small server (Dell R750xa; host prices of the catalogue are of such)
+SERVER = f"server of {BOARD_GPUS} GPUs, new"  # name of the assumption
 HOSTED_AT = ("colocation", "office")
 
 
@@ -223,6 +224,9 @@ def _owned(
     found: _Found, prices: Prices, machine: Machine, ways: Ways, months: int, country: str, hosted: str
 ) -> None:
     for condition in ways.buy:
+        if condition == "new" and (server := _server(prices, machine)) is not None:
+            found.figure(SERVER, server, "", "")
+            continue
         what = f"no {condition} purchase price for {machine.gpu_name}"
         found.figure(
             f"GPU price, {condition}",
@@ -236,7 +240,8 @@ def _owned(
             "power besides the GPUs", prices.node_power("workstation"), "buy", "power of a workstation"
         )
     else:
-        found.figure("server around the GPUs", prices.server_overhead(), "buy", "price of a server")
+        if SERVER not in found.keys or "used" in ways.buy:
+            found.figure("server around the GPUs", prices.server_overhead(), "buy", "price of a server")
         found.figure("power besides the GPUs", prices.node_power("datacenter"), "buy", "power of a server")
     found.figure("network between nodes", prices.network_overhead(), "buy", "price of a network")
     found.figure("electricity", prices.electricity(country), "buy", f"electricity price in {country}")
@@ -253,6 +258,16 @@ def _owned(
                 source="Ours: nothing is known of hardware that old, so it is taken to fetch nothing.",
             )
         )  # fmt: skip
+
+
+def _server(prices: Prices, machine: Machine) -> Figure | None:
+    """Price of a whole server of a board, where one was published and the user has no price of a GPU of their own."""
+    if machine.board != BOARD_GPUS:
+        return None
+    server, each = prices.server_purchase(machine.gpu_id, BOARD_GPUS), prices.gpu_purchase(machine.gpu_id)
+    if each is not None and each.confidence == "yours" and (server is None or server.confidence != "yours"):
+        return None
+    return server
 
 
 def _api(found: _Found, offer: Offer) -> None:

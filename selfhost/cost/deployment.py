@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from selfhost.cost.assumed import Machine, Offer, Ways, rate_key
+from selfhost.cost.assumed import SERVER, Machine, Offer, Ways, rate_key
 from selfhost.cost.breakeven import Amount, break_even_volume
 from selfhost.cost.flows import total
 from selfhost.cost.types import (
@@ -95,22 +95,14 @@ class Deployment:
         gpus, nodes = machine.bought(copies), machine.nodes(copies)
         if unknown:
             return Option(name=name, kind="buy", lines=(), gpus=gpus, unknown=unknown)
-        price = money.of(f"GPU price, {condition}")
-        around = (
-            money.of("machine around the GPUs") * nodes
-            if machine.host is not None
-            else price * gpus * money.plain("server around the GPUs")
-        )
-        servers = price * gpus + around
+        hardware = self._hardware(money, condition, gpus, nodes)
+        servers = math.fsum(line.amount * line.times for line in hardware)
         network = servers * money.plain("network between nodes") if nodes > 1 else 0.0
         kilowatts = machine.tdp_watts * gpus / 1e3
         used = machine.gpus * copies / gpus
         besides = money.plain("power besides the GPUs") * nodes
         idle, full = money.plain("GPU power when idle"), money.plain("GPU power at full load")
-        lines = [
-            Line(name="GPUs", unit="once", amount=price, times=gpus, from_month=0),
-            Line(name="servers around them", unit="once", amount=around, from_month=0),
-        ]
+        lines = hardware
         if network:
             lines.append(Line(name="network", unit="once", amount=network, from_month=0))
         lines.append(
@@ -145,6 +137,23 @@ class Deployment:
             write_off_years=self.months / MONTHS,
             notes=self._whole(copies, gpus, nodes),
         )
+
+    def _hardware(self, money: _Money, condition: str, gpus: int, nodes: int) -> list[Line]:
+        """GPUs and what is around them: a whole server's price where one is known, else a share of the GPUs'."""
+        if condition == "new" and SERVER in money:
+            server = money.of(SERVER)
+            return [
+                Line(name="servers with their GPUs", unit="once", amount=server, times=nodes, from_month=0)
+            ]
+        price = money.of(f"GPU price, {condition}")
+        if self.machine.host is not None:
+            around, count = money.of("machine around the GPUs"), nodes
+        else:
+            around, count = price * money.plain("server around the GPUs"), gpus
+        return [
+            Line(name="GPUs", unit="once", amount=price, times=gpus, from_month=0),
+            Line(name="servers around them", unit="once", amount=around, times=count, from_month=0),
+        ]
 
     def _whole(self, copies: int, gpus: int, nodes: int) -> tuple[str, ...]:
         spare = gpus - self.machine.gpus * copies

@@ -121,6 +121,7 @@ class Study:
         assumptions: all that it rests on.
         costed: in the order of the scenario.
         winner: cheapest over the horizon, None where no option has a total.
+        lead: what the winner saves over the best option of another kind; the middle of every swing. None alone.
         pairs: every option with a total against every other.
         swings: widest first.
     """
@@ -129,6 +130,7 @@ class Study:
     assumptions: tuple[Assumption, ...]
     costed: tuple[Costed, ...]
     winner: str | None
+    lead: float | None
     pairs: tuple[Against, ...]
     swings: tuple[Swing, ...]
 
@@ -172,6 +174,7 @@ def study(assumptions: Sequence[Assumption], build: Build) -> Study:
         assumptions=tuple(assumptions),
         costed=tuple(_costed(option, scenario, build, ends) for option in scenario.options),
         winner=winner,
+        lead=None if winner is None or len(known) < 2 else _lead(totals, winner, _rivals(scenario, winner)),
         pairs=tuple(
             _against(one, other, scenario, build, ends) for one in known for other in known if one != other
         ),
@@ -367,6 +370,10 @@ def _against(one: str, other: str, scenario: Scenario, build: Build, ends: _Ends
     )
 
 
+def _lead(totals: Mapping[str, float], winner: str, rivals: frozenset[str]) -> float:
+    return min(totals[name] for name in rivals) - totals[winner]
+
+
 def _rivals(scenario: Scenario, winner: str) -> frozenset[str]:
     """What the choice is against: options of another kind, or all others where there are none."""
     best = _named(scenario, winner)
@@ -390,7 +397,7 @@ def _swings(
             continue
         leads, winners = [], []
         for totals in varied[one.key]:
-            leads.append(min(cost for name, cost in totals.items() if name in rivals) - totals[winner])
+            leads.append(_lead(totals, winner, rivals))
             best = min(totals, key=totals.__getitem__)
             winners.append(winner if totals[winner] <= totals[best] else best)
         if leads[0] == leads[1]:

@@ -30,12 +30,13 @@ def _setting(value: float, unit: str) -> str:
         return f"{value:.3g}" if value > 1 else f"{value:.3%}".replace(".000%", "%").replace("00%", "%")
     if unit.startswith("times"):
         return f"{value:,.3g}×"
-    amount = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    amount = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
     return f"{amount} {unit}"
 
 
 def _ends(low: float, high: float, unit: str) -> tuple[str, str]:
     """Both ends, the unit at the second alone."""
+    unit = unit.split("/", 1)[0] if unit[:3].isupper() and "/" in unit else unit
     first, last = _setting(low, unit), _setting(high, unit)
     return first.removesuffix(f" {unit}") if unit else first, last
 
@@ -131,9 +132,9 @@ def _break_evens(
 
 
 def _tornado(study: studies.Study) -> Tornado | None:
-    if study.winner is None or not study.swings:
+    base = study.lead
+    if study.winner is None or base is None or not study.swings:
         return None
-    base = min(pair.saves for pair in study.pairs if pair.option == study.winner)
     bars = tuple(
         Bar(
             name=swing.assumption.key,
