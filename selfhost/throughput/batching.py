@@ -13,65 +13,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from selfhost.throughput.asked import Limits, Requests
 from selfhost.throughput.step_table import KEY, StepTable
 
 _BITS = 32  # of a request's number in a key that sorts by step
 _NUMBER = (1 << _BITS) - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one copy of the model lets in, and how it works.
-
-    Args:
-        sequences: under way at once.
-        cache_tokens: that the KV cache holds.
-        chunk_tokens: of one engine step.
-        prefix_hit_ratio: share of a prompt that need not be computed, as the prefix cache holds it.
-        tokens_per_step: that a sequence gets in one step: 1, or more with accepted drafts.
-        stages: pipeline stages.
-        before_seconds: of a request outside the engine's steps.
-    """
-
-    sequences: int
-    cache_tokens: int
-    chunk_tokens: int
-    prefix_hit_ratio: float = 0.0
-    tokens_per_step: float = 1.0
-    stages: int = 1
-    before_seconds: float = 0.0
-
-
-class Requests:
-    """What is asked, by number of the request, and what became of it: seconds, below 0 where it has not happened.
-
-    Args:
-        prompts, outputs: tokens of each.
-        limits: of the copies that answer.
-
-    Attributes:
-        needs: prompt tokens of each that are computed: all but what the prefix cache holds, and always the last.
-        pairs: of each, `needs` times the mean number of tokens before each of these.
-        steps: after the first token.
-        started, first, finished: when each was let in, had its first token, and its last.
-    """
-
-    __slots__ = ("finished", "first", "needs", "pairs", "prompts", "started", "steps")
-
-    def __init__(self, prompts: Sequence[int], outputs: Sequence[int], limits: Limits) -> None:
-        hits, per_step = limits.prefix_hit_ratio, limits.tokens_per_step
-        self.prompts = prompts
-        self.needs = [max(1, tokens - int(tokens * hits)) for tokens in prompts] if hits else prompts
-        self.pairs = [
-            need * (all_of_it - need * 0.5) for need, all_of_it in zip(self.needs, prompts, strict=True)
-        ]
-        self.steps = [math.ceil((tokens - 1) / per_step) for tokens in outputs]
-        self.started = [-1.0] * len(prompts)
-        self.first = [-1.0] * len(prompts)
-        self.finished = [-1.0] * len(prompts)
 
 
 class Batching:
@@ -87,8 +35,8 @@ class Batching:
     """
 
     __slots__ = (
-        "_before", "_blocked", "_cache", "_chunk", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_left",
-        "_limits", "_order", "_partial", "_places", "_requests", "_stale", "_step", "_table", "full_seconds",
+        "_before", "_blocked", "_cache", "_chunk", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_lags",
+        "_left", "_limits", "_order", "_partial", "_places", "_requests", "_stale", "_step", "_table", "full_seconds",
         "now", "preemptions", "queue", "running",
     )  # fmt: skip
 
@@ -109,6 +57,7 @@ class Batching:
         self._order: list[int] = []  # the same in the order in which they came, with some that have gone
         self._stale: set[int] = set()  # entries of the heap whose sequence lost its place
         self._grown: dict[int, float] = {}  # tokens to compute again, by request that lost its place
+        self._lags: dict[int, float] = {}  # seconds by which a request is behind in a pipeline
         self._partial = -1  # request whose prompt is under way in chunks
         self._left = 0  # tokens of it to be computed
         self._before = 0  # tokens of it in the cache
@@ -163,7 +112,7 @@ class Batching:
         requests, heap, order, each = self._requests, self._heap, self._order, self._growth
         needs, seen, prompts, steps_of = requests.needs, requests.pairs, requests.prompts, requests.steps
         started, first, finished = requests.started, requests.first, requests.finished
-        with_prompts = self._table.prompts
+        with_prompts = self._table.mixed
         lines, shift = self._table.decoding, self._table.shift  # `decode` of the table is written out below
         now, step, running, context = self.now, self._step, self.running, self._context
         places, cache, chunk, at = self._places, self._cache, self._chunk, upcoming[number]
@@ -186,11 +135,8 @@ class Batching:
                 ):
                     number = begin
                     break
-                steps, seconds = 1, with_prompts(running, tokens, pairs)
-                if running:
-                    mean = context / running
-                    start, slope = lines[running << KEY | int(mean) >> shift]
-                    seconds += start + slope * mean
+                mean = context / running if running else 0.0
+                steps, seconds = 1, with_prompts(running, mean, tokens, pairs)
             elif running:
                 steps = (heap[0] >> _BITS) - step
                 mean = (context + growth * (steps - 1) * 0.5) / running
@@ -278,7 +224,7 @@ class Batching:
                 self._stale.remove(key)
                 continue
             number = key & _NUMBER
-            requests.finished[number] = now
+            requests.finished[number] = now + self._lags.pop(number, 0.0) if self._lags else now
             tokens = requests.prompts[number] + requests.steps[number] * self._growth
             self._context -= tokens
             self._held -= tokens
@@ -299,14 +245,13 @@ class Batching:
         if not tokens:
             return False
         running = self.running
-        added = self._table.prompts(running, tokens, pairs)
-        lag = 0.0
+        mean, lag = self._context / running if running else 0.0, 0.0
+        seconds = self._table.mixed(running, mean, tokens, pairs)
         if limits.stages > 1:  # other batches are under way in the stages that these prompts are not in
-            lag = added - added / limits.stages
-            added /= limits.stages
-        if running:
-            added += self._table.decode(running, self._context / running)
-        self.now += added
+            without = self._table.decode(running, mean) if running else 0.0
+            lag = (seconds - without) * (1.0 - 1.0 / limits.stages)
+            seconds -= lag
+        self.now += seconds
         self._step += 1
         if running:
             self._context += growth
@@ -314,7 +259,7 @@ class Batching:
             if self._heap[0] >> _BITS <= self._step:
                 self._finish()
         if self._done:
-            self._join(self.now + lag)
+            self._join(lag)
         return True
 
     def _admit(self, room: int, growth: float) -> tuple[int, float]:
@@ -359,9 +304,9 @@ class Batching:
             self._done.append(number)
         return tokens, pairs
 
-    def _join(self, at_seconds: float) -> None:
-        """Requests whose prompts are computed have their first token, and decode from now on."""
-        requests = self._requests
+    def _join(self, lag: float) -> None:
+        """Requests whose prompts are computed have their first token, after a lag, and decode from now on."""
+        requests, at_seconds = self._requests, self.now + lag
         for number in self._done:
             size: float = requests.prompts[number]
             steps = requests.steps[number]
@@ -374,6 +319,8 @@ class Batching:
                 requests.finished[number] = at_seconds
                 self._held -= size
                 continue
+            if lag:
+                self._lags[number] = lag
             key = self._step + steps << _BITS | number
             heappush(self._heap, key)
             self._order.append(key)

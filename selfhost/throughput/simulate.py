@@ -12,7 +12,8 @@ from typing import Literal, get_args
 
 from selfhost.errors import UsageError
 from selfhost.throughput.arrivals import Trace
-from selfhost.throughput.batching import Batching, Limits, Requests
+from selfhost.throughput.asked import Limits, Requests
+from selfhost.throughput.batching import Batching
 from selfhost.throughput.step_table import StepTable
 from selfhost.throughput.types import StepClock
 
@@ -20,7 +21,7 @@ Balance = Literal["round-robin", "least-loaded"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 METHOD = (
     "discrete events: steps with prompts one by one, steps between two events at the time of the middle one, times of "
-    "steps by straight lines between knots of the clock; a full cache preempts the newest sequence, which is computed "
+    "steps from a table of the clock; a full cache preempts the newest sequence, which is computed "
     "again; requests longer than the cache are refused"
 )
 _MOMENTS = 60  # Ours: of the queue over time, enough for a chart
@@ -128,13 +129,7 @@ def simulate(
     )
     asked = Requests(fitting.prompt_tokens, fitting.output_tokens, limits)
     longest = max(map(add, fitting.prompt_tokens, fitting.output_tokens), default=1)
-    table = StepTable(
-        clock,
-        chunk_tokens=limits.chunk_tokens,
-        longest_tokens=longest,
-        typical_tokens=min(longest, trace.mean_prompt_tokens + trace.mean_output_tokens / 2),
-        stages=limits.stages,
-    )
+    table = StepTable(clock, longest_tokens=longest, stages=limits.stages)
     if balance == "round-robin":
         engines = _in_turn(fitting, asked, table, limits, copies)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from selfhost.errors import NoRoomError
 from selfhost.model.spec import ModelSpec
 from selfhost.throughput.arrivals import Trace
-from selfhost.throughput.batching import Limits
+from selfhost.throughput.asked import Limits
 from selfhost.throughput.estimate import ACCEPTANCE, admission, clock_of, tokens_per_step
 from selfhost.throughput.simulate import Balance, Simulation, simulate
 from selfhost.throughput.types import StepClock, Traffic
