@@ -162,6 +162,17 @@ def test_values_have_other_spellings() -> None:
     assert tuple(parse_answers(said).values.values()) == expected
 
 
+def test_a_figure_for_a_word_is_understood() -> None:
+    said = {"team": 5, "budget": "15万", "scale": 2000, "performance": 50}
+    expected = {
+        "team_people": 5.0,
+        "upfront_budget": 150_000.0,
+        "requests_per_day": 2000.0,
+        "latency_ms": 50.0,
+    }
+    assert parse_answers(said).values == expected
+
+
 def test_norway_is_a_country(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("country: NO\nprivacy: yes\n", encoding="utf-8")
@@ -181,7 +192,7 @@ def test_yes_and_no_are_taken_where_they_mean_one() -> None:
 
 def test_every_answer_leads_somewhere_in_both_languages() -> None:
     chosen, refused = random.Random(7), list[str]()
-    for _ in range(150):
+    for _ in range(400):
         given: dict[str, object] = {
             one.key: chosen.choice(one.choices).value
             for one in questions()
@@ -195,7 +206,8 @@ def test_every_answer_leads_somewhere_in_both_languages() -> None:
             continue
         assert english.path in PATHS
         assert english.path not in [one.path for one in english.alternatives]
-        assert english.reasons
+        said = {one.number for one in (*english.reasons, *english.warnings)}
+        assert said >= set(english.rules), english.decided_by
         assert [one.rule for one in english.reasons] == [one.rule for one in chinese.reasons]
         assert [one.pitfall for one in english.warnings] == [one.pitfall for one in chinese.warnings]
         asked = {one.key for one in english.questions}
@@ -254,6 +266,7 @@ def test_a_file_of_the_advice_is_written(cli: Cli, tmp_path: Path) -> None:
     assert ran.out.startswith("Recommended: Open model, private")
     document = json.loads(file.read_text(encoding="utf-8"))
     jsonschema.validate(document, schema("advice"))
+    assert cli("advise", "--answers", file, "--json", "--no-onward").json() == document
     refused = cli("advise", "--set", "privacy=yes", "--no-onward", "-o", tmp_path / "none" / "advice.json")
     assert refused.code in (1, 2)
 

@@ -35,7 +35,7 @@ def parse_answers(given: Mapping[str, object]) -> Answers:
     for name, raw in given.items():
         if name == "schema":  # a file may say what it is
             continue
-        key = _key(str(name))
+        key = _meant(_key(str(name)), raw)
         if key in seen:
             raise UsageError(
                 f"{seen[key]} and {name} are the same question.", hint=f"Keep one of them; its name is {key}."
@@ -47,6 +47,16 @@ def parse_answers(given: Mapping[str, object]) -> Answers:
         else:
             values[key] = value
     return Answers(values=values, unknown=frozenset(unknown))
+
+
+def _meant(key: str, raw: object) -> str:
+    """The key that is answered: a figure for the size of a team answers how many people it has."""
+    figure = question(key).figure
+    text = str(raw).strip()
+    is_number = not isinstance(raw, bool) and (
+        isinstance(raw, (int, float)) or _NUMBER.fullmatch(text) is not None
+    )
+    return figure if figure is not None and is_number else key
 
 
 def _key(name: str) -> str:

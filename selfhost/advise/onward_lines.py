@@ -79,7 +79,7 @@ def _machine_lines(
             "rent-line",
             month=_number(cost.per_month.typical),
             currency=cost.currency,
-            span=f"{cost.tier}{comma}{_span(cost.per_month)}",
+            span=_of_tier(cost.tier, cost.per_month, comma),
             million=_number(cost.per_million_output_tokens.typical),
         )
         if cost.per_month is not None and cost.per_million_output_tokens is not None
@@ -111,6 +111,11 @@ def _api(one: Api, language: Language) -> str:
         currency=one.currency,
         month=_number(one.per_month),
     )
+
+
+def _of_tier(tier: str, found: Span, comma: str) -> str:
+    span = _span(found)
+    return f"{tier}{comma}{span}" if "–" in span else tier
 
 
 def _span(found: Span) -> str:

@@ -37,6 +37,7 @@ class Question:
     unit: str | None = None
     least: float | None = None
     over: float | None = None
+    figure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

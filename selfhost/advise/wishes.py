@@ -20,7 +20,6 @@ CLOSED = (
     "grok-",
     "qwen-max",
     "qwen-plus",
-    "command-a-api",
 )
 OPEN_BUT_SO_NAMED = ("gpt-oss", "gpt2", "gpt-neo", "gpt-j", "grok-1", "ernie-4.5")
 LEVEL: dict[str, int | None] = {"closed": 1, "open-weight": 2, "open-source": 3, "unknown": None}

@@ -63,6 +63,8 @@ def _load(file: str) -> dict[str, Any]:
             f"{name} holds no answers.", hint="One line is `key: value`; --template prints them all."
         )
     inner = data.get("answers")
+    if isinstance(inner, dict) and data.get("schema") == "selfhost/advice/v1":
+        return inner  # an advice that was written down
     return inner if isinstance(inner, dict) and set(data) <= {"answers", "schema"} else data
 
 
