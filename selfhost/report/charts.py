@@ -14,6 +14,8 @@ from typing import Any
 from selfhost.errors import UnsupportedError
 
 WIDTH = 400
+# Words are measured with a narrow font when they are drawn; a reader's may be a sixth wider (DejaVu Sans, Verdana).
+_FITS = 320
 INK, MUTED, HAIR, ACCENT, AMBER = "#1b2733", "#5c6975", "#dfe4e8", "#0f5f63", "#b8690b"
 # Told apart in grey print and by the colour-blind: after Okabe and Ito 2008, darkened until each stands 3:1 on white
 # (WCAG 2.2, 1.4.11); lines differ in their dashes besides.
@@ -29,12 +31,14 @@ _CONFIG: dict[str, Any] = {
         "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
         "gridColor": HAIR, "domainColor": HAIR, "tickColor": HAIR, "labelPadding": 6, "titlePadding": 8, "ticks": False,
     },
-    "axisY": {"domain": False, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -10},
+    "axisY": {
+        "domain": False, "minExtent": 58, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -10,
+    },
     "axisX": {"grid": False},
     "legend": {
         "labelColor": INK, "labelFontSize": 12, "orient": "bottom", "direction": "vertical", "columns": 1,
         "title": None,
-        "symbolSize": 120, "labelLimit": 380, "rowPadding": 4, "offset": 14,
+        "symbolSize": 120, "labelLimit": 310, "rowPadding": 4, "offset": 14,
     },
 }  # fmt: skip
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -174,7 +178,7 @@ def over_requests(
         "axis": {
             "title": y_title,
             "tickCount": 4,
-            "format": "~s" if max(line.ys, default=0) >= 10000 else ",",
+            "labelExpr": labels,
         },
     }
     layers: list[dict[str, Any]] = [
@@ -185,7 +189,7 @@ def over_requests(
         {"mark": {"type": "line", "strokeWidth": 2.5, "color": colour}, "encoding": {"x": x, "y": y}},
         *_text_marks(marks),
     ]
-    return draw({"width": WIDTH - 60, "height": 190, "data": {"values": _rows(line)}, "layer": layers})
+    return draw({"width": WIDTH - 80, "height": 190, "data": {"values": _rows(line)}, "layer": layers})
 
 
 def _doubling(xs: tuple[float, ...]) -> list[float]:
@@ -229,7 +233,7 @@ def over_months(
         *_text_marks(marks),
     ]
     values = [row for line in lines for row in _rows(line)]
-    return draw({"width": WIDTH - 60, "height": 230, "data": {"values": values}, "layer": layers})
+    return draw({"width": WIDTH - 80, "height": 230, "data": {"values": values}, "layer": layers})
 
 
 def stacked(parts: tuple[tuple[str, float, str], ...]) -> str:
@@ -292,7 +296,7 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str, labels: str
         "baseline": "bottom",
         "dy": -9,
         "fontSize": 12,
-        "limit": WIDTH - 20,
+        "limit": _FITS,
     }
     only_once = [{"filter": "datum.e == 'low'"}]
     layers: list[dict[str, Any]] = [
