@@ -115,6 +115,8 @@ def test_the_text_says_what_it_rests_on(
     assert ran.code == 0
     assert "kernel times of aiconfigurator-core 0.12.0" in " ".join(ran.out.split())
     assert "carried over" not in ran.out
+    _, measured = clock_by(fake.python, engine="vllm@0.24.1")
+    assert measured.because.endswith("; carried over to vllm@0.24.1")
 
 
 def test_without_the_package_the_way_to_it_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def _provenance(found: Answer, system: str, gpu: Gpu, engine: EngineVersion, use
         f"kernel times of aiconfigurator-core {found.package}, measured in {engine.engine} {found.database} on "
         f"{gpu.name} ({system}), and the time of scheduling and sampling that the roofline takes"
     )
-    if found.database.split(".")[:2] != engine.text.split(".")[:2]:
+    if found.database != engine.text:
         text += f"; carried over to {engine}"
     return Provenance(
         number="tpot_ms",
