@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from selfhost.attention import CrossAttention
-from selfhost.errors import UnsupportedError
-from selfhost.kv import KvCapacity, KvLayout, KvSettings, layout_of_stages, step_tokens
+from selfhost.kv import KvCapacity, step_tokens
 from selfhost.model.spec import ModelSpec
-from selfhost.model.what_if import requantize
-from selfhost.quantization.schemes import PackedInt
-from selfhost.reserves import Defaults, EngineSettings, ModelShape, Reserves, defaults, reserves
-from selfhost.shape import shape_of
-from selfhost.stages import Stage, buffers_of, stages_of
+from selfhost.prepared import Prepared, prepare
+from selfhost.reserves import Defaults, EngineSettings, Reserves, defaults, reserves
 from selfhost.units import ceil_div, gib
 from selfhost.workload import Split, Workload
 
@@ -88,109 +84,6 @@ class MemoryBudget:
     context_bytes: int | None = field(default=None, metadata={"later": True})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prepared:
-    """What does not depend on how much memory the GPU has."""
-
-    spec: ModelSpec
-    shape: ModelShape
-    stages: tuple[Stage, ...]
-    layout: KvLayout
-    buffers_bytes: int
-
-    @property
-    def fullest(self) -> int:
-        """Index of the stage with the most weights."""
-        if len(self.stages) == 1:
-            return 0
-        sizes = [stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes for stage in self.stages]
-        return sizes.index(max(sizes))
-
-    def held_bytes(self, stage: Stage) -> int:
-        """Bytes of a stage that are there before any cache."""
-        return stage.weights_bytes + stage.copies_bytes + stage.adapter_bytes + self.buffers_bytes
-
-
-@lru_cache(maxsize=512)
-def _spec(spec: ModelSpec, quantization: str | None) -> ModelSpec:
-    return spec if quantization is None else requantize(spec, quantization)
-
-
-@lru_cache(maxsize=512)
-def _shape(spec: ModelSpec, language_model_only: bool) -> ModelShape:
-    return shape_of(spec, language_model_only=language_model_only)
-
-
-def prepare(
-    spec: ModelSpec,
-    workload: Workload,
-    split: Split,
-    vendor: str,
-    compute_capability: tuple[int, int] | None,
-    engine: tuple[int, int],
-) -> Prepared:
-    """Weights and KV layout of a split on one kind of GPU.
-
-    Raises:
-        UnsupportedError: the split does not divide the model, or the engine has no kernel for the combination.
-        UsageError: an unknown `--quant`.
-    """
-    return _prepare(spec, _knobs(workload), split, vendor, compute_capability, engine)
-
-
-@lru_cache(maxsize=1024)
-def _knobs(workload: Workload) -> Workload:
-    """The load without what decides neither weights nor layout, so that one answer serves all sizes of it."""
-    return replace(
-        workload, max_model_len=None, concurrency=1, gpu_memory_utilization=None, max_num_batched_tokens=None,
-        max_num_seqs=None, kv_cache_memory_bytes=None, enforce_eager=False,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def _prepare(
-    spec: ModelSpec,
-    workload: Workload,
-    split: Split,
-    vendor: str,
-    compute_capability: tuple[int, int] | None,
-    engine: tuple[int, int],
-) -> Prepared:
-    model = _spec(spec, workload.quantization)
-    if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
-        raise UnsupportedError(
-            f"vLLM {engine[0]}.{engine[1]} no longer runs weights that order activations in groups (desc_act).",
-            hint="Take a checkpoint without it, AWQ weights, or --engine vllm@0.31.",
-        )
-    nvidia = vendor == "NVIDIA"
-    capability = compute_capability or (9, 0)
-    kernels = capability[0] * 10 + capability[1] if nvidia else None
-    stages = stages_of(model, split, workload, compute_capability=kernels, engine=engine)
-    layout = layout_of_stages(
-        tuple(stage.keeps for stage in stages),
-        KvSettings(
-            tensor=split.tensor,
-            kv_dtype=workload.kv_dtype,
-            declared_kv_dtype=model.kv_dtype,
-            model_dtype=model.dtype,
-            vendor="nvidia" if nvidia else "amd",
-            compute_capability=capability,
-            # None takes the engine's default, which was off for recurrent models before 0.28.
-            prefix_caching=None if workload.prefix_caching else False,
-            block_size=workload.block_size,
-            speculative_tokens=workload.speculative_tokens,
-            engine=engine,
-        ),
-    )
-    return Prepared(
-        spec=model,
-        shape=_shape(model, workload.language_model_only),
-        stages=stages,
-        layout=layout,
-        buffers_bytes=buffers_of(model, split, language_model_only=workload.language_model_only),
-    )
-
-
 def budget(
     spec: ModelSpec,
     workload: Workload,
@@ -228,6 +121,24 @@ def budget(
     return _Sizing(prepared, workload, split, gpu, version, share).budget(
         brief=brief, wider_bytes=wider_bytes
     )
+
+
+def left_for_cache(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, version: Version
+) -> tuple[int, int, int, float]:
+    """(bytes held before any cache, bytes left for it, bytes of the context, share of the GPU) on the fullest GPU.
+
+    What an engine that keeps to another share begins with; the same numbers as in `budget`, without the rest.
+
+    Raises: as `budget`.
+    """
+    vendor = "AMD" if gpu.vendor == "AMD" else "NVIDIA"
+    prepared = prepare(spec, workload, split, vendor, gpu.compute_capability, version[:2])
+    sizing = _Sizing(prepared, workload, split, gpu, version, None)
+    kept, available = sizing.room()
+    assert kept is not None
+    assert available is not None
+    return prepared.held_bytes(sizing.stage), min(available), kept.context.bytes, sizing.utilization
 
 
 @lru_cache(maxsize=4096)
@@ -308,7 +219,7 @@ class _Sizing:
         batched = tokens or min(self.defaults.max_num_batched_tokens, most * self.max_model_len)
         return batched, requests or min(most, batched)
 
-    def _room(self) -> tuple[Reserves | None, tuple[int, ...] | None]:
+    def room(self) -> tuple[Reserves | None, tuple[int, ...] | None]:
         """What the fullest stage keeps beside weights and KV cache, and the KV memory of each stage."""
         if self.gpu is None:
             kept, available = None, None
@@ -330,8 +241,7 @@ class _Sizing:
     def budget(self, *, brief: bool, wider_bytes: int) -> MemoryBudget:
         """The whole bill, or its numbers alone."""
         prepared, layout, gpu = self.prepared, self.prepared.layout, self.gpu
-        kept, available = self._room()
-        needed = layout.needed_bytes(self.max_model_len, self.steps, self.concurrency)
+        kept, available = self.room()
         capacity = longest = None
         short, fits = 0, None
         if available is not None:
@@ -346,6 +256,12 @@ class _Sizing:
                 pool = max(0, capacity.blocks * capacity.block_bytes)
                 short = max(short, kept.short_bytes(prepared.held_bytes(self.stage), pool))
             fits = short == 0
+        need = (
+            capacity.blocks_per_request
+            if capacity
+            else layout.blocks_per_request(self.max_model_len, self.steps)
+        )
+        needed = (need * self.concurrency + 1) * layout.block_bytes if need else 0
         scarce = None if available is None else min(available)
         return MemoryBudget(
             gpu_id=gpu.id if gpu else None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
 from selfhost.engines import Bills, EngineVersion, Sizing, SizingFor, get_engine
-from selfhost.memory import NEWEST, MemoryBudget, Version, budget
+from selfhost.memory import NEWEST, MemoryBudget, Version, budget, left_for_cache
 from selfhost.model.modules import Block
 from selfhost.model.spec import ModelSpec
 from selfhost.workload import Split, Workload
@@ -66,10 +66,10 @@ def budget_for(
     if gpu is None:
         return budget(model, load, split, gpu, own.release, brief=brief)
     wider = int(own.certainty_ratio * gpu.memory_bytes)
-    found = budget(model, load, split, gpu, own.release, brief=True)
-    lower = _lower_share(found, own, given=workload.gpu_memory_utilization is not None)
-    if lower is None and brief and not wider:
-        return found
+    lower = None
+    if own.context_inside or own.static_ratio is not None:
+        left = left_for_cache(model, load, split, gpu, own.release)
+        lower = _lower_share(*left, gpu.memory_bytes, own, given=workload.gpu_memory_utilization is not None)
     return budget(model, load, split, gpu, own.release, brief=brief, share=lower, wider_bytes=wider)
 
 
@@ -130,25 +130,23 @@ def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
     )
 
 
-def _lower_share(found: MemoryBudget, own: Sizing, *, given: bool) -> float | None:
+def _lower_share(
+    held: int, available: int, context: int, utilization: float, total: int, own: Sizing, *, given: bool
+) -> float | None:
     """The share by vLLM's counting that is the engine's own by its counting, None where they are the same.
 
     Args:
-        found: the bill by the stand-in's counting.
+        held, available, context, utilization: `left_for_cache`, by the stand-in's counting.
+        total: bytes of the GPU.
         own: where the engine differs.
         given: the share was asked for, so that the engine's own limit for weights and KV cache does not hold.
     """
-    total, available = found.gpu_memory_bytes, found.kv_available_bytes
-    if total is None or available is None:
-        return None
-    context = found.context_bytes or 0
     over = float(context) if own.context_inside else 0.0
     if own.static_ratio is not None and not given:
-        held = found.weights_bytes + found.buffers_bytes + found.extra_bytes
         over = max(over, held + available - own.static_ratio * (total - context))
     if over <= 0:
         return None
-    lower = int((found.utilization - over / total) * _STEPS_PER_SHARE) / _STEPS_PER_SHARE
+    lower = int((utilization - over / total) * _STEPS_PER_SHARE) / _STEPS_PER_SHARE
     return max(lower, 1 / _STEPS_PER_SHARE)
 
 

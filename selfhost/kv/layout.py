@@ -162,6 +162,8 @@ class KvLayout:
         """Bytes by which the neediest stage misses `blocks` blocks."""
         if isinstance(available_bytes, int):
             return max(0, blocks * self.block_bytes - available_bytes)
+        if len(available_bytes) == 1:
+            return max(0, blocks * self.block_bytes_of_stage[0] - available_bytes[0])
         stages = zip(available_bytes, self.block_bytes_of_stage, strict=True)
         return max(0, *(blocks * size - available for available, size in stages))
 

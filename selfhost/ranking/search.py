@@ -5,6 +5,7 @@ Each combination takes as few replicas as hold the requests in memory, keep up w
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -74,6 +75,17 @@ def search(question: Question) -> Found:
     Raises:
         UsageError: an unknown `--quant`.
     """
+    # What is found is kept, so that looking for garbage among it takes a fifth of the time and finds none.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _searched(question)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _searched(question: Question) -> Found:
     options: list[Option] = []
     missed: dict[str, Missed] = {}
     tried = 0
@@ -116,6 +128,8 @@ class _Try:
         spec = question.spec
         # As if it had been published in the format, for engines that do not make it while loading.
         self.published = None if quantization is None else replace(spec, quantization=quantization)
+        self._shapes = _by_count(splits(expert=question.expert, layers_only=layers_only(self.driver)))
+        self._objections: dict[tuple[object, ...], str | bool] = {}
 
     def on(self, gpu: Gpu) -> Iterator[Option | Missed]:
         """Every split on one kind of GPU."""
@@ -126,15 +140,14 @@ class _Try:
             yield self._outcome(gpu, question.split)
             return
         fits = False
-        tried = splits(expert=question.expert, layers_only=layers_only(self.driver))
-        for count in dict.fromkeys(split.gpus for split in tried):
+        for count, shapes in self._shapes:
             if fits and count > NODE_GPUS:
                 return  # several nodes for one replica only where one is not enough
-            found = self._of_count(gpu, [split for split in tried if split.gpus == count])
+            found = self._of_count(gpu, shapes)
             fits = fits or isinstance(found, Option)
             yield found
 
-    def _of_count(self, gpu: Gpu, shapes: list[Split]) -> Option | Missed:
+    def _of_count(self, gpu: Gpu, shapes: tuple[Split, ...]) -> Option | Missed:
         """The tensor split, or the pipeline of as many GPUs where the model does not divide."""
         found = self._outcome(gpu, shapes[0])
         for shape in shapes[1:]:
@@ -156,6 +169,14 @@ class _Try:
 
     def _objection(self, gpu: Gpu, split: Split) -> str | bool:
         """Why the engine would not start; else whether it makes the weights itself."""
+        # An engine objects to what a device is, not to how much memory it has: one answer serves all that are alike.
+        kind = (gpu.platform, gpu.compute_capability, gpu.gfx, gpu.mig_profile is None, split)
+        found = self._objections.get(kind)
+        if found is None:
+            found = self._objections[kind] = self._asked(gpu, split)
+        return found
+
+    def _asked(self, gpu: Gpu, split: Split) -> str | bool:
         spec, load = self.question.spec, self.workload
         against = self.driver.object_to(serving_for(spec, self.engine, gpu, split, load))
         if against is None:
@@ -258,6 +279,11 @@ class _Try:
             else:
                 low = middle
         return high, enough
+
+
+def _by_count(tried: tuple[Split, ...]) -> tuple[tuple[int, tuple[Split, ...]], ...]:
+    counts = dict.fromkeys(split.gpus for split in tried)
+    return tuple((count, tuple(split for split in tried if split.gpus == count)) for count in counts)
 
 
 def _missing(found: Estimate, load: Load) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from selfhost.catalog.gpus import Gpu
 from selfhost.errors import UsageError
@@ -70,6 +71,7 @@ def version_warning(version: tuple[int, int, int]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def defaults(
     version: tuple[int, int, int], gpu: Gpu, *, usage: str = "server", max_model_len: int = 0
 ) -> Defaults:

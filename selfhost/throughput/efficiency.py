@@ -22,6 +22,14 @@ _NARROW = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4", "mxfp8": "fp8"}
 _PCIE = {"3.0": 12e9, "4.0": 25e9, "5.0": 50e9, "6.0": 100e9}
 
 
+@cache
+def _narrow(scheme: str | None) -> str:
+    """Type that products with such weights run in where a GPU has units for it."""
+    if scheme is None or scheme.endswith("a16"):
+        return "bf16"
+    return next((kind for name, kind in _NARROW.items() if scheme.startswith(name)), "bf16")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
     """An engine's utilizations of one GPU, and times that no resource of it explains.
@@ -64,9 +72,7 @@ class Efficiency:
 
     def _runs_in(self, scheme: str | None) -> str:
         """Type that products with such weights run in."""
-        if scheme is None or scheme.endswith("a16"):
-            return "bf16"
-        narrow = next((kind for name, kind in _NARROW.items() if scheme.startswith(name)), "bf16")
+        narrow = _narrow(scheme)
         return narrow if narrow in self.peaks else "bf16"
 
     def _share(self, scheme: str | None, share: float) -> float:

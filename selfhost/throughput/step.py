@@ -61,51 +61,62 @@ class _Rows:
     routed: tuple[RoutedRow, ...]
     attended: tuple[AttendedRow, ...]
 
-    def products(self, tokens: float, found: list[tuple[float, float]]) -> None:
-        """Append (seconds by bandwidth, seconds by compute) of each kind of matrix product."""
+    def products(self, tokens: float) -> tuple[float, float]:
+        """Seconds of the matrix products that the bandwidth holds up, and of those that the compute does."""
+        weights = compute = 0.0
         for read, each, speed in self.dense:
-            found.append((read, each * tokens / speed))
+            math = each * tokens / speed
+            if read >= math:
+                weights += read
+            else:
+                compute += math
         if tokens <= 0:
-            return
-        for layers, copies, untouched, local, read, share, each, speed in self.routed:
+            return weights, compute
+        for layers, copies, untouched, local, expert, share, each, speed in self.routed:
             together = tokens * copies
             # Experts chosen evenly and independently: each stays untouched by a token with 1 - chosen / total.
-            touched = local * (1.0 - untouched**together)
-            found.append((layers * (touched * read), layers * (each * (together * share) / speed)))
+            read = layers * (local * (1.0 - untouched**together) * expert)
+            math = layers * (each * (together * share) / speed)
+            if read >= math:
+                weights += read
+            else:
+                compute += math
+        return weights, compute
 
     def decode_attention(self, decoding: float, context_tokens: float) -> float:
         """Seconds in which decoding sequences read their caches."""
         total = 0.0
         for layers, per_token, span, state, bandwidth, each, _, speed in self.attended:
-            seen = min(context_tokens, span) if span else context_tokens
-            read = decoding * (seen * per_token + state)
-            total += layers * max(read / bandwidth, decoding * seen * each / speed)
+            seen = span if 0 < span < context_tokens else context_tokens
+            read = decoding * (seen * per_token + state) / bandwidth
+            math = decoding * seen * each / speed
+            total += layers * (read if read > math else math)
         return total
 
     def prefill_attention(self, tokens: float, before: float) -> float:
         """Seconds of attention over a prompt's tokens."""
-        if tokens <= 0:
-            return 0.0
         total, middle = 0.0, before + tokens / 2.0
         for layers, _, span, _, _, _, each, speed in self.attended:
-            total += layers * tokens * (min(middle, span) if span else middle) * each / speed
+            total += layers * tokens * (span if 0 < span < middle else middle) * each / speed
         return total
 
 
-def _rows(stage: StageWork, eff: Efficiency) -> _Rows:
+def _rows(stages: tuple[StageWork, ...], eff: Efficiency) -> _Rows:
+    read_expert = eff.bandwidth * eff.experts
     return _Rows(
-        dense=tuple(_dense(one, eff) for one in stage.dense),
+        dense=tuple(_dense(one, eff) for stage in stages for one in stage.dense),
         routed=tuple(
             (
                 one.layers,
                 one.copies,
                 1.0 - one.chosen / one.total,
                 one.local,
-                one.bytes_per_expert / (eff.bandwidth * eff.experts),
+                one.bytes_per_expert / read_expert,
                 one.chosen * (one.local / one.total if one.whole else 1.0),
                 2.0 * one.weights_per_expert,
                 eff.expert_flops(one.scheme),
             )
+            for stage in stages
             for one in stage.routed
         ),
         attended=tuple(
@@ -119,6 +130,7 @@ def _rows(stage: StageWork, eff: Efficiency) -> _Rows:
                 one.prefill_per_pair,
                 eff.attention_flops,
             )
+            for stage in stages
             for one in stage.attended
         ),
     )
@@ -140,7 +152,8 @@ class Step:
     """
 
     __slots__ = (
-        "_draft", "_head", "_launch", "_small", "_stages", "efficiency", "graph_tokens", "rows", "tensor", "work",
+        "_draft", "_fixed", "_head", "_launch", "_passed", "_rows", "_small", "efficiency", "graph_tokens", "rows",
+        "tensor", "work",
     )  # fmt: skip
 
     def __init__(
@@ -149,8 +162,9 @@ class Step:
         self.work, self.efficiency, self.tensor = work, efficiency, tensor
         self.rows, self.graph_tokens = rows, graph_tokens
         self._head = _dense(work.head, efficiency)
-        self._stages = tuple(_rows(stage, efficiency) for stage in work.stages)
-        self._draft = _rows(work.draft, efficiency) if work.draft is not None and rows > 1 else None
+        self._rows = _rows(work.stages, efficiency)
+        self._draft = _rows((work.draft,), efficiency) if work.draft is not None and rows > 1 else None
+        self._fixed, self._passed = self._communication()
         layers = sum(stage.layers for stage in work.stages)
         experts = sum(routed.layers for stage in work.stages for routed in stage.routed)
         self._small = (
@@ -191,27 +205,28 @@ class Step:
         self, decoding: float, context_tokens: float, prefill_tokens: float, before: float
     ) -> tuple[float, float, float, float, float]:
         """Seconds of weights, compute, cache, communication and overhead."""
+        rows, eff = self._rows, self.efficiency
         tokens = decoding * self.rows + prefill_tokens
+        weights, compute = rows.products(tokens)
+        cache = rows.decode_attention(decoding, context_tokens)
+        if prefill_tokens > 0:
+            compute += rows.prefill_attention(prefill_tokens, before)
         read, each, speed = self._head
-        products = [(read, each * max(1.0, decoding * self.rows) / speed)]
-        cache = compute = 0.0
-        for stage in self._stages:
-            stage.products(tokens, products)
-            cache += stage.decode_attention(decoding, context_tokens)
-            compute += stage.prefill_attention(prefill_tokens, before)
+        heads = [decoding * self.rows]
         if self._draft is not None:
-            drafted = [(read, each * max(1.0, decoding) / speed)]
-            self._draft.products(decoding, drafted)
-            products += drafted * (self.rows - 1)
-            cache += (self.rows - 1) * self._draft.decode_attention(decoding, context_tokens)
-        weights = 0.0
-        for by_bandwidth, by_compute in products:
-            if by_bandwidth >= by_compute:
-                weights += by_bandwidth
+            drafts = self.rows - 1
+            more = self._draft.products(decoding)
+            weights, compute = weights + drafts * more[0], compute + drafts * more[1]
+            cache += drafts * self._draft.decode_attention(decoding, context_tokens)
+            heads += [decoding] * drafts
+        for sampled in heads:
+            math = each * max(1.0, sampled) / speed
+            if read >= math:
+                weights += read
             else:
-                compute += by_compute
-        communication = self._communication(tokens)
-        eff, overhead = self.efficiency, self._small
+                compute += math
+        communication = self._fixed + tokens * self._passed
+        overhead = self._small
         if tokens > self.graph_tokens:
             # What launching kernels one by one takes beyond the kernels themselves, in a step without a CUDA graph.
             overhead += max(0.0, self._launch - (weights + compute + cache + communication + self._small))
@@ -223,15 +238,13 @@ class Step:
             overhead + eff.step_seconds + decoding * eff.sequence_seconds,
         )
 
-    def _communication(self, tokens: float) -> float:
-        eff = self.efficiency
-        found = 0.0
+    def _communication(self) -> tuple[float, float]:
+        """Seconds of a step's sums over ranks and of what stages pass on, and those of each token in them."""
+        eff, work = self.efficiency, self.work
+        element = work.hidden * work.element_bytes / eff.link
+        fixed = each = 0.0
         if self.tensor > 1:
             share = 2.0 * (self.tensor - 1) / self.tensor  # of a ring all-reduce, what each rank sends
-            bytes_each = tokens * self.work.hidden * self.work.element_bytes * share
-            found += self.work.reduced * (eff.reduce_seconds + bytes_each / eff.link)
-        stages = len(self.work.stages)
-        if stages > 1:
-            passed = tokens * self.work.hidden * self.work.element_bytes
-            found += (stages - 1) * (eff.reduce_seconds + passed / eff.link)
-        return found
+            fixed, each = work.reduced * eff.reduce_seconds, work.reduced * element * share
+        passed = max(0, len(work.stages) - 1)
+        return fixed + passed * eff.reduce_seconds, each + passed * element

@@ -1,0 +1,99 @@
+"""Planning over every GPU of the catalogue x counts x weight formats x engines, with speed and cost, in one process.
+
+For one model each combination gets its memory bill, its estimate of speed and its price, and all are ranked. Every run
+is a new process, so that nothing is remembered from the one before. Exits with 1 past a second of processor time.
+Beside it stands `selfhost plan` for the default engine and format as a whole program, from its start to its table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+
+MODEL = "Qwen/Qwen3-32B"
+SECONDS = 1.0
+# The checkpoint's own, and what it is published or made in.
+FORMATS = (None, "fp8", "w4a16", "awq-int4", "nvfp4")
+PROGRAM = ["-m", "selfhost", "plan", MODEL, "--context", "4k"]
+
+
+def search() -> None:
+    """Search and rank; print combinations, placements and seconds."""
+    from selfhost.catalog.gpus import searched
+    from selfhost.catalog.prices import load_prices
+    from selfhost.engines import engine_names, parse_engine
+    from selfhost.hub import load_model
+    from selfhost.model.parse import parse_model
+    from selfhost.ranking import RANKS, Load, Question, order
+    from selfhost.ranking import search as find
+    from selfhost.ranking.costs import Pricing
+    from selfhost.throughput.types import Traffic
+    from selfhost.workload import Workload
+
+    begun = time.process_time()
+    cards, engines = searched(), engine_names()
+    load = Load(traffic=Traffic(prompt_tokens=1024, output_tokens=256, concurrency=16))
+    found = find(
+        Question(
+            spec=parse_model(load_model(f"catalog:{MODEL}")),
+            gpus=cards,
+            engines=tuple(map(parse_engine, engines)),
+            quantizations=FORMATS,
+            workload=Workload(max_model_len=4096, concurrency=16),
+            load=load,
+            pricing=Pricing(load_prices(), tier="specialty", term="on-demand", currency="USD"),
+        )
+    )
+    for rank in RANKS:
+        order(found.options, rank, each_gpu=True)
+    seconds = time.process_time() - begun
+    print(len(cards), len(engines), found.tried, len(found.options), seconds)
+
+
+def cpu_seconds(words: list[str]) -> tuple[float, str]:
+    """Processor time of one run of Python, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
+def main() -> int:
+    """Run both in turns and compare with the limit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5, help="runs, of which the quickest counts")
+    parser.add_argument("--slack", type=float, default=1.0, help="factor on the limit, for busy machines")
+    parser.add_argument("--search", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.search:
+        search()
+        return 0
+    programs, runs = [], []
+    for _ in range(given.rounds):
+        programs.append(cpu_seconds(PROGRAM)[0])
+        runs.append(cpu_seconds([__file__, "--search"])[1].split())
+    cards, engines, tried, options, took = min(runs, key=lambda run: float(run[4]))
+    seconds, program = float(took), min(programs)
+    late = seconds > SECONDS * given.slack
+    print(f"{MODEL}: {cards} GPUs x counts x {len(FORMATS)} formats x {engines} engines")
+    print(
+        f"{tried} combinations, {options} of which carry the load, each with speed and cost, ranked six ways"
+    )
+    print(f"search{seconds:26.3f} s   limit {SECONDS * given.slack:g}{'   TOO MUCH' if late else ''}")
+    print(f"combinations a second{int(tried) / seconds:11,.0f}")
+    print(
+        f"selfhost plan, the whole program{program:8.3f} s   the search takes {seconds / program:.2f} of it"
+    )
+    return int(late)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
