@@ -21,7 +21,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-status bench-throughput bench-peer silicon e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-status bench-throughput bench-peer silicon e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -89,6 +89,7 @@ bench: $(VENV)/.dev ## start-up, size, sweep, rendering and monitoring speed; fa
 	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
 	$(BIN)/python scripts/bench_fleet.py
 	$(BIN)/python scripts/bench_throughput.py
+	$(BIN)/python scripts/bench_plan.py $(BENCH_PLAN)
 
 bench-render: $(VENV)/.dev ## a thousand plans rendered, a thousand documents linted; fails past its limits
 	$(BIN)/python scripts/bench_render.py
@@ -98,6 +99,9 @@ bench-fleet: $(VENV)/.dev ## a thousand exporters in one pass, fifty of them in 
 
 bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, memory, a hung NVML; fails past its limits
 	$(BIN)/python scripts/bench_monitor.py $(BENCH_MONITOR)
+
+bench-plan: $(VENV)/.dev ## every GPU x count x format x engine for one model, with speed and cost; fails past a second
+	$(BIN)/python scripts/bench_plan.py $(BENCH_PLAN)
 
 bench-throughput: $(VENV)/.dev ## estimated against measured speed of published benchmarks; fails past its limits
 	$(BIN)/python scripts/bench_throughput.py $(BENCH_THROUGHPUT)
