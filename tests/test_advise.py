@@ -8,6 +8,7 @@ import json
 import random
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pytest
 import yaml
 
 import selfhost.cli
-from selfhost.advise import LANGUAGES, PATHS, Answers, advise, parse_answers
+from selfhost.advise import LANGUAGES, PATHS, Answers, Language, advise, parse_answers
 from selfhost.advise.match import holds
+from selfhost.advise.onward import go_on
 from selfhost.advise.tables import decisions, odds, onward, paths, pitfalls, questions, read, rules
 from selfhost.catalog.gpus import find_gpu
 from selfhost.catalog.models import find
+from selfhost.catalog.prices import Prices, load_prices
+from selfhost.cli._sizing import understand
 from selfhost.errors import UsageError
 from tests.conftest import Cli
 
@@ -192,7 +196,7 @@ def test_yes_and_no_are_taken_where_they_mean_one() -> None:
 
 def test_every_answer_leads_somewhere_in_both_languages() -> None:
     chosen, refused = random.Random(7), list[str]()
-    for _ in range(400):
+    for _ in range(200):
         given: dict[str, object] = {
             one.key: chosen.choice(one.choices).value
             for one in questions()
@@ -206,7 +210,7 @@ def test_every_answer_leads_somewhere_in_both_languages() -> None:
             continue
         assert english.path in PATHS
         assert english.path not in [one.path for one in english.alternatives]
-        said = {one.number for one in (*english.reasons, *english.warnings)}
+        said = {one.number for one in english.reasons} | {one.number for one in english.warnings}
         assert said >= set(english.rules), english.decided_by
         assert [one.rule for one in english.reasons] == [one.rule for one in chinese.reasons]
         assert [one.pitfall for one in english.warnings] == [one.pitfall for one in chinese.warnings]
@@ -285,6 +289,41 @@ def test_it_goes_on_to_models_gpus_speed_and_cost(cli: Cli) -> None:
     assert rent["typical"] == pytest.approx(month["typical"] / tokens, rel=1e-6)
     assert found["cost"]["sources"]
     assert found["cost"]["date"]
+
+
+@pytest.mark.parametrize(("language", "says"), [("en", "rent unknown"), ("zh", "租价未知")])
+def test_a_price_that_is_not_known_is_called_unknown(language: Language, says: str) -> None:
+    kept = {
+        key: figure
+        for key, figure in load_prices().figures.items()
+        if not key.startswith(("gpu_", "server_"))
+    }
+    answers = parse_answers({"privacy": "yes", "mlops": "yes", "upfront_budget": 900_000, "currency": "CNY"})
+    found = go_on(
+        answers,
+        advise(answers, language=language),
+        language=language,
+        load=understand,
+        prices=Prices(figures=kept),
+        when=datetime(2026, 11, 27, tzinfo=UTC),
+    )
+    assert found.hardware is not None
+    assert found.cost is not None
+    assert (found.cost.per_month, found.cost.per_million_output_tokens, found.cost.capital) == (
+        None,
+        None,
+        None,
+    )
+    assert found.within_upfront_budget is None
+    assert any(says in text for _, text in found.lines)
+
+
+@pytest.mark.parametrize(("amount", "within"), [(900_000, True), (10_000, False)])
+def test_what_is_beyond_the_budget_is_said(amount: int, within: bool, cli: Cli) -> None:
+    words = ["--set", "privacy=yes", "--set", "mlops=yes", "--set", "currency=CNY"]
+    found = cli("advise", *words, "--set", f"upfront_budget={amount}", "--json").json()["onward"]
+    assert found["cost"]["currency"] == "CNY"
+    assert found["within_upfront_budget"] is within
 
 
 def test_what_it_says_to_type_next_works(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
