@@ -279,3 +279,13 @@ def test_rules_of_thumb_are_held_against_the_result(cli: Cli) -> None:
     small = run(cli, *H100, *WAYS, "--tokens-per-month", "5M")["rules"]
     assert small[0]["says"] == "an API"
     assert small[0]["agrees"] is True
+
+
+def test_cards_stand_in_machines_of_their_kind(cli: Cli) -> None:
+    for gpu, kind in (("l40s-48gb", "refurbished"), ("rtx-4090-24gb", "workstation")):
+        found = run(cli, "Qwen/Qwen3-8B", "--gpu", gpu, "--buy", "--tokens-per-month", "300M")
+        host = load_prices().host(kind)
+        assert host is not None
+        lines = {line["name"]: line["amount"] for line in option(found, "buy new")["lines"]}
+        assert lines["servers around them"] == pytest.approx(host.typical)
+        assert option(found, "buy new")["gpus"] == 1

@@ -235,7 +235,7 @@ def _owned(
             what,
         )
     if machine.host is not None:
-        found.figure("machine around the GPUs", prices.host("workstation"), "buy", "price of a workstation")
+        found.figure("machine around the GPUs", prices.host(machine.host), "buy", "price of a workstation")
         found.figure(
             "power besides the GPUs", prices.node_power("workstation"), "buy", "power of a workstation"
         )
@@ -333,7 +333,7 @@ class _Found:
 
 
 def _source(figure: Figure) -> str:
-    return figure.source or f"Our price catalogue, {figure.key}: its observations name no page"
+    return figure.source or f"Our price catalogue: {figure.key}, whose observations name no page"
 
 
 def _caveat(figure: Figure) -> str | None:
