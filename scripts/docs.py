@@ -471,9 +471,9 @@ def speeds() -> str:
         for name in ("group", "number", "GPU", "source")
         for title, some in sorted(bench.grouped(errors, name).items())
     ]
-    return (
-        f"{len(cases)} measured deployments, {len(errors)} numbers; {len(skipped)} left out, as their model is not known.\n\n"
-        + table(("absolute error of", "numbers", "median", "90 % below"), rows)
+    left = f"{len(skipped)} left out, as their model is not known"
+    return f"{len(cases)} measured deployments, {len(errors)} numbers; {left}.\n\n" + table(
+        ("absolute error of", "numbers", "median", "90 % below"), rows
     )
 
 
