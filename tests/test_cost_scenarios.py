@@ -136,6 +136,13 @@ BUY = {
         ({"months": 9999}, "9999 months are more than 600"),
         ({"run_hours_per_day": 25}, "must be at most 24, not 25"),
         ({"discount_rate": 1.5}, "must be at most 1, not 1.5"),
+        (
+            {
+                "volume": {"output_tokens": 5e9},
+                "option": [{**BUY, "capacity_output_tokens_per_second": 1000}],
+            },
+            "1.90 times what option 'buy' can answer with",
+        ),
         ({"published": [{"what": "x", "metric": "beauty", "value": 1}]}, "no metric 'beauty'"),
         ({"published": [{"what": "x", "metric": "total", "option": "rent", "value": 1}]}, "no option 'rent'"),
         (

@@ -211,6 +211,7 @@ def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_j
     if export is not None:
         write_assumptions(export, rows)
     found = study(rows, file.build)
+    _not_overfull(found)
     held = [hold(claim, found) for claim in file.claims]
     notes = [
         note for note in (file.note, file.source and f"{file.source} ({file.date or 'no date'})") if note
@@ -227,6 +228,19 @@ def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_j
             onward=("selfhost cost MODEL --gpu ID …", "the same for a model on GPUs, with their prices"),
         )  # fmt: skip
     return 0
+
+
+def _not_overfull(found: Study) -> None:
+    from math import ceil
+
+    from selfhost.cost.breakeven import overfull
+
+    full = overfull(found.scenario)
+    if full is not None:
+        raise UsageError(
+            f"The volume is {full[1]:,.2f} times what option {full[0]!r} can answer with.",
+            hint=f"Give it {ceil(full[1])} times the capacity, and the lines of as many machines.",
+        )
 
 
 def _served(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from selfhost.cost.flows import flow, total, utilization_of
+from selfhost.cost.flows import flow, month_of, total, utilization_of
 from selfhost.cost.types import MONTHS, Option, Scenario, Volume
 
 _TINY = 1e-9
@@ -137,6 +137,17 @@ def ceiling(option: Option, scenario: Scenario, volume: Volume) -> int:
     """Copies of an option that a volume takes."""
     used = utilization_of(option, scenario, volume)
     return 1 if used is None else min(_MOST_COPIES, max(1, math.ceil(used - _TINY)))
+
+
+def overfull(scenario: Scenario) -> tuple[str, float] | None:
+    """The first option that the volume is too much for at some time, and how many of it that takes."""
+    if scenario.volume is None:
+        return None
+    for option in scenario.options:
+        used = max(month_of(option, scenario, month).utilization for month in (1, scenario.months))
+        if option.capacity_output_tokens_per_second is not None and used > 1 + _TINY:
+            return option.name, used
+    return None
 
 
 def within(months: float | None, horizon: int) -> bool:
