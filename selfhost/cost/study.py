@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 from selfhost.cost import flows
 from selfhost.cost.breakeven import Amount, Time, break_even_time, break_even_volume
+from selfhost.cost.shares import by_line, per_million
 from selfhost.cost.types import MONTHS, Assumption, Build, Line, Option, Scenario
 from selfhost.errors import UsageError
-
-_MILLION = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +240,7 @@ def _costed(option: Option, scenario: Scenario, build: Build, ends: _Ends) -> Co
         used *= served / (volume.tokens * months)
     once = flows.paid_once(option, months)
     hours = scenario.run_hours_per_month * months
-    blended, into, out = _per_million(option, scenario, outgoing)
+    blended, into, out = per_million(option, scenario, outgoing)
     return Costed(
         option=option,
         total=Bounds(
@@ -273,51 +272,7 @@ def _costed(option: Option, scenario: Scenario, build: Build, ends: _Ends) -> Co
             if option.write_off_years is None
             else once / (option.write_off_years * MONTHS) + (math.fsum(cash) - once) / months
         ),
-        lines=tuple(_by_line(option, scenario).items()),
-    )
-
-
-def _by_line(option: Option, scenario: Scenario) -> dict[str, float]:
-    """What each line adds up to over the horizon; what comes back at the end is negative."""
-    found: dict[str, float] = {}
-    once = flows.paid_once(option, scenario.months)
-    usage = [flows.month_of(option, scenario, month) for month in range(scenario.months + 1)]
-    for line in option.lines:
-        if line.unit == "residual":
-            amount = -line.amount * line.times
-        elif line.unit == "residual share":
-            amount = -line.amount * line.times * once
-        else:
-            amount = math.fsum(flows.line_flow(line, month, each) for month, each in enumerate(usage))
-        found[line.name] = found.get(line.name, 0.0) + amount
-    return found
-
-
-def _per_million(
-    option: Option, scenario: Scenario, cost: float
-) -> tuple[float | None, float | None, float | None]:
-    """Cost of a million tokens, of prompts and of answers.
-
-    Lines that are priced by token go to their tokens; all else is shared out by `input_share`, or evenly.
-    """
-    mine = [flows.month_of(option, scenario, month).volume for month in range(1, scenario.months + 1)]
-    into, out = math.fsum(one.input_tokens for one in mine), math.fsum(one.output_tokens for one in mine)
-    if scenario.volume is None or into + out <= 0:
-        return None, None, None
-    own = {"input": 0.0, "output": 0.0}
-    for line in option.lines:
-        if line.unit == "million tokens" and line.tokens != "all" and not line.income:
-            side = "output" if line.tokens == "output" else "input"
-            own[side] += math.fsum(
-                flows.line_flow(line, month, flows.month_of(option, scenario, month))
-                for month in range(1, scenario.months + 1)
-            )
-    rest = cost - own["input"] - own["output"]
-    share = into / (into + out) if option.input_share is None else option.input_share
-    return (
-        cost / (into + out) * _MILLION,
-        None if into <= 0 else (own["input"] + rest * (share if out > 0 else 1.0)) / into * _MILLION,
-        None if out <= 0 else (own["output"] + rest * ((1 - share) if into > 0 else 1.0)) / out * _MILLION,
+        lines=tuple(by_line(option, scenario).items()),
     )
 
 
