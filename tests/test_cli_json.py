@@ -58,6 +58,8 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "placements": [
         ("plan", MODEL, "--context", "8k", "--concurrency", "4"),
         ("plan", MODEL, "--context", "8k", "--concurrency", "4000", "--gpu", "t4", "--gpu", "l4"),
+        ("plan", MODEL, "--rank-by", "cost", "--search-quant", "--gpu", "h100-sxm-80gb", "--gpu", "t4-16gb"),
+        ("plan", MODEL, "--request-rate", "2", "--ttft-goal", "1", "--gpu", "l4"),
         ("plan", MODEL, "--gpu", "h200-sxm-141gb", "--concurrency", "1", "--use", "commercial"),
     ],
 }
