@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from selfhost.cost.flows import flow, month_of, total, utilization_of
+from selfhost.cost.flows import cash_flow, flow, month_of, total, utilization_of
 from selfhost.cost.types import MONTHS, Option, Scenario, Volume
 
 _TINY = 1e-9
@@ -59,17 +60,40 @@ def break_even_time(one: Option, other: Option, scenario: Scenario) -> Time:
     Within a month money is spent evenly. Past the horizon every month is like its last, so that a break-even after
     thirty years is found and can be called too late.
     """
+    gaps = [
+        mine - theirs
+        for mine, theirs in zip(cash_flow(one, scenario), cash_flow(other, scenario), strict=True)
+    ]
     # A volume that grows never settles: the horizon's last month stands for all later ones.
-    steady = _last_change((one, other), scenario.months)
-    gap = flow(one, scenario, 0) - flow(other, scenario, 0)
+    if not scenario.growth_per_year:
+        later = range(scenario.months + 1, _last_change((one, other), scenario.months) + 1)
+        gaps += [flow(one, scenario, month) - flow(other, scenario, month) for month in later]
+    return _meeting(gaps, gaps[-1])
+
+
+def discounted_time(one: Option, other: Option, scenario: Scenario) -> Time:
+    """The same with each month's money at its value on the day of the decision, within the horizon alone."""
+    step = (1 + scenario.discount_rate) ** (1 / MONTHS)
+    flows = zip(cash_flow(one, scenario), cash_flow(other, scenario), strict=True)
+    found = _meeting([(mine - theirs) / step**month for month, (mine, theirs) in enumerate(flows)], 0.0)
+    if found.months is not None or found.until_months is not None:
+        return found
+    return Time(months=None, reason=f"not within {scenario.months} months with money at its value today")
+
+
+def _meeting(gaps: Sequence[float], later: float) -> Time:
+    """When the sum of what one costs more each month has come to nothing for good.
+
+    Args:
+        gaps: by month, the first on the day of the decision.
+        later: of each month after those.
+    """
+    gap = gaps[0]
     scale = max(1.0, abs(gap))
     behind = gap > _TINY * scale
     since: float | None = None if behind else 0.0
     lost: float | None = None
-    each = 0.0
-    for month in range(1, steady + 1):
-        at = min(month, scenario.months) if scenario.growth_per_year else month
-        each = flow(one, scenario, at) - flow(other, scenario, at)
+    for month, each in enumerate(gaps[1:], 1):
         after = gap + each
         scale = max(scale, abs(each), abs(after))
         if behind and after <= _TINY * scale:
@@ -77,20 +101,25 @@ def break_even_time(one: Option, other: Option, scenario: Scenario) -> Time:
         elif not behind and after > _TINY * scale:
             behind, lost = True, month - 1 + (-gap / each if each > 0 else 1.0)
         gap = after
-    if behind and each < -_TINY * scale:
-        return Time(months=steady + gap / -each)
-    if not behind and each > _TINY * scale:
-        lost = steady + -gap / each
+    end = len(gaps) - 1
+    if behind and later < -_TINY * scale:
+        return Time(months=end + gap / -later)
+    if not behind and later > _TINY * scale:
+        lost = end + -gap / later
     elif not behind:
         return Time(months=since)
+    return Time(
+        months=None, until_months=lost if lost and lost > _TINY else None, reason=_why(lost, later, scale)
+    )
+
+
+def _why(lost: float | None, later: float, scale: float) -> str:
     if lost is not None and lost > _TINY:
-        return Time(
-            months=None, until_months=lost, reason="cheaper at first only: each later month costs more"
-        )
+        return "cheaper at first only: each later month costs more"
     if lost is not None:
-        return Time(months=None, reason="the same at the start, and each month costs more")
-    why = "no less" if abs(each) <= _TINY * scale else "more"
-    return Time(months=None, reason=f"dearer at the start, and each later month costs {why}")
+        return "the same at the start, and each month costs more"
+    more = "no less" if abs(later) <= _TINY * scale else "more"
+    return f"dearer at the start, and each later month costs {more}"
 
 
 def _at(option: Option, scenario: Scenario, factor: float) -> float:

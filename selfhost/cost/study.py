@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from selfhost.cost import flows
-from selfhost.cost.breakeven import Amount, Time, break_even_time, break_even_volume
+from selfhost.cost.breakeven import Amount, Time, break_even_time, break_even_volume, discounted_time
 from selfhost.cost.shares import by_line, per_million
-from selfhost.cost.types import MONTHS, Assumption, Build, Line, Option, Scenario
+from selfhost.cost.types import MONTHS, Assumption, Build, Option, Scenario
 from selfhost.errors import UsageError
 
 
@@ -276,31 +276,6 @@ def _costed(option: Option, scenario: Scenario, build: Build, ends: _Ends) -> Co
     )
 
 
-def _discounted(option: Option, scenario: Scenario) -> Option:
-    """The same with its discounted flows as amounts of single months."""
-    step = (1 + scenario.discount_rate) ** (1 / MONTHS)
-    lines = [
-        Line(
-            name=str(month),
-            unit="once",
-            amount=abs(amount) / step**month,
-            from_month=month,
-            income=amount < 0,
-        )
-        for month, amount in enumerate(flows.cash_flow(option, scenario))
-        if amount
-    ]
-    return replace(option, lines=tuple(lines))
-
-
-def _discounted_time(mine: Option, theirs: Option, scenario: Scenario) -> Time:
-    """Break-even of money at its value today, within the horizon."""
-    found = break_even_time(_discounted(mine, scenario), _discounted(theirs, scenario), scenario)
-    if found.months is not None or found.until_months is not None:
-        return found
-    return Time(months=None, reason=f"not within {scenario.months} months with money at its value today")
-
-
 def _against(one: str, other: str, scenario: Scenario, build: Build, ends: _Ends) -> Against:
     mine, theirs = _named(scenario, one), _named(scenario, other)
     best = build(ends.values(one, other, kind=True))
@@ -320,7 +295,7 @@ def _against(one: str, other: str, scenario: Scenario, build: Build, ends: _Ends
         time=time,
         soonest=break_even_time(_named(best, one), _named(best, other), best),
         latest=break_even_time(_named(worst, one), _named(worst, other), worst),
-        discounted=_discounted_time(mine, theirs, scenario) if scenario.discount_rate else time,
+        discounted=discounted_time(mine, theirs, scenario) if scenario.discount_rate else time,
         volume=break_even_volume(mine, theirs, scenario),
     )
 
