@@ -1,4 +1,4 @@
-"""A real Chromium, told what to do over its DevTools protocol: sizes, media, scripts, pictures, what it asks a network."""
+"""A real Chromium, told what to do over its DevTools protocol: sizes, media, scripts, pictures, what it loads."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from jinja2 import UndefinedError, meta, nodes
 from selfhost.assets import asset_dir, targets
 from selfhost.errors import OutputError
 from selfhost.manifests.environment import FILTERS, Printable, environment, finalize, note, quote
+from selfhost.report.render import FILTERS as OF_PAGES
+from selfhost.report.render import environment as environment_of_pages
 
 ROOT = asset_dir("templates")
 TEMPLATES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.j2"))
@@ -31,6 +33,8 @@ def walk(node: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def tree(name: str) -> nodes.Template:
+    if name.startswith("report/"):
+        return environment_of_pages().parse((ROOT / name).read_text(encoding="utf-8"))
     return environment().parse((ROOT / name).read_text(encoding="utf-8"))
 
 
@@ -54,7 +58,8 @@ class TestEveryTemplate:
     def test_sees_only_the_plan(self, name: str) -> None:
         """A part that others include sees what they name with it."""
         part = name.rpartition("/")[2].removesuffix(".j2").lstrip("_")
-        allowed = {"plan", part} if "/_" in name else {"plan"}
+        seen = "page" if name.startswith("report/") else "plan"
+        allowed = {seen, part} if "/_" in name else {seen}
         assert meta.find_undeclared_variables(tree(name)) <= allowed
 
     def test_another_name_is_for_something_of_the_plan(self, name: str) -> None:
@@ -62,8 +67,9 @@ class TestEveryTemplate:
             if isinstance(node, nodes.With):
                 assert all(isinstance(value, nodes.Getattr) for value in node.values)
 
-    def test_uses_only_the_two_filters(self, name: str) -> None:
-        assert {node.name for node in walk(tree(name)) if isinstance(node, nodes.Filter)} <= set(FILTERS)
+    def test_uses_only_the_filters_of_its_kind(self, name: str) -> None:
+        known = OF_PAGES if name.startswith("report/") else FILTERS
+        assert {node.name for node in walk(tree(name)) if isinstance(node, nodes.Filter)} <= set(known)
 
     def test_every_loop_goes_over_the_plan(self, name: str) -> None:
         for node in walk(tree(name)):

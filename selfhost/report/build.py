@@ -308,10 +308,13 @@ def _recommendation(
 ) -> Recommendation:
     flow = None if cost is None else next((one for one in cost.flows if one.name == option), None)
     unknown = Number(value=None, unit="money")
+    gpus = plan.split.gpus * plan.replicas
+    taken = None if study is None or option is None else study.of(option).option.gpus
     return Recommendation(
         fits=bool(plan.memory.fits) or plan.memory.fits is None,
-        gpus=plan.split.gpus * plan.replicas,
+        gpus=gpus,
         gpu=gpu.name,
+        taken=taken or gpus,
         option=option,
         kind=kind,
         cheapest=None if study is None else study.winner,

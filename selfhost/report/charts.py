@@ -32,7 +32,8 @@ _CONFIG: dict[str, Any] = {
         "gridColor": HAIR, "domainColor": HAIR, "tickColor": HAIR, "labelPadding": 6, "titlePadding": 8, "ticks": False,
     },
     "axisY": {
-        "domain": False, "minExtent": 58, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -10,
+        "domain": False, "minExtent": 58, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0,
+        "titleY": -10,
     },
     "axisX": {"grid": False},
     "legend": {
@@ -71,6 +72,17 @@ def available() -> bool:
     return find_spec("vl_convert") is not None
 
 
+def _plain(value: Any) -> Any:
+    """A specification whose words hold nothing invisible: the renderer ends the process on a NUL (vl-convert 1.9)."""
+    if isinstance(value, str):
+        return (
+            value if value.isprintable() else "".join(char if char.isprintable() else " " for char in value)
+        )
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def draw(spec: dict[str, Any]) -> str:
     """The SVG of a Vega-Lite specification.
 
@@ -84,7 +96,7 @@ def draw(spec: dict[str, Any]) -> str:
             "Charts need vl-convert-python, which is not installed.",
             hint="`pip install 'selfhost[report]'`, or --no-charts for tables alone.",
         ) from None
-    whole = {"$schema": _SCHEMA, "config": _CONFIG, **spec}
+    whole = _plain({"$schema": _SCHEMA, "config": _CONFIG, **spec})
     # No address is allowed to it: a specification of ours names none.
     return str(
         vl_convert.vegalite_to_svg(
@@ -117,7 +129,7 @@ def inlined(svg: str, name: str, title: str, description: str) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}" '
         f'height="{size[2]}" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+        f'<title id="{name}-title">{escape(_plain(title))}</title><desc id="{name}-desc">{escape(_plain(description))}</desc>'
     )
     return head + body
 
@@ -294,7 +306,7 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str, labels: str
         "type": "text",
         "align": "left",
         "baseline": "bottom",
-        "dy": -9,
+        "dy": -11,
         "fontSize": 12,
         "limit": _FITS,
     }
@@ -322,7 +334,7 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str, labels: str
         # The first writing is a white edge, so that lines do not cross the words.
         {
             "transform": only_once,
-            "mark": {**words_as, "stroke": "#ffffff", "strokeWidth": 5},
+            "mark": {**words_as, "stroke": "#ffffff", "strokeWidth": 4},
             "encoding": words_at,
         },
         {"transform": only_once, "mark": {**words_as, "color": INK}, "encoding": words_at},

@@ -75,7 +75,7 @@ def _headline(make: Maker, report: Report) -> str:
         return say("headline.unpriced", gpus=found.gpus, gpu=found.gpu)
     if found.kind == "api":
         return say("headline.api", option=make.words.option(found.option or ""))
-    return say(f"headline.{found.kind}", gpus=found.gpus, gpu=found.gpu)
+    return say(f"headline.{found.kind}", gpus=found.taken, gpu=found.gpu)
 
 
 def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
@@ -94,6 +94,8 @@ def _reasons(make: Maker, report: Report) -> tuple[Point, ...]:
             )
         elif found.cheapest is not None:
             reasons.append(say("why.not_cheapest", cheapest=make.words.option(found.cheapest)))
+    if found.taken > found.gpus and found.kind == "buy":
+        reasons.append(say("why.whole", taken=found.taken, gpus=found.gpus))
     if found.advised is not None:
         reasons.append(say("why.advised", path=make.words.known("path", found.advised.path)))
         reasons += found.advised.reasons

@@ -148,4 +148,4 @@ def _tornado(study: studies.Study) -> Tornado | None:
         )
         for swing in study.swings
     )
-    return Tornado(option=study.winner, base=base, bars=bars)
+    return Tornado(option=study.winner, base=study.lead, bars=bars)

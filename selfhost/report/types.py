@@ -180,7 +180,7 @@ class Bar:
     Args:
         name: of the assumption, a key of the texts or plain words.
         low_setting, high_setting: the values it takes, for people.
-        low, high: what the cheapest way saves over the next best there; below zero another is the cheapest.
+        low, high: what the cheapest way saves over the best of another kind there; below zero that is cheaper.
         instead: the other way that wins at one of the ends, None where none does.
     """
 
@@ -198,7 +198,7 @@ class Tornado:
 
     Args:
         option: the cheapest way.
-        base: what it saves over the next best as assumed, money over the whole time.
+        base: what it saves over the best way of another kind as assumed, money over the whole time.
         bars: by how far they move it.
     """
 
@@ -275,6 +275,7 @@ class Recommendation:
         fits: the load fits on the planned GPUs.
         gpus: of the whole deployment.
         gpu: their name.
+        taken: GPUs that the recommended option buys or rents: more where boards are sold whole.
         option: name of the option that is recommended, None where no cost is known.
         kind: its kind.
         cheapest: name of the cheapest option over the time, None where no cost is known.
@@ -287,6 +288,7 @@ class Recommendation:
     fits: bool
     gpus: int
     gpu: str
+    taken: int
     option: str | None
     kind: Kind | None
     cheapest: str | None

@@ -65,7 +65,8 @@ CHART_WORDS = """
     const words = [...svg.querySelectorAll('text')].filter(one => one.textContent.trim())
       .map(one => [one.textContent, one.getBoundingClientRect()]).filter(([, box]) => box.width > 0);
     for (const [text, box] of words)
-      if (box.left < frame.left - 3 || box.right > frame.right + 3 || box.top < frame.top - 3 || box.bottom > frame.bottom + 3)
+      if (box.left < frame.left - 3 || box.right > frame.right + 3
+          || box.top < frame.top - 3 || box.bottom > frame.bottom + 3)
         found.push(['outside', text]);
     for (let i = 0; i < words.length; i++) for (let j = i + 1; j < words.length; j++) {
       const [a, p] = words[i], [b, q] = words[j];
@@ -80,7 +81,8 @@ CHART_WORDS = """
 WIDER = """
 [...document.querySelectorAll('body *')].filter(one => {
   const box = one.getBoundingClientRect();
-  return box.width > 1 && one.checkVisibility() && getComputedStyle(one).clipPath == 'none' && !one.closest('svg') && !one.closest('thead')
+  return box.width > 1 && one.checkVisibility() && getComputedStyle(one).clipPath == 'none'
+    && !one.closest('svg') && !one.closest('thead')
     && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
 }).map(one => one.tagName + ' ' + one.textContent.slice(0, 60)).slice(0, 5)
 """

@@ -1,0 +1,146 @@
+"""`selfhost report`: formats by the file's end, files beside Markdown, and one clear error for each fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from selfhost.report import pdf
+from selfhost.report.pdf import BROWSER
+from tests.conftest import Cli
+
+PLAN = Path(__file__).parents[1] / "examples/qwen3-32b/plan.json"
+QUICK = ("--no-charts", "--no-cost")
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("r.html", "<!DOCTYPE html>"), ("r.htm", "<!DOCTYPE"), ("r.md", "# ")]
+)
+def test_the_end_of_the_name_says_the_format(name: str, begins: str, cli: Cli, tmp_path: Path) -> None:
+    ran = cli("report", PLAN, "-o", tmp_path / name, *QUICK)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_format_goes_before_the_name_and_a_dash_is_standard_output(cli: Cli) -> None:
+    ran = cli("report", PLAN, "-o", "-", "--format", "html", *QUICK)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("<!DOCTYPE html>")
+    assert ran.out.endswith("</html>\n")
+    chinese = cli("report", PLAN, "-o", "-", "--format", "md", "--lang", "zh", *QUICK)
+    assert "显存账单" in chinese.out
+
+
+def test_markdown_has_its_pictures_beside_it(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("report", PLAN, "-o", tmp_path / "r.md", "--no-cost")
+    assert ran.code == 0, ran.err
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["r-latency.svg", "r-memory.svg", "r-throughput.svg", "r.md"]
+    text = (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert all(f"({name})" in text for name in names if name.endswith(".svg"))
+
+
+def test_money_is_that_of_selfhost_cost(cli: Cli, tmp_path: Path) -> None:
+    words = ("--tokens-per-month", "3B", "--years", "2")
+    ran = cli("report", PLAN, "-o", tmp_path / "r.md", "--no-charts", *words)
+    assert ran.code == 0, ran.err
+    found = json.loads(cli("cost", PLAN, *words, "--json").out)
+    text = (tmp_path / "r.md").read_text(encoding="utf-8").replace("\\", "")
+    for option in found["options"]:
+        if option["kind"] == "api":
+            assert option["name"] in text
+    winner = next(one for one in found["options"] if one["name"] == found["cheapest"])
+    assert f"${winner['total']['typical']:,.0f}" in text
+
+
+def test_a_volume_that_nobody_named_is_said_to_be_assumed(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("report", PLAN, "-o", tmp_path / "r.html", "--no-charts")
+    assert "50% of what the copies can answer with" in " ".join(ran.out.split())
+    assert "50% of what the copies can answer with" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "report"), "does not say which format"),
+        (("-o", "report.docx"), "does not say which format"),
+        (("-o", "-"), "does not say which format"),
+        (("-o", "-", "--format", "pdf"), "A PDF is not for a terminal"),
+        (("-o", "r.html", "--currency", "XYZ"), "currency"),
+        (("-o", "r.html", "--country", "Atlantis"), "is no country"),
+        (("-o", "r.html", "--years", "9"), "--years must be between 1 and 5"),
+        (("-o", "r.html", "--tokens-per-month", "0"), "the volume is zero"),
+        (("-o", "r.html", "--utilization", "0.5", "--request-rate", "2"), "given twice"),
+        (("-o", "r.html", "--tokens-per-month", "900B"), "times what 1 copy"),
+        (("-o", "r.html", "--api", "nobody/nothing"), "No price is known"),
+        (("-o", "r.html", "--advice", "missing.json"), "Cannot read missing.json"),
+    ],
+)
+def test_bad_input_is_one_error(
+    words: tuple[str, ...], said: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = cli("report", PLAN, "--no-charts", *words)
+    assert ran.code in (1, 2)
+    assert said in ran.err
+    assert ran.err.count("Error:") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "not an advice"),
+        ('{"schema": "selfhost/cost/v1"}', "not an advice"),
+        ('{"schema": "selfhost/advice/v1", "path": "moon"}', "no known path: 'moon'"),
+        (
+            '{"schema": "selfhost/advice/v1", "path": "hybrid", "reasons": 3}',
+            "reasons of the advice is not a list",
+        ),
+    ],
+)
+def test_an_advice_that_is_none(text: str, said: str, cli: Cli, tmp_path: Path) -> None:
+    advice = tmp_path / "advice.json"
+    advice.write_text(text, encoding="utf-8")
+    ran = cli("report", PLAN, "-o", tmp_path / "r.html", "--advice", advice, *QUICK)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_without_a_browser_a_pdf_is_refused_in_one_sentence(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(BROWSER, raising=False)
+    if pdf.browser() is not None or __import__("importlib.util").util.find_spec("weasyprint"):
+        pytest.skip("something to print with is found beyond PATH")
+    ran = cli("report", PLAN, "-o", tmp_path / "r.pdf", *QUICK)
+    assert ran.code == 1
+    assert "A PDF takes a Chromium or Chrome" in ran.err
+    assert "chromium" in ran.err
+
+
+def test_a_browser_that_prints_nothing_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BROWSER, "/bin/false")
+    ran = cli("report", PLAN, "-o", tmp_path / "r.pdf", *QUICK)
+    assert ran.code == 1
+    assert "/bin/false did not print the report" in ran.err
+    assert not (tmp_path / "r.pdf").exists()
+
+
+def test_chinese_without_a_font_is_refused(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lister = tmp_path / "bin" / "fc-list"
+    lister.parent.mkdir()
+    lister.write_text("#!/bin/sh\nexit 0\n")
+    lister.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{lister.parent}:/bin")
+    ran = cli("report", PLAN, "-o", tmp_path / "r.pdf", "--lang", "zh", *QUICK)
+    assert ran.code == 1
+    assert "No font of this machine has Chinese" in ran.err
+    assert "fonts-noto-cjk" in ran.err
