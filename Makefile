@@ -21,7 +21,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-status bench-throughput bench-peer silicon e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-simulate bench-status bench-throughput bench-peer silicon e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -90,6 +90,7 @@ bench: $(VENV)/.dev ## start-up, size, sweep, rendering and monitoring speed; fa
 	$(BIN)/python scripts/bench_fleet.py
 	$(BIN)/python scripts/bench_throughput.py
 	$(BIN)/python scripts/bench_plan.py $(BENCH_PLAN)
+	$(BIN)/python scripts/bench_simulate.py
 
 bench-render: $(VENV)/.dev ## a thousand plans rendered, a thousand documents linted; fails past its limits
 	$(BIN)/python scripts/bench_render.py
@@ -125,6 +126,9 @@ bench-peer: $(VENV)/.dev $(SILICON_NEEDS) ## estimated against measured speed, b
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
+
+bench-simulate: $(VENV)/.dev ## a million requests from a file, against simpy's bare events; fails past its limits
+	$(BIN)/python scripts/bench_simulate.py
 
 bench-status: $(VENV)/.dev ## status of 200 deployments against kubectl's lists; a real API server where KUBEBUILDER_ASSETS is set
 	$(BIN)/python scripts/bench_status.py

@@ -1,4 +1,4 @@
-"""A million requests: read from a CSV file and simulated in a process of its own, against a bare event loop in the same run.
+"""A million requests, read from a CSV file and simulated by the command, against a bare event loop in the same run.
 
 The peer is simpy's event loop (MIT, pure Python as ours; installed beside on first use): a million timeouts of a
 million processes that do nothing else, so no queue, no batch, no percentile. A simulation of requests on it cannot take
@@ -120,9 +120,9 @@ def main() -> int:
             late = seconds > SECONDS * count / 1_000_000 or seconds > PEER_RATIO * peer
             failed |= late
             print(
-                f"{name:22} {count:,} requests from a file: {seconds:5.1f} s, {seconds / peer:.2f} of simpy's bare "
-                f"events ({peer:.1f} s); TTFT p50 {found['ttft_ms']['p50']:,.0f} ms, p99 {found['ttft_ms']['p99']:,.0f} "
-                f"ms, {found['running']:.0f} under way{'  TOO LATE' if late else ''}"
+                f"{name:22} {count:,} requests from a file: {seconds:5.1f} s, {seconds / peer:.2f} of simpy's "
+                f"bare events ({peer:.1f} s); TTFT p50 {found['ttft_ms']['p50']:,.0f} ms, p99 "
+                f"{found['ttft_ms']['p99']:,.0f} ms, {found['running']:.0f} under way{'  TOO LATE' if late else ''}"
             )
     print(f"limits: {SECONDS:.0f} s a million, and {PEER_RATIO:g} times the peer")
     return int(failed)

@@ -163,7 +163,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     ("clock", "percentiles"),
-    [pytest.param(Plain(), 0.05, id="plain"), pytest.param(STEP, 0.12, id="H100")],
+    [pytest.param(Plain(), 0.05, id="plain"), pytest.param(STEP, 0.16, id="H100")],
 )
 def test_it_agrees_with_a_simulation_of_every_step(case: str, clock: StepClock, percentiles: float) -> None:
     """Within 2 % in the mean; percentiles of the H100's clock jump where its steps outgrow CUDA graphs."""

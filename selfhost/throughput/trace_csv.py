@@ -21,7 +21,7 @@ from typing import NoReturn
 from selfhost.throughput.arrivals import MOST_REQUESTS, Trace, TraceError
 from selfhost.throughput.types import MOST_TOKENS
 
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 4096
 # Names with everything but letters and digits taken off, in small letters.
 _SECONDS = (
     "arrivalseconds", "arrivaltimeseconds", "arrivals", "arrivaltimes", "arrivaltime", "arrivaltimestamp", "arrival",
@@ -149,22 +149,23 @@ def _whole_blocks(path: Path, columns: _Columns, most: int) -> Read | None:
     times: list[float] = []
     prompts: list[int] = []
     outputs: list[int] = []
-    rows = (row for _, row in islice(_rows(path, columns.delimiter), 1, most + 1))
     width, dated = len(columns.names), None
-    while block := list(islice(rows, _BLOCK_ROWS)):
-        try:
-            turned = list(zip(*block, strict=True))
-            if len(turned) != width:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = islice(csv.reader(file, delimiter=columns.delimiter), 1, most + 1)
+        while block := list(islice(rows, _BLOCK_ROWS)):
+            try:
+                turned = list(zip(*block, strict=True))
+                if len(turned) != width:
+                    return None
+                moments, is_date = _moments(turned[columns.time])
+                prompts += map(int, turned[columns.prompt])
+                outputs += map(int, turned[columns.output])
+            except (ValueError, TypeError):
                 return None
-            moments, is_date = _moments(turned[columns.time])
-            prompts += map(int, turned[columns.prompt])
-            outputs += map(int, turned[columns.output])
-        except (ValueError, TypeError):
-            return None
-        if dated not in (None, is_date):
-            return None
-        times += moments
-        dated = is_date
+            if dated not in (None, is_date):
+                return None
+            times += moments
+            dated = is_date
     sound = (
         bool(times)
         and 0 <= times[0] <= times[-1] < math.inf
