@@ -129,7 +129,8 @@ def inlined(svg: str, name: str, title: str, description: str) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}" '
         f'height="{size[2]}" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(_plain(title))}</title><desc id="{name}-desc">{escape(_plain(description))}</desc>'
+        f'<title id="{name}-title">{escape(_plain(title))}</title>'
+        f'<desc id="{name}-desc">{escape(_plain(description))}</desc>'
     )
     return head + body
 
