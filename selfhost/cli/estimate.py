@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -26,7 +26,7 @@ from selfhost.cli._simulating import (
     as_simulation,
     show_simulation,
 )
-from selfhost.cli._sizing import as_sentence, choose_gpu, objection_to, understand
+from selfhost.cli._sizing import again, as_sentence, choose_gpu, objection_to, understand
 from selfhost.errors import UnsupportedError, UsageError
 from selfhost.workload import Split, Workload
 
@@ -150,7 +150,9 @@ def command(
         told = as_facts(spec, card, version, split, replicas, traffic, found, points, met)
         emit_json("estimate", {**told, "simulation": as_simulation(simulated)})
         return 0
-    _show(spec, card, split, replicas, traffic, found, points, met, simulated)
+    own = ("--gpu", gpu, "--prompt-tokens", str(prompt_tokens), "--output-tokens", str(output_tokens))
+    words = again(model, replace(workload, concurrency=1), split, more=own)
+    _show(words, spec, card, traffic, found, points, met, simulated)
     return 0
 
 
@@ -217,10 +219,9 @@ def _span(found: Range, *, digits: int = 0) -> str:
 
 
 def _show(
+    words: str,
     spec: ModelSpec,
     gpu: Gpu,
-    split: Split,
-    replicas: int,
     traffic: Traffic,
     found: Estimate,
     points: tuple[Point, ...],
@@ -283,4 +284,4 @@ def _show(
         say(f"Note: {note}")
     for because in dict.fromkeys(one.because for one in found.provenance if one.number != "ttft_ms"):
         say(f"Rests on {because}.")
-    next_step("selfhost cost … --gpu …", "what that costs a million tokens")
+    next_step(f"selfhost cost {words} --request-rate {found.requests_per_second:.3g}", "what that costs")
