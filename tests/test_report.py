@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,7 +35,7 @@ HOSTILE = (
 )
 
 
-def scenario(values: dict[str, float]) -> Scenario:
+def scenario(values: Mapping[str, float]) -> Scenario:
     """Buying costs 300,000 and 2,000 a month, an API 10,000 a month: even after 37.5 months of 60."""
     return Scenario(
         options=(
@@ -60,7 +61,7 @@ ASSUMED = (
         source="https://prices.example/h100", date="2026-09",
     ),
 )  # fmt: skip
-STUDY = study(ASSUMED, scenario)  # type: ignore[arg-type]
+STUDY = study(ASSUMED, scenario)
 
 
 @pytest.fixture(scope="module")
@@ -161,13 +162,13 @@ def test_advice_comes_before_cost(path: str, option: str | None, kind: str | Non
 
 
 def test_boards_that_are_bought_whole_are_in_the_headline(plan: Plan) -> None:
-    def whole(values: dict[str, float]) -> Scenario:
+    def whole(values: Mapping[str, float]) -> Scenario:
         found = scenario(values)
         return replace(found, options=(replace(found.options[0], gpus=8), *found.options[1:]))
 
     report = build_report(
         plan, spec(), traffic=TRAFFIC, created="2026-11-26T10:00:00Z", study=study(ASSUMED, whole)
-    )  # type: ignore[arg-type]
+    )
     page = lay_out(report, lang="en", pictures=False)
     assert page.headline == "Buy 8 × H100 SXM 80GB."
     assert any("8 are bought for the 2 that work" in reason.text for reason in page.reasons)

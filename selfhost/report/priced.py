@@ -132,8 +132,7 @@ def _break_evens(
 
 
 def _tornado(study: studies.Study) -> Tornado | None:
-    base = study.lead
-    if study.winner is None or base is None or not study.swings:
+    if study.winner is None or study.lead is None or not study.swings:
         return None
     bars = tuple(
         Bar(

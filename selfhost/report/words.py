@@ -121,7 +121,7 @@ class Words:
         """With the currency's sign, and cents where it is small."""
         sign = _SIGNS.get(self.currency, f"{self.currency} ")
         size = abs(value)
-        if 0.1 <= size < 100 and size != int(size):
+        if 0.1 <= size < 100:
             text = f"{size:,.2f}"
         else:
             text = f"{size:,.0f}" if 100 <= size < 1e6 and self.lang == "en" else self.number(size)
