@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from selfhost.throughput.types import StepClock
 
@@ -81,8 +82,7 @@ class Served:
     saturated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
+class _State(NamedTuple):
     """The engine with so many sequences decoding, on average.
 
     Args:
@@ -109,19 +109,21 @@ class _Engine:
     def __init__(self, clock: StepClock, sizes: Lengths, before: float, stages: int, others: float) -> None:
         self.clock, self.sizes, self.before, self.stages = clock, sizes, before, stages
         self.others = others  # share of the load that a request meets besides itself
+        self.context = sizes.context
+        self.tokens = max(1.0, sizes.steps) * sizes.per_step
 
     def state(self, decoding: float) -> _State:
         """What holds with so many sequences decoding; Little's law gives the rate."""
         sizes = self.sizes
         at_once = max(1.0, decoding / self.stages)  # a pipeline holds as many batches as it has stages
-        decode = self.clock.step_seconds(at_once, sizes.context)
+        decode = self.clock.step_seconds(at_once, self.context)
         mixed, added = self._prompt(at_once, decoding, decode)
         added /= self.stages
         riding = (
             decoding * self.others / max(1.0, sizes.output)
         )  # prompts of others that one step of a sequence meets
         token = decode / sizes.per_step + riding * added
-        rate = decoding / (max(1.0, sizes.steps) * sizes.per_step * token)
+        rate = decoding / (self.tokens * token)
         alone = self.before + decode / 2.0 + mixed  # a request comes in the middle of a step
         busy = min(_NEARLY_FULL, rate * added * self.others)
         first = alone + busy / (2.0 * (1.0 - busy)) * mixed
@@ -143,7 +145,7 @@ class _Engine:
             return self._chunks(at_once, decode, budget)
         # As many prompts come in one step as sequences end in it, at least one.
         together = min(budget / sizes.prompt, max(1.0, decoding * sizes.per_step / sizes.output))
-        step = self.clock.step_seconds(at_once, sizes.context, together * sizes.prompt, sizes.cached)
+        step = self.clock.step_seconds(at_once, self.context, together * sizes.prompt, sizes.cached)
         return step, max(0.0, step - decode) / together
 
     def _chunks(self, at_once: float, decode: float, budget: float) -> tuple[float, float]:
@@ -153,10 +155,10 @@ class _Engine:
         rest = sizes.prompt - full * budget
         # A step's time is linear in the tokens before it, so that the middle of the full ones stands for each.
         middle = sizes.cached + (full - 1) * budget / 2.0
-        step = self.clock.step_seconds(at_once, sizes.context, budget, middle)
+        step = self.clock.step_seconds(at_once, self.context, budget, middle)
         total, added = full * step, full * max(0.0, step - decode)
         if rest > 0:
-            last = self.clock.step_seconds(at_once, sizes.context, rest, sizes.cached + full * budget)
+            last = self.clock.step_seconds(at_once, self.context, rest, sizes.cached + full * budget)
             total, added = total + last, added + max(0.0, last - decode)
         return total, added
 
