@@ -16,8 +16,6 @@ import time
 
 MODEL = "Qwen/Qwen3-32B"
 SECONDS = 1.0
-# The checkpoint's own, and what it is published or made in.
-FORMATS = (None, "fp8", "w4a16", "awq-int4", "nvfp4")
 PROGRAM = ["-m", "selfhost", "plan", MODEL, "--context", "4k"]
 
 
@@ -28,7 +26,7 @@ def search() -> None:
     from selfhost.engines import engine_names, parse_engine
     from selfhost.hub import load_model
     from selfhost.model.parse import parse_model
-    from selfhost.ranking import RANKS, Load, Question, order
+    from selfhost.ranking import RANKS, Load, Question, order, sensible_quantizations
     from selfhost.ranking import search as find
     from selfhost.ranking.costs import Pricing
     from selfhost.throughput.types import Traffic
@@ -36,13 +34,15 @@ def search() -> None:
 
     begun = time.process_time()
     cards, engines = searched(), engine_names()
+    spec = parse_model(load_model(f"catalog:{MODEL}"))
+    formats = sensible_quantizations(spec)
     load = Load(traffic=Traffic(prompt_tokens=1024, output_tokens=256, concurrency=16))
     found = find(
         Question(
-            spec=parse_model(load_model(f"catalog:{MODEL}")),
+            spec=spec,
             gpus=cards,
             engines=tuple(map(parse_engine, engines)),
-            quantizations=FORMATS,
+            quantizations=formats,
             workload=Workload(max_model_len=4096, concurrency=16),
             load=load,
             pricing=Pricing(load_prices(), tier="specialty", term="on-demand", currency="USD"),
@@ -51,7 +51,7 @@ def search() -> None:
     for rank in RANKS:
         order(found.options, rank, each_gpu=True)
     seconds = time.process_time() - begun
-    print(len(cards), len(engines), found.tried, len(found.options), seconds)
+    print(len(cards), len(engines), len(formats), found.tried, len(found.options), seconds)
 
 
 def cpu_seconds(words: list[str]) -> tuple[float, str]:
@@ -80,10 +80,10 @@ def main() -> int:
     for _ in range(given.rounds):
         programs.append(cpu_seconds(PROGRAM)[0])
         runs.append(cpu_seconds([__file__, "--search"])[1].split())
-    cards, engines, tried, options, took = min(runs, key=lambda run: float(run[4]))
+    cards, engines, formats, tried, options, took = min(runs, key=lambda run: float(run[5]))
     seconds, program = float(took), min(programs)
     late = seconds > SECONDS * given.slack
-    print(f"{MODEL}: {cards} GPUs x counts x {len(FORMATS)} formats x {engines} engines")
+    print(f"{MODEL}: {cards} GPUs x counts x {formats} formats x {engines} engines")
     print(
         f"{tried} combinations, {options} of which carry the load, each with speed and cost, ranked six ways"
     )
