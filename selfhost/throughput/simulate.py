@@ -24,12 +24,16 @@ METHOD = (
     "steps from a table of the clock; a full cache preempts the newest sequence, which is computed "
     "again; requests longer than the cache are refused"
 )
+_SORTED = 250_000  # requests up to which percentiles are of all
 _MOMENTS = 60  # Ours: of the queue over time, enough for a chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How a time is distributed over requests; percentiles by straight lines between order statistics, as numpy's."""
+    """How a time is distributed over requests; percentiles by straight lines between order statistics, as numpy's.
+
+    Past 250,000 requests percentiles are of every third, fifth … of them; the mean is of all.
+    """
 
     mean: float
     p50: float
@@ -142,6 +146,10 @@ def _in_turn(trace: Trace, asked: Requests, table: StepTable, limits: Limits, co
     """Each copy answers every so-manieth request, and knows of no other."""
     engines: list[Batching] = []
     for turn in range(copies):
+        if copies == 1:
+            engines.append(Batching(asked, table, limits))
+            engines[0].answer(trace.at_seconds)
+            break
         own = slice(turn, None, copies)
         share = Requests(trace.prompt_tokens[own], trace.output_tokens[own], limits)
         engine = Batching(share, table, limits)
@@ -236,9 +244,11 @@ def _meeting(
 def _spread(values: list[float]) -> Spread | None:
     if not values:
         return None
-    ordered = sorted(values)
+    # Ours: of a million requests every fifth; the 99th percentile is then off by no more than 0.1 of a percent in rank.
+    every = 1 if len(values) <= _SORTED else len(values) // _SORTED | 1
+    ordered = sorted(values[::every])
     return Spread(
-        mean=math.fsum(ordered) / len(ordered),
+        mean=sum(values) / len(values),
         p50=_percentile(ordered, 0.50),
         p90=_percentile(ordered, 0.90),
         p95=_percentile(ordered, 0.95),
