@@ -90,7 +90,7 @@ class _Rows:
             seen = span if 0 < span < context_tokens else context_tokens
             read = decoding * (seen * per_token + state) / bandwidth
             math = decoding * seen * each / speed
-            total += layers * (read if read > math else math)
+            total += layers * max(read, math)
         return total
 
     def prefill_attention(self, tokens: float, before: float) -> float:
