@@ -38,9 +38,17 @@ def cost_section(make: Maker, cost: Cost) -> Section:
 def ways_section(make: Maker, cost: Cost) -> Section:
     """Every way with what it costs, and when one has become cheaper than another."""
     say = make.words.say
-    tables = (_flows(make, cost), *((_break_evens(make, cost.break_evens),) if cost.break_evens else ()))
+    tables = [_flows(make, cost)]
+    if cost.break_evens:
+        tables.append(_break_evens(make, cost.break_evens))
+    if cost.tornado is not None:
+        tables.append(_swings(make, cost.tornado))
     return Section(
-        id="ways", title=say("ways.title"), lead=say("ways.lead"), points=_unpriced(make, cost), tables=tables
+        id="ways",
+        title=say("ways.title"),
+        lead=say("ways.lead"),
+        points=_unpriced(make, cost),
+        tables=tuple(tables),
     )
 
 
@@ -213,6 +221,18 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
         file="tornado.svg",
         description=say("tornado.described", base=money(found.base), parts=parts),
     )
+    return Section(
+        id="sensitivity",
+        title=say("tornado.title"),
+        lead=say("tornado.lead", option=make.words.option(found.option), flips=flips),
+        charts=(chart,),
+        layout="half",
+    )
+
+
+def _swings(make: Maker, found: Tornado) -> Table:
+    """The numbers of the tornado; below both charts, as they are too many beside one on paper."""
+    say, money = make.words.say, make.words.money
     rows = tuple(
         Row(
             cells=(
@@ -225,11 +245,4 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
         for bar in found.bars
     )
     heads = make.heads("tornado.assumption", "tornado.setting", "#tornado.result", "tornado.turns")
-    return Section(
-        id="sensitivity",
-        title=say("tornado.title"),
-        lead=say("tornado.lead", option=make.words.option(found.option), flips=flips),
-        charts=(chart,),
-        tables=(Table(caption=say("page.table_behind"), heads=heads, rows=rows, folded=True),),
-        layout="half",
-    )
+    return Table(caption=say("tornado.behind"), heads=heads, rows=rows, folded=True)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,14 @@ VOLUME = ("--tokens-per-month", "3B")
 PROGRAM = browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium: `apt-get install chromium`")
 
-# A4 less the margins of the style sheet: 182 mm of 210, at 96 pixels an inch.
-SIZES = {
+# A4 less the margins of the style sheet: 182 mm by 267, at 96 pixels an inch.
+A4_HEIGHT = 1009
+SIZES: dict[str, dict[str, Any]] = {
     "desk": {"width": 1280, "height": 900},
     "tablet": {"width": 820, "height": 1100},
     "phone": {"width": 390, "height": 844, "phone": True},
     "small-phone": {"width": 320, "height": 640, "phone": True},
-    "paper": {"width": 688, "height": 1010, "media": "print"},
+    "paper": {"width": 688, "height": A4_HEIGHT, "media": "print"},
 }
 CHARTS = ["cost", "latency", "memory", "throughput", "tornado"]
 _MOST_SHEETS = 8
@@ -126,7 +128,7 @@ def page(request: pytest.FixtureRequest, pages: dict[str, Path]) -> Path:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("page", ["en", "zh"], indirect=True)
 def test_nothing_overlaps_or_runs_out_of_the_page(page: Path, size: str, tab: Browser) -> None:
-    tab.open(page, **SIZES[size])  # type: ignore[arg-type]
+    tab.open(page, **SIZES[size])
     folder = os.environ.get("SELFHOST_SCREENSHOTS")
     if folder:
         tab.picture(Path(folder) / f"{page.stem}-{size}.png")
@@ -140,7 +142,7 @@ def test_nothing_overlaps_or_runs_out_of_the_page(page: Path, size: str, tab: Br
 @pytest.mark.parametrize("size", ["desk", "phone", "paper"])
 @pytest.mark.parametrize("page", ["en", "zh"], indirect=True)
 def test_the_charts_are_there_and_can_be_read(page: Path, size: str, tab: Browser) -> None:
-    tab.open(page, **SIZES[size])  # type: ignore[arg-type]
+    tab.open(page, **SIZES[size])
     names = tab.run("[...document.querySelectorAll('figure.chart')].map(one => one.id.slice(6)).sort()")
     assert names == CHARTS
     sizes = tab.run(
@@ -158,14 +160,14 @@ def test_the_charts_are_there_and_can_be_read(page: Path, size: str, tab: Browse
 @pytest.mark.parametrize("page", ["en", "zh"], indirect=True)
 def test_it_asks_nothing_of_a_network(page: Path, tab: Browser) -> None:
     for size in ("desk", "phone", "paper"):
-        tab.open(page, **SIZES[size])  # type: ignore[arg-type]
+        tab.open(page, **SIZES[size])
         assert tab.asked == [page.as_uri()]
         assert tab.said == []  # the page's policy refused nothing either
 
 
 @pytest.mark.parametrize("page", ["zh"], indirect=True)
 def test_chinese_is_drawn_by_a_font_that_has_it(page: Path, tab: Browser) -> None:
-    tab.open(page, **SIZES["desk"])  # type: ignore[arg-type]
+    tab.open(page, **SIZES["desk"])
     for selector in ("h1", "#risks h2", ".lead", "#chart-cost svg text"):
         text = tab.run(f"document.querySelector({selector!r}).textContent")
         drawn = tab.fonts(selector)
@@ -179,7 +181,7 @@ def test_chinese_is_drawn_by_a_font_that_has_it(page: Path, tab: Browser) -> Non
 
 @pytest.mark.parametrize("page", ["en", "zh"], indirect=True)
 def test_on_paper_folded_tables_are_open(page: Path, tab: Browser) -> None:
-    tab.open(page, **SIZES["paper"])  # type: ignore[arg-type]
+    tab.open(page, **SIZES["paper"])
     hidden = tab.run(
         "[...document.querySelectorAll('details table')].filter(one => !one.checkVisibility()"
         " || one.getBoundingClientRect().height < 20).length"
@@ -187,6 +189,15 @@ def test_on_paper_folded_tables_are_open(page: Path, tab: Browser) -> None:
     assert hidden == 0
     sheets = len(re.findall(rb"/Type\s*/Page\b", tab.pdf()))
     assert 1 <= sheets <= _MOST_SHEETS
+
+
+@pytest.mark.parametrize("page", ["en", "zh"], indirect=True)
+def test_the_first_sheet_has_the_answer_and_both_charts_of_money(page: Path, tab: Browser) -> None:
+    tab.open(page, **SIZES["paper"])
+    ends = tab.run(
+        "['cost', 'sensitivity'].map(one => document.getElementById(one).getBoundingClientRect().bottom)"
+    )
+    assert max(ends) < A4_HEIGHT
 
 
 def test_a_pdf_is_printed(cli: Cli, tmp_path: Path) -> None:
