@@ -144,3 +144,13 @@ def test_chinese_without_a_font_is_refused(cli: Cli, tmp_path: Path, monkeypatch
     assert ran.code == 1
     assert "No font of this machine has Chinese" in ran.err
     assert "fonts-noto-cjk" in ran.err
+
+
+def test_a_model_without_a_speed_has_a_page_all_the_same(cli: Cli, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    assert cli("plan", "catalog:Qwen/Qwen3-Embedding-8B", "--gpu", "l4-24gb", "-o", plan).code == 0
+    ran = cli("report", plan, "-o", tmp_path / "r.html", "--no-charts")
+    assert ran.code == 0, ran.err
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "generates no tokens" in text
+    assert "unknown" in text

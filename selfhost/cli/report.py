@@ -12,7 +12,7 @@ import click
 from selfhost.cli._cost_deployment import DECIMAL, Load
 from selfhost.cli._options import AT_LEAST, COUNT, RATIO, NamedPath
 from selfhost.cli._output import headline, next_step, say
-from selfhost.errors import SelfhostError, UsageError
+from selfhost.errors import NoRoomError, SelfhostError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from selfhost.cost.study import Study
@@ -219,7 +219,10 @@ def _report(
     if money is not None:
         known = load_prices(money.prices)
         pricing = Pricing(known, tier="specialty", term="on-demand", currency=currency_of(money.currency))
-        study = None if spec is None else _study(plan, spec, money)
+        try:
+            study = None if spec is None else _study(plan, spec, money)
+        except (UnsupportedError, NoRoomError):
+            study = None  # without a speed there is no cost per token; the page says why under throughput
     return build_report(
         plan, spec, traffic=traffic, created=now(), pricing=pricing, study=study, why_no_model=why or "unknown",
         advice=advised, more_risks=assumed,
