@@ -172,7 +172,7 @@ def command(
     if str(output) != "-":
         words = Words(lang="zh" if lang == "zh" else "en")
         headline(words.say("page.written", headline=page.headline, file=output))
-        for risk in assumed:
+        for risk in assumed if report.cost is not None else ():
             say(words.say(f"risk.{risk.key}", **dict(risk.values)))
         if chosen == "html":
             next_step(f"selfhost report {shlex.quote(str(plan))} -o report.pdf", "the same on paper")
@@ -225,7 +225,7 @@ def _report(
             study = None  # without a speed there is no cost per token; the page says why under throughput
     return build_report(
         plan, spec, traffic=traffic, created=now(), pricing=pricing, study=study, why_no_model=why or "unknown",
-        advice=advised, more_risks=assumed,
+        advice=advised, more_risks=assumed if study is not None else (),
     )  # fmt: skip
 
 
