@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -206,7 +207,7 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     speeds = [point.output_tokens_per_second.typical for point in points]
     most = admission(QWEN, Workload(), Split(), H100, VLLM, asked()).requests
     assert [point.concurrency for point in points[-2:]] == [most, 2 * most]
-    assert all(later > 0.99 * speed for speed, later in zip(speeds, speeds[1:], strict=False))
+    assert all(later > 0.99 * speed for speed, later in itertools.pairwise(speeds))
     assert points[0].concurrency <= knee(points) <= points[-1].concurrency
     goal = (points[3].tpot_ms.typical + points[4].tpot_ms.typical) / 2
     met = meeting(points, ttft_ms=None, tpot_ms=goal)

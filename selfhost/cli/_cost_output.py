@@ -148,7 +148,7 @@ def _other_way(found: Study, copies: Copies, best: Costed) -> str:
 def _options(found: Study) -> None:
     currency = found.scenario.currency
     priced = sorted(found.costed, key=lambda each: each.total.typical if each.total else float("inf"))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in priced:
         bounds = one.total
         if bounds is None:

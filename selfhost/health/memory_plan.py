@@ -113,7 +113,7 @@ def _context_bytes(plan: Plan) -> int:
     """What the process holds outside the engine's share, for which the plan has no line; 0 for an unknown GPU."""
     from selfhost.catalog.gpus import find_gpu
     from selfhost.errors import SelfhostError
-    from selfhost.reserves import EngineSettings, ModelShape, parse_version
+    from selfhost.reserves import EngineSettings, parse_version
     from selfhost.reserves.card import context
 
     memory, split = plan.memory, plan.split
@@ -130,17 +130,7 @@ def _context_bytes(plan: Plan) -> int:
         )
     except SelfhostError:
         return 0
-    shape = ModelShape(
-        architecture=plan.model.architecture,
-        hidden_size=0,
-        num_layers=0,
-        query_width=0,
-        kv_width=0,
-        intermediate_size=0,
-        vocab_size=0,
-        num_experts=int(split.expert),
-    )
-    return context(shape, settings).bytes
+    return context(split.expert, settings).bytes
 
 
 def _kv_term(plan: Plan, engine: EngineSnapshot) -> MemoryTerm:
