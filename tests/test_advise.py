@@ -21,6 +21,7 @@ from selfhost.advise import LANGUAGES, PATHS, Answers, Language, advise, parse_a
 from selfhost.advise.match import holds
 from selfhost.advise.onward import go_on
 from selfhost.advise.tables import decisions, odds, onward, paths, pitfalls, questions, read, rules
+from selfhost.advise.wishes import wish_of
 from selfhost.catalog.gpus import find_gpu
 from selfhost.catalog.models import find
 from selfhost.catalog.prices import Prices, load_prices
@@ -121,7 +122,11 @@ def test_an_option_counts_more_than_the_file(cli: Cli, tmp_path: Path) -> None:
         ("- privacy\n", "holds no answers"),
         ("privacy: [yes\n", "is not YAML"),
         ("privacy: !!python/object/apply:os.getcwd []\n", "is not YAML"),
-        ("a: &a [x, x]\nb: *a\n", "is not a question"),
+        ("a: &a [x, x]\nb: *a\n", "*a refers to another answer"),
+        (f"beliefs: {'[' * 3000}{']' * 3000}\n", "it nests too deep"),
+        (f"requests_per_day: {'9' * 400}\n", "requests_per_day cannot be '9999"),
+        ("upfront_budget: -1\n", "t takes 0 or more."),
+        ("upfront_budget: much\n", "t takes a number, or unknown."),
     ],
 )
 def test_bad_answers_are_one_clear_error(text: str, says: str, cli: Cli, tmp_path: Path) -> None:
@@ -131,6 +136,37 @@ def test_bad_answers_are_one_clear_error(text: str, says: str, cli: Cli, tmp_pat
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
     assert ran.err.count("Error:") == ran.err.count("Hint:") == 1
+
+
+def test_toml_without_end_is_one_clear_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"beliefs = {'[' * 3000}{']' * 3000}\n")
+    ran = cli("advise", "--answers", tmp_path / "a.toml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is not TOML: it nests too deep." in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "licence"),
+    [
+        ("pythia-6.9b", 3, "apache-2.0"),
+        ("Ministral-8B-Instruct-2410", 2, "mrl"),
+        ("Qwen/Qwen-72B-Chat", 2, "qwen"),
+        ("somebody/Qwen-72B-tuned", None, None),
+        ("文心一言", 1, "proprietary"),
+        ("hunyuan-turbos", 1, "proprietary"),
+    ],
+)
+def test_lines_of_models_are_known_by_name(name: str, level: int | None, licence: str | None) -> None:
+    wish = wish_of(name)
+    assert (wish.level, wish.licence) == (level, licence)
+
+
+def test_every_line_has_a_licence_of_the_catalogue() -> None:
+    from selfhost.catalog.licences import of_id
+
+    for name, line in read("lines").items():
+        assert name == name.lower()
+        assert of_id(line["licence"]), name
 
 
 def test_contradictions_are_told_in_chinese_too(cli: Cli) -> None:

@@ -113,15 +113,16 @@ def _choice(asked: Question, raw: object) -> str:
 
 
 def _number(asked: Question, raw: object) -> float:
-    unit = f" {asked.unit}" if asked.unit else ""
+    unit = f" {asked.unit}" if asked.unit and asked.unit != "currency" else ""
     found: float | None = None
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        found = float(raw)
+        found = float(raw) if abs(raw) <= MOST else math.inf  # an int may be more than any float
     elif isinstance(raw, str) and (match := _NUMBER.fullmatch(raw.strip().removesuffix("ms").strip())):
         found = float(match[1].replace(",", "").replace("_", "")) * _SCALE.get((match[2] or "").lower(), 1.0)
     if found is None or not math.isfinite(found) or abs(found) > MOST:
         raise UsageError(
-            f"{asked.key} cannot be {str(raw)[:60]!r}.", hint=f"it takes a number of{unit}, or unknown."
+            f"{asked.key} cannot be {str(raw)[:60]!r}.",
+            hint=f"it takes a number{' of' + unit if unit else ''}, or unknown.",
         )
     if asked.least is not None and found < asked.least:
         raise UsageError(f"{asked.key} cannot be {found:g}.", hint=f"it takes {asked.least:g}{unit} or more.")

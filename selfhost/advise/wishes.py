@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from selfhost.advise.tables import read
 from selfhost.licence.types import Openness, Permission, Use
 
 # How the names of models begin that are sold as an API alone (makers' price lists, 2026-11).
@@ -16,7 +17,12 @@ CLOSED = (
     "claude",
     "gemini",
     "ernie-",
+    "ernie bot",
+    "文心一言",
     "doubao",
+    "豆包",
+    "hunyuan-t",
+    "chatgpt",
     "grok-",
     "qwen-max",
     "qwen-plus",
@@ -79,8 +85,11 @@ def wish_of(
             obligations=("The vendor's terms of service apply.",),
             source="the vendor's terms of service",
         )
+    line = _line_of(name) if bundled is None else None
     repo = bundled.id if bundled is not None else name
-    declared = licence or (bundled.licence if bundled is not None else None)
+    if line is not None and "/" not in name:
+        repo = f"{line['owner']}/{name}"
+    declared = licence or (bundled.licence if bundled is not None else line["licence"] if line else None)
     verdict = judge(Declared(licence=declared), use=use, repo=repo)
     counted = bundled.entry.parameters if bundled is not None else None
     return Wish(
@@ -94,6 +103,15 @@ def wish_of(
         obligations=verdict.obligations,
         source=verdict.source,
     )
+
+
+def _line_of(name: str) -> dict[str, str] | None:
+    """The line that a model belongs to by its name; None for a copy by somebody else, whose licence may be another."""
+    owner, _, short = name.lower().rpartition("/")
+    lines: dict[str, dict[str, str]] = read("lines")
+    fitting = [prefix for prefix in lines if f"{short}-".startswith(prefix)]
+    line = lines[max(fitting, key=len)] if fitting else None
+    return line if line is not None and owner in ("", line["owner"].lower()) else None
 
 
 def _is_closed(name: str) -> bool:

@@ -82,12 +82,14 @@ def _parsed(text: str, file: str, name: str) -> object:
     if file.endswith(".toml"):
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{name} is not TOML: {error}.", hint="--template prints one in YAML.") from None
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{name} is not TOML: {_failed(error)}.", hint="--template prints one in YAML."
+            ) from None
     try:
         data = yaml.load(text, Loader=_strict(yaml))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        failed = str(getattr(error, "problem", None) or error).splitlines()[0]
+        failed = _failed(error)
     else:
         if isinstance(data, dict) or data is None or file != "-":
             return data
@@ -95,18 +97,31 @@ def _parsed(text: str, file: str, name: str) -> object:
     if file == "-":
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             pass
     mark = getattr(locals().get("error"), "problem_mark", None)
     where = f" (line {mark.line + 1})" if mark is not None else ""
     raise UsageError(f"{name} is not YAML{where}: {failed}.", hint="--template prints one to fill in.")
 
 
+def _failed(error: Exception) -> str:
+    """What is wrong with a file, in a few words."""
+    if isinstance(error, RecursionError):
+        return "it nests too deep"
+    return str(getattr(error, "problem", None) or error).splitlines()[0][:160]
+
+
 def _strict(yaml: Any) -> Any:
-    """A safe loader that refuses a key which stands twice, and reads numbers and words alone."""
+    """A safe loader that refuses a key which stands twice, and references, whose text can be without end."""
 
     class Strict(yaml.SafeLoader):  # type: ignore[misc]  # yaml is imported where it is needed
-        pass
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.events.AliasEvent):
+                event = self.peek_event()
+                raise yaml.composer.ComposerError(
+                    None, None, f"*{event.anchor} refers to another answer", event.start_mark
+                )
+            return super().compose_node(parent, index)
 
     def mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
