@@ -74,6 +74,22 @@ def test_pipeline_stages_share_the_layers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "layers", "sums"),
+    [
+        ("Qwen/Qwen3-8B", 36, 72),
+        ("openai/gpt-oss-120b", 36, 72),
+        ("google/gemma-4-E2B-it", 35, 70),  # the last 20 see the cache of an earlier layer
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8", 26, 52),  # each of 52 blocks is a mixer or experts
+        ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", 64.5, 129),  # 31 of 80 have no attention
+    ],
+)
+def test_a_block_of_a_mixer_alone_is_half_a_layer(name: str, layers: float, sums: int) -> None:
+    spec = model(name)
+    work = work_of(spec, Split(tensor=2), Setting(tensor=2, kv_dtype="auto", model_dtype=spec.dtype), 90)
+    assert (work.stages[0].layers, work.reduced) == (layers, sums)
+
+
 @given(
     decoding=st.integers(1, 512),
     context=st.integers(1, 30_000),

@@ -86,9 +86,15 @@ class Attended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageWork:
-    """One pipeline stage on its fullest rank."""
+    """One pipeline stage on its fullest rank.
 
-    layers: int
+    Args:
+        layers: pairs of a mixer (attention or a state) and a feed-forward network; a block of one alone is half of one.
+        sums: outputs that tensor parallelism adds up: one of each mixer and of each feed-forward network.
+    """
+
+    layers: float
+    sums: int
     dense: tuple[Dense, ...]
     routed: tuple[Routed, ...]
     attended: tuple[Attended, ...]
@@ -232,6 +238,17 @@ def _counted(blocks: tuple[Block, ...]) -> Counted:
     return tuple((count, by_id[key]) for key, count in counts.items())
 
 
+def _sums(block: Block) -> int:
+    """Mixers and feed-forward networks of a block: two of most, one where a model alternates them (Nemotron-H)."""
+    if not any(isinstance(item, Matrix | Experts) for item in block.items):
+        return 0
+    rows = sum(1 for item in block.items if isinstance(item, Matrix) and item.division == "row")
+    # A block without a cache has no mixer, or one that sees another layer's cache. Shared experts are added up with the
+    # routed ones.
+    routed = bool(block.keeps) and any(isinstance(item, Experts) for item in block.items)
+    return min(2, max(1, rows + routed))
+
+
 def _head(spec: ModelSpec, ranks: Ranks) -> Dense:
     for item in (*spec.last.items, *spec.first.items):
         if isinstance(item, Embedding) and item.divided:
@@ -265,19 +282,22 @@ def work_of(spec: ModelSpec, split: Split, setting: Setting, compute_capability:
 
     def stage(blocks: tuple[Block, ...]) -> StageWork:
         counted = _counted(blocks)
+        sums = sum(count * _sums(block) for count, block in counted)
         return StageWork(
-            layers=len(blocks),
+            layers=sums / 2,
+            sums=sums,
             dense=_dense(counted, ranks),
             routed=_routed(counted, ranks, spec.facts.experts_per_token, split.data),
             attended=_attended(counted, spec, ranks, setting),
         )
 
     parts = partition(len(spec.layers), split.pipeline) if spec.layers else ()
+    stages = tuple(stage(spec.layers[part.start : part.stop]) for part in parts)
     return Work(
-        stages=tuple(stage(spec.layers[part.start : part.stop]) for part in parts),
+        stages=stages,
         draft=stage(spec.draft) if spec.draft and setting.speculative_tokens else None,
         head=_head(spec, ranks),
         hidden=spec.facts.hidden_size,
         element_bytes=itemsize(spec.dtype),
-        reduced=2 * len(spec.layers),
+        reduced=sum(one.sums for one in stages),
     )
