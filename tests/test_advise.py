@@ -392,7 +392,7 @@ def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:
 
 
 def test_the_text_fits_eighty_columns(cli: Cli) -> None:
-    from selfhost.cli._advice_output import columns_of
+    from selfhost.cli._output import columns_of
 
     for language in LANGUAGES:
         ran = cli("advise", "--set", "privacy=yes", "--set", "mlops=no", "--lang", language)

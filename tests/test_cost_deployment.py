@@ -289,3 +289,24 @@ def test_cards_stand_in_machines_of_their_kind(cli: Cli) -> None:
         lines = {line["name"]: line["amount"] for line in option(found, "buy new")["lines"]}
         assert lines["servers around them"] == pytest.approx(host.typical)
         assert option(found, "buy new")["gpus"] == 1
+
+
+def test_a_break_even_with_many_copies_takes_the_fewest(cli: Cli) -> None:
+    words = ("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "200M", "--years", "3")
+    ways = ("--rent", "hyperscaler", "--api", "deepseek/deepseek-flash")
+    found = cli(*words, *ways, "--json").json()
+    pair = next(one for one in found["comparisons"] if one["option"].startswith("rent"))
+    copies, volume = pair["break_even"]["copies"], pair["break_even"]["tokens_per_month"]
+    assert copies > 32  # beyond the numbers that are all tried
+
+    def totals(at: int) -> dict[str, float]:
+        ran = cli(*words[:4], "--tokens-per-month", str(volume), "--replicas", str(at), *ways, "--json")
+        return {one["name"]: one["total"]["typical"] for one in ran.json()["options"]}
+
+    rent, api = totals(copies).values()
+    assert rent == pytest.approx(api, rel=1e-3)
+
+
+def test_a_very_small_volume_is_not_told_as_free(cli: Cli) -> None:
+    out = cli("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "1").out
+    assert "0.0000" not in out

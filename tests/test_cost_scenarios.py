@@ -143,6 +143,42 @@ BUY = {
             },
             "1.90 times what option 'buy' can answer with",
         ),
+        (
+            {"option": [BUY, {"name": "api", "line": [{"per_million_tokens": 1}]}]},
+            "'line 1' is priced by what the volume does not say: input_tokens or output_tokens",
+        ),
+        (
+            {
+                "volume": {"output_tokens": 5},
+                "option": [BUY, {"name": "api", "line": [{"per_thousand_requests": 1}]}],
+            },
+            "does not say: requests",
+        ),
+        ({"option": [BUY, {"name": "api"}]}, "'api' has no line"),
+        ({"utilization": 0.5}, "utilization is of a capacity, and no option has one"),
+        ({"utilization": 0.5, "volume": {"output_tokens": 5}}, "give utilization or [volume], not both"),
+        ({"option": [{**BUY, "line": [{"upfront": 10**400}]}]}, "must be a number of fewer digits"),
+        (
+            {"option": [{**BUY, "line": [{"per_month": 1, "from_month": 12, "until_month": 3}]}]},
+            "until_month 3 comes before from_month 12",
+        ),
+        (
+            {"published": [{"what": "x", "metric": "ratio", "option": "buy", "value": 1}]},
+            "needs an option and another one, against",
+        ),
+        (
+            {"published": [{"what": "x", "metric": "line", "option": "buy", "value": 1}]},
+            "'x' needs a line",
+        ),
+        (
+            {
+                "option": [{**BUY, "line": [{"name": "card", "upfront": 0}]}],
+                "published": [
+                    {"what": "x", "metric": "line_share", "option": "buy", "line": "card", "value": 1}
+                ],
+            },
+            "is a share of what costs nothing",
+        ),
         ({"published": [{"what": "x", "metric": "beauty", "value": 1}]}, "no metric 'beauty'"),
         ({"published": [{"what": "x", "metric": "total", "option": "rent", "value": 1}]}, "no option 'rent'"),
         (
@@ -169,6 +205,9 @@ def test_a_wrong_scenario_is_one_clear_error(
         ("case.yaml", "option: [", "cannot be understood"),
         ("case.txt", "option", "its name ends in none of"),
         ("case.json", "[]", "is not a table"),
+        ("case.json", '{"title": "a", "title": "b"}', "'title' stands twice"),
+        ("case.yaml", "title: a\ntitle: b\n", "'title' stands twice (line 2)"),
+        ("case.json", "[" * 9999, "it nests too deep"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_so(
@@ -224,3 +263,20 @@ def test_assumptions_of_a_scenario_go_out_and_come_back(cli: Cli, tmp_path: Path
         "cost", "--scenario", DATA / "v2pseo.toml", "--assumptions", tmp_path / "one.yaml", "--json"
     ).json()
     assert option(changed, "own")["paid_once"] == 400_000
+
+
+def test_names_in_chinese_stand_in_columns(cli: Cli, tmp_path: Path) -> None:
+    mine = {"name": "方案一：自建", "line": [{"name": "硬件", "upfront": 800_000}]}
+    theirs = {"name": "cloud", "line": [{"name": "租用", "per_month": [10_000, 20_000]}]}
+    (tmp_path / "a.json").write_text(json.dumps({"currency": "CNY", "option": [mine, theirs]}))
+    lines = cli("cost", "--scenario", tmp_path / "a.json").out.splitlines()
+    own = next(line for line in lines if line.startswith("  方案一"))
+    other = next(line for line in lines if line.startswith("  cloud"))
+    assert own.index("800,000") + 6 == other.index("540,000")  # six characters take two columns each
+
+
+def test_a_range_of_one_number_and_a_tie_are_not_told_as_more(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"option": [BUY, {**BUY, "name": "again"}]}))
+    out = cli("cost", "--scenario", tmp_path / "a.json").out
+    assert "; again costs the same." in out
+    assert " to " not in out.partition("worth now")[2].partition("paid by")[0]

@@ -323,6 +323,9 @@ discount: {company: 0.06}
             ("electricity: {DE: {typical: 1, date: soon}}", "is no date", "YYYY"),
             ("- 1", "must hold tables", None),
             ("{", "is not what its name says", None),
+            ("pue: {colocation: 1.2, colocation: 1.3}", "'colocation' stands twice", None),
+            (f"gpu_purchase: {{l4-24gb: {{new: {'9' * 400}}}}}", "must be at most 1e+15", None),
+            ("pue: {colocation: {typical: 1.2, source: [a]}}", "source must be a text, not a list", None),
         ],
     )
     def test_bad_input_is_one_clear_error(
@@ -336,6 +339,11 @@ discount: {company: 0.06}
         assert "\n" not in refused.value.message
         assert len(refused.value.message) < 300
         assert hint is None or hint in (refused.value.hint or "")
+
+    def test_a_mark_at_the_beginning_of_a_file_is_no_key(self, tmp_path: Path) -> None:
+        own = tmp_path / "own.yaml"
+        own.write_bytes(b"\xef\xbb\xbfpue: {colocation: 1.25}\r\n")
+        assert load_prices(own).pue("colocation").typical == 1.25
 
     def test_files_that_are_none(self, tmp_path: Path) -> None:
         for path in (tmp_path / "none.yaml", tmp_path):

@@ -20,8 +20,10 @@ from selfhost.catalog.price_types import (
     first_day,
 )
 from selfhost.catalog.prices import currency_of
+from selfhost.tables import parse_tables
 
 _MOST_BYTES = 1 << 20
+_MOST = 1e15  # of any price, as bad input
 _COLUMNS = ("typical", "low", "high", "currency", "date", "source", "note")
 _FIXED = {
     "condition": CONDITIONS, "tier": TIERS, "term": TERMS, "from": CURRENCIES, "to": CURRENCIES,
@@ -60,41 +62,23 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise PriceError(f"{path} is longer than 1 MiB, which no price file is.")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise PriceError(
             f"{path} cannot be read: {reason}.", hint="Name a YAML, TOML or JSON file."
         ) from None
     try:
-        data = _parsed(path.suffix.lower(), text)
+        data = parse_tables(path.suffix.lower(), text)
     except (ValueError, RecursionError) as error:
-        first = next(iter(str(error).splitlines()), "") or "it nests too deep"
+        deep = isinstance(error, RecursionError)
+        first = "it nests too deep" if deep else next(iter(str(error).splitlines()), "")
         raise PriceError(f"{path} is not what its name says: {first[:160]}.") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise PriceError(
             f"{path} must hold tables by name.", hint="Begin with `gpu_purchase:` or another kind."
         )
     return data
-
-
-def _parsed(suffix: str, text: str) -> object:
-    if suffix == ".json":
-        import json
-
-        return json.loads(text)
-    if suffix == ".toml":
-        import tomllib
-
-        return tomllib.loads(text)
-    if suffix not in (".yaml", ".yml"):
-        raise ValueError("it ends in none of .yaml, .yml, .toml and .json")
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _collect(
@@ -166,7 +150,10 @@ def _figure(path: Path, keys: tuple[str, ...], kind: Kind, value: object, curren
     if keys[0] == "fx" and low <= 0:
         raise PriceError(f"{name}: an exchange rate is more than 0, not {low:g}.")
     for column in ("date", "source", "note", "currency"):
-        table[column] = None if table.get(column) is None else str(table[column])
+        said = table.get(column)
+        if isinstance(said, (dict, list, tuple, set)):
+            raise PriceError(f"{name}: {column} must be a text, not {_shown(said)}.")
+        table[column] = None if said is None else str(said)
     if table["currency"] is not None and not kind.priced:
         raise PriceError(f"{name} has no currency: it is in {kind.unit}.", hint="Leave `currency` out.")
     code = None if not kind.priced else currency_of(table["currency"] or currency)
@@ -191,10 +178,13 @@ def _day(name: str, text: str | None) -> str:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    wrong = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or wrong:
         raise PriceError(f"{name} must be a number, not {_shown(value)}.")
+    if value > _MOST:  # also of an int that no float holds
+        raise PriceError(f"{name} must be at most {_MOST:g}, not {_shown(value)}.")
     if value < 0:
-        raise PriceError(f"{name} must not be negative, and is {value:g}.")
+        raise PriceError(f"{name} must not be negative, and is {_shown(value)}.")
     return float(value)
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from selfhost.cli._advice_output import columns_of, wrapped
-from selfhost.cli._output import emit_json, headline, next_step
+from selfhost.cli._advice_output import wrapped
+from selfhost.cli._output import columns_of, emit_json, headline, next_step
 
 if TYPE_CHECKING:
     from selfhost.advise import Language

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._output import headline, width
+from selfhost.cli._output import columns_of, headline, is_wide, width
 
 if TYPE_CHECKING:
     from selfhost.advise import Advice, Answers, Language
@@ -177,19 +177,8 @@ def _pieces(text: str) -> list[str]:
     for character in text:
         before = found[-1][-1] if found else " "
         glued = character in _NOT_FIRST or before in _NOT_LAST
-        if before != " " and character != " " and (glued or not (_is_wide(character) or _is_wide(before))):
+        if before != " " and character != " " and (glued or not (is_wide(character) or is_wide(before))):
             found[-1] += character
         else:
             found.append(character)
     return found
-
-
-def columns_of(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    return sum(2 if _is_wide(character) else 1 for character in text)
-
-
-def _is_wide(character: str) -> bool:
-    import unicodedata
-
-    return unicodedata.east_asian_width(character) in "WF"

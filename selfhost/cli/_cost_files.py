@@ -9,9 +9,11 @@ from pathlib import Path
 from selfhost.cost.reading import Table, spread_of
 from selfhost.cost.types import Assumption
 from selfhost.errors import OutputError, UsageError
+from selfhost.tables import parse_tables
 
 SCHEMA = "selfhost/assumptions/v1"
 _MOST_BYTES = 4 << 20
+_SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 _HINT = "Name a file that ends in .toml, .yaml or .json."
 
 
@@ -32,29 +34,16 @@ def read_tables(path: Path) -> object:
     if len(data) > _MOST_BYTES:
         raise UsageError(f"{path} is larger than 4 MiB.")
     try:
-        return _parsed(path.suffix.lower(), text)
+        return parse_tables(path.suffix.lower(), text)
     except (ValueError, RecursionError) as error:
         reason = (
-            "it nests too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+            "it nests too deep"
+            if isinstance(error, RecursionError)
+            else " ".join(str(error).partition(": value has")[0].split())[:200]
         )
-        raise UsageError(f"{path} cannot be understood: {reason}.", hint=_HINT) from None
-
-
-def _parsed(suffix: str, text: str) -> object:
-    if suffix == ".toml":
-        import tomllib
-
-        return tomllib.loads(text)
-    if suffix == ".json":
-        return json.loads(text)
-    if suffix not in (".yaml", ".yml"):
-        raise ValueError("its name ends in none of .toml, .yaml, .yml and .json")
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ValueError(error) from None
+        known = path.suffix.lower() in _SUFFIXES
+        hint = "docs/cost.md shows what it holds." if known else _HINT
+        raise UsageError(f"{path} cannot be understood: {reason}.", hint=hint) from None
 
 
 def read_assumptions(path: Path) -> tuple[Assumption, ...]:

@@ -22,6 +22,7 @@ _MOST_TABLES = 4  # of break-evens; --json has all
 _MOST_SWINGS = 8
 _MOST_RULES = 3
 _MOST_YEARLY, _MOST_YEARS = 6, 5
+_SAME = 1e-9  # of a total, as arithmetic leaves it
 _LATE = ", too late"
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -31,6 +32,8 @@ def amount(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return "unknown"
     size = abs(value)
+    if digits is None and 0 < size < 0.001:
+        return f"{value:.2g}"
     places = digits if digits is not None else 0 if size >= 1000 else 2 if size >= 0.1 or size == 0 else 4
     return f"{value:,.{places}f}"
 
@@ -114,7 +117,8 @@ def _answer(found: Study, copies: Copies) -> str:
         return text + "."
     second = min(others, key=lambda one: one.total.typical if one.total else 0.0)
     assert second.total is not None
-    text += f"; {second.option.name} costs {amount(second.total.typical)}."
+    same = abs(second.total.typical - best.total.typical) <= _SAME * abs(best.total.typical)
+    text += f"; {second.option.name} costs {'the same' if same else amount(second.total.typical)}."
     return text + _other_way(found, copies, best)
 
 
@@ -154,7 +158,7 @@ def _options(found: Study) -> None:
         if bounds is None:
             rows.append((one.option.name, "unknown", "", "", ""))
             continue
-        ends = f"{_short(bounds.low)} to {_short(bounds.high)}"
+        ends = "" if bounds.low == bounds.high else f"{_short(bounds.low)} to {_short(bounds.high)}"
         rows.append(
             (
                 one.option.name,

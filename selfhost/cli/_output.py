@@ -62,7 +62,7 @@ def _rich_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[st
 
 def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], wrap: int) -> None:
     heads = tuple(head for head, _ in columns)
-    widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
+    widths = [max(map(columns_of, cells)) for cells in zip(heads, *rows, strict=True)]
     others = INDENT + sum(widths) - widths[wrap] + GAP * (len(widths) - 1)
     widths[wrap] = max(NARROWEST, min(widths[wrap], width() - others))
     for row in (heads, *rows):
@@ -70,7 +70,7 @@ def _plain_table(columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[s
         for number, line in enumerate(lines):
             cells = [line if index == wrap else cell if number == 0 else "" for index, cell in enumerate(row)]
             placed = [
-                cell.rjust(width) if align == "right" else cell.ljust(width)
+                _placed(cell, width, align)
                 for cell, width, (_, align) in zip(cells, widths, columns, strict=True)
             ]
             click.echo((" " * INDENT + (" " * GAP).join(placed)).rstrip())
@@ -81,23 +81,53 @@ def folded(text: str, width: int, *, cut: bool = True) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if len(joined) <= width:
+        if columns_of(joined) <= width:
             lines[-1] = joined
             continue
         if not lines[-1]:
             lines.pop()
-        step = width if cut else max(width, len(word))
-        lines += [word[start : start + step] for start in range(0, len(word), step)] or [""]
+        lines += _cut(word, width) if cut else [word]
     return lines
+
+
+def _cut(word: str, width: int) -> list[str]:
+    """A word in pieces of so many columns."""
+    if columns_of(word) == len(word):
+        return [word[start : start + width] for start in range(0, len(word), width)] or [""]
+    lines = [""]
+    for character in word:
+        if columns_of(lines[-1] + character) > width:
+            lines.append("")
+        lines[-1] += character
+    return lines
+
+
+def _placed(cell: str, width: int, align: Align) -> str:
+    gap = " " * (width - columns_of(cell))
+    return gap + cell if align == "right" else cell + gap
+
+
+def columns_of(text: str) -> int:
+    """Columns of a terminal that a text takes: two for each Chinese character."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if is_wide(character) else 1 for character in text)
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character takes two columns."""
+    import unicodedata
+
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def facts(rows: Mapping[str, str]) -> None:
     """Print names and values in two columns, long values wrapped between words: a path is copied whole."""
-    left = max(map(len, rows)) + 4
+    left = max(map(columns_of, rows)) + 4
     for name, value in rows.items():
         shown = "".join(char if char.isprintable() else "�" for char in value)
         lines = folded(shown, width() - left, cut=False)
-        click.echo(f"  {name:<{left - 4}}  {lines[0]}")
+        click.echo(f"  {_placed(name, left - 4, 'left')}  {lines[0]}")
         for line in lines[1:]:
             click.echo(" " * left + line)
 

@@ -22,7 +22,7 @@ from selfhost.cost.types import (
 
 _MOST_COPIES = 1024
 _COMMITTED = {"1y": 12, "3y": 36}
-# Copies that are tried for a break-even: each up to four full boards, then doublings.
+# Copies that are tried for a break-even: each up to four full boards, then doublings, between which it is closed in on.
 _COPIES = (*range(1, 33), 64, 128, 256, 512, _MOST_COPIES)
 FURTHER_NODES = 0.25  # Ours: a second node of the same kind takes a quarter of the first one's staff
 
@@ -202,27 +202,68 @@ class Deployment:
             The amount, of this deployment's volume, and the copies at it; (never, None) where more copies do not help.
         """
         volume = self.volume.scaled(values["volume"])
-        one_full = self._filled(values, volume)
         alone: Amount | None = None
         done = 0
         for copies in _COPIES:
-            two = self.scenario(values, copies, volume.scaled(one_full * copies), only=(option, against))
-            by_name = {one.name: one for one in two.options}
-            before = replace(two, volume=volume.scaled(one_full * done))
-            cheaper = [total(by_name[option], each) < total(by_name[against], each) for each in (before, two)]
-            found = break_even_volume(by_name[option], by_name[against], replace(two, volume=volume))
-            alone = alone or found
-            if cheaper[0]:
-                used = None if by_name[option].capacity_output_tokens_per_second is None else done / copies
-                return Amount(factor=one_full * done, utilization=used, reason=_every(done)), copies
-            if cheaper[1] and found.factor is not None:
-                return found, copies
-            done = copies
+            first, found = self._crossing(option, against, values, volume, done=done, copies=copies)
+            alone = alone or first
+            if found is None:
+                done = copies
+                continue
+            few = self._fewest(option, against, values, volume, done=done, copies=copies)
+            _, closer = self._crossing(option, against, values, volume, done=few - 1, copies=few)
+            return (found, copies) if closer is None else (closer, few)
         assert alone is not None
         reason = alone.reason
         if alone.utilization is not None:
             reason = "even copies that are busy all day cost more a token, however many there are"
         return Amount(factor=None, utilization=alone.utilization, reason=reason), None
+
+    def _crossing(
+        self,
+        option: str,
+        against: str,
+        values: Mapping[str, float],
+        volume: Volume,
+        *,
+        done: int,
+        copies: int,
+    ) -> tuple[Amount, Amount | None]:
+        """The break-even with so many copies at any volume, and the one between `done` full copies and all of them."""
+        one_full = self._filled(values, volume)
+        two = self.scenario(values, copies, volume.scaled(one_full * copies), only=(option, against))
+        mine, theirs = (next(one for one in two.options if one.name == name) for name in (option, against))
+        before = replace(two, volume=volume.scaled(one_full * done))
+        found = break_even_volume(mine, theirs, replace(two, volume=volume))
+        if total(mine, before) < total(theirs, before):
+            used = None if mine.capacity_output_tokens_per_second is None else done / copies
+            return found, Amount(factor=one_full * done, utilization=used, reason=_every(done))
+        cheaper = total(mine, two) < total(theirs, two)
+        return found, found if cheaper and found.factor is not None else None
+
+    def _fewest(
+        self,
+        option: str,
+        against: str,
+        values: Mapping[str, float],
+        volume: Volume,
+        *,
+        done: int,
+        copies: int,
+    ) -> int:
+        """The fewest copies, all of them full, with which it is cheaper: more than `done`, at most `copies`."""
+        one_full = self._filled(values, volume)
+        while copies - done > 1:
+            middle = (done + copies) // 2
+            two = self.scenario(values, middle, volume.scaled(one_full * middle), only=(option, against))
+            mine, theirs = (
+                next(one for one in two.options if one.name == name) for name in (option, against)
+            )
+            if total(mine, two) < total(theirs, two):
+                copies = middle
+            else:
+                done = middle
+        return copies
 
     def _filled(self, values: Mapping[str, float], volume: Volume) -> float:
         """Multiple of a volume that fills one copy."""

@@ -81,6 +81,8 @@ def claim_of(table: Table, options: tuple[str, ...]) -> Claim:
     if word is None:
         ends = value if isinstance(value, list) and len(value) == 2 else [value, value]
         low, high = (number_of(one, f"{table.where}: value", least=-1e18) for one in ends)
+        if low > high:
+            raise UsageError(f"{table.where}: value {low:g} to {high:g} is not in order from low to high.")
     option, against = table.text("option"), table.text("against")
     for name in (option, against):
         if name is not None and name not in options:
@@ -171,13 +173,18 @@ def _mine(found: Study, claim: Claim) -> Costed:
     return costed
 
 
-def _pair(found: Study, claim: Claim) -> Against:
+def _both(found: Study, claim: Claim) -> tuple[Costed, Costed]:
     if claim.option is None or claim.against is None or claim.option == claim.against:
         raise UsageError(f"{claim.what!r} needs an option and another one, against.")
-    _mine(found, claim)
-    if found.of(claim.against).total is None:
+    mine, theirs = _mine(found, claim), found.of(claim.against)
+    if theirs.total is None:
         raise UsageError(f"{claim.what!r}: a price of {claim.against!r} is unknown.")
-    return found.pair(claim.option, claim.against)
+    return mine, theirs
+
+
+def _pair(found: Study, claim: Claim) -> Against:
+    mine, theirs = _both(found, claim)
+    return found.pair(mine.option.name, theirs.option.name)
 
 
 def _bounds(found: Study, claim: Claim) -> Bounds:
@@ -203,6 +210,8 @@ def _even(found: Study, claim: Claim) -> float:
 
 def _line(found: Study, claim: Claim) -> float:
     lines = dict(_mine(found, claim).lines)
+    if claim.line is None:
+        raise UsageError(f"{claim.what!r} needs a line.")
     if claim.line not in lines:
         raise UsageError(f"{claim.what!r}: no line {str(claim.line)[:60]!r}.")
     return lines[claim.line]
@@ -215,7 +224,7 @@ def _months(found: Study, claim: Claim) -> float | None:
 
 def _double(found: Study, claim: Claim) -> float | None:
     """Break-even with the error of counting what was bought twice: as the sum, and as write-off off the saving."""
-    mine, theirs = _mine(found, claim), found.of(claim.against or "")
+    mine, theirs = _both(found, claim)
     if mine.with_write_off is None or theirs.per_month is None or mine.paid_once is None:
         return None
     saving = theirs.per_month - mine.with_write_off
@@ -227,6 +236,18 @@ def _volume(found: Study, claim: Claim, *, requests: bool) -> float | None:
     if factor is None or volume is None:
         return None
     return factor * ((volume.requests or 0.0) if requests else volume.tokens)
+
+
+def _share(claim: Claim, part: float, whole: float) -> float:
+    if not whole:
+        raise UsageError(f"{claim.what!r} is a share of what costs nothing.")
+    return part / whole
+
+
+def _ratio(found: Study, claim: Claim) -> float:
+    _, theirs = _both(found, claim)
+    assert theirs.total is not None
+    return _share(claim, _total(found, claim), theirs.total.typical)
 
 
 def _days(found: Study) -> float:
@@ -257,7 +278,7 @@ METRICS: dict[str, Metric] = {
     "with_write_off": lambda found, claim: _mine(found, claim).with_write_off,
     "line": _line,
     "line_per_year": lambda found, claim: _line(found, claim) * MONTHS / found.scenario.months,
-    "line_share": lambda found, claim: _line(found, claim) / _total(found, claim),
+    "line_share": lambda found, claim: _share(claim, _line(found, claim), _total(found, claim)),
     "break_even_months": _months,
     "break_even_years": lambda found, claim: _times(_months(found, claim), 1 / MONTHS),
     "break_even_hours": lambda found, claim: _times(_months(found, claim), found.scenario.run_hours_per_month),
@@ -273,8 +294,7 @@ METRICS: dict[str, Metric] = {
     ),
     "saves": lambda found, claim: _pair(found, claim).saves,
     "npv": lambda found, claim: _pair(found, claim).saves_present_value,
-    "ratio": lambda found, claim: _total(found, claim) / (found.of(claim.against or "").per_month or 1.0)
-    / found.scenario.months,
+    "ratio": _ratio,
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,8 +96,12 @@ def number_of(value: object, where: str, *, least: float = 0.0, most: float = _M
     Raises:
         UsageError: it is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{where} must be a number.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} must be a number.")
+    if abs(value) > sys.float_info.max:  # an int that no float holds
+        raise UsageError(f"{where} must be a number of fewer digits.")
     if value < least:
         what = "must not be negative" if least == 0 else f"must be at least {least:g}"
         raise UsageError(f"{where} {what}: {value:g}.")

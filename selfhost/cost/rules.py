@@ -80,6 +80,11 @@ def _total(one: Costed) -> float:
     return one.total.typical
 
 
+def _tokens(count: float) -> str:
+    """Three figures: the sum rests on less."""
+    return f"{count / 1e6:,.3g} million tokens" if count < 1e9 else f"{count / 1e9:,.3g} billion tokens"
+
+
 def _by_volume(found: Study, own: Costed, api: Costed) -> Judged:
     assert found.scenario.volume is not None
     tokens = found.scenario.volume.tokens
@@ -91,7 +96,7 @@ def _by_volume(found: Study, own: Costed, api: Costed) -> Judged:
         rule="Below 10 million tokens a month an API, to 50 million evaluate, above that one's own model",
         says=says,
         agrees=None if says == "evaluate" else says.startswith(cheaper),
-        because=f"{cheaper} is cheaper at {tokens:,.0f} tokens a month",
+        because=f"{cheaper} is cheaper at {_tokens(tokens)} a month",
         source=_PAN,
     )
 
@@ -115,12 +120,12 @@ def _by_size(
             Judged(
                 rule=f"A model of {size} billion parameters breaks even at {low / 1e6:.0f} to {high / 1e6:.0f} million "
                 "tokens a day",
-                says=f"from {low:,.0f} tokens a day on",
+                says=f"from {_tokens(low)} a day on",
                 agrees=daily is not None and low <= daily <= high,
                 because=(
                     f"{own.option.name} is never cheaper than {api.option.name}"
                     if daily is None
-                    else f"{own.option.name} is cheaper than {api.option.name} from {daily:,.0f} tokens a day on"
+                    else f"{own.option.name} is cheaper than {api.option.name} from {_tokens(daily)} a day on"
                 ),
                 source=_KHADER,
             )

@@ -41,6 +41,14 @@ AMOUNTS: dict[str, tuple[Unit, Tokens]] = {
     "residual": ("residual", "all"),
     "residual_share": ("residual share", "all"),
 }
+# Of which part of the volume such a line is.
+_PRICED: dict[Tokens, tuple[str, ...]] = {
+    "all": ("input_tokens", "output_tokens"),
+    "input": ("input_tokens",),
+    "uncached": ("input_tokens",),
+    "cached": ("input_tokens",),
+    "output": ("output_tokens",),
+}
 _UNITS: dict[str, str] = {"once": "", "residual": "", "residual share": "ratio"}
 
 
@@ -124,6 +132,7 @@ def scenario_of(data: object) -> ScenarioFile:
         raise UsageError("The scenario has no [[option]].", hint="docs/cost.md shows one.")
     if volume is not None and not (volume.tokens or volume.requests):
         raise UsageError("The scenario: the volume is zero.", hint="Leave it out where only time counts.")
+    _counted(options, volume, tuple(spreads), utilization)
     growth = top.number("growth_per_year", 0.0, least=-0.99, most=100.0) or 0.0
     claims = tuple(
         claim_of(table, tuple(option.name for option in options)) for table in top.tables("published")
@@ -137,6 +146,32 @@ def scenario_of(data: object) -> ScenarioFile:
         title=title, source=source, date=date, note=note, assumptions=tuple(assumptions), claims=claims,
         template=scenario, volume_keys=tuple(spreads), utilization=utilization,
     )  # fmt: skip
+
+
+def _counted(
+    options: list[Option], volume: Volume | None, given: tuple[str, ...], utilization: float | None
+) -> None:
+    """Refuse a price of what nobody counted: it would come to nothing, and win."""
+    if utilization is not None:
+        if volume is not None:
+            raise UsageError("The scenario: give utilization or [volume], not both.")
+        if all(one.capacity_output_tokens_per_second is None for one in options):
+            raise UsageError(
+                "The scenario: utilization is of a capacity, and no option has one.",
+                hint="Give an option capacity_output_tokens_per_second, or give a [volume].",
+            )
+        given = ("output_tokens",)
+    for option in options:
+        for line in option.lines:
+            needed = {"thousand requests": ("requests",), "million tokens": _PRICED[line.tokens]}.get(
+                line.unit, ()
+            )
+            if needed and not set(needed) & set(given):
+                raise UsageError(
+                    f"Option {option.name!r}, line {line.name!r} is priced by what the volume does not say: "
+                    f"{' or '.join(needed)}.",
+                    hint="Say it in [volume], 0 where there is none.",
+                )
 
 
 def _times(top: Table) -> tuple[int, float, float]:
@@ -206,6 +241,8 @@ def _option(table: Table, currency: str) -> tuple[Option, list[Assumption]]:
         lines.append(line)
         found.append(assumption)
     table.end()
+    if not tables:
+        raise UsageError(f"{table.where} has no line, so that nothing says what it costs.")
     option = Option(
         name=name, kind=cast(Kind, kind), lines=tuple(lines), capacity_output_tokens_per_second=capacity, gpus=gpus,
         input_share=share, write_off_years=years, unknown=tuple(unknown),
@@ -234,12 +271,14 @@ def _line(
     times = (table.number("times", 1.0) or 0.0) * _peak(table)
     busy, idle = _power(table, unit)
     first = table.whole("at_month" if unit == "once" else "from_month", 0 if unit == "once" else 1)
+    last = None if unit == "once" else table.whole("until_month", least=1)
+    if last is not None and last < (first or 0):
+        raise UsageError(f"{table.where}: until_month {last} comes before from_month {first}.")
     line = Line(
-        name=name, unit=unit, amount=spread[1], times=times, from_month=first or 0,
-        until_month=None if unit == "once" else table.whole("until_month", least=1), income=table.flag("income"),
-        tokens=tokens, idle_kw=idle, busy_kw=busy, only_busy=table.flag("only_busy"),
+        name=name, unit=unit, amount=spread[1], times=times, from_month=first or 0, until_month=last,
+        income=table.flag("income"), tokens=tokens, idle_kw=idle, busy_kw=busy, only_busy=table.flag("only_busy"),
     )  # fmt: skip
-    per = _UNITS.get(unit, f"/{unit}")
+    per = _UNITS.get(unit, f"/{unit.replace('kwh', 'kWh')}")
     assumption = _assumption(
         f"{option}: {name}",
         spread,
