@@ -291,9 +291,11 @@ def test_cards_stand_in_machines_of_their_kind(cli: Cli) -> None:
         assert option(found, "buy new")["gpus"] == 1
 
 
-def test_a_break_even_with_many_copies_takes_the_fewest(cli: Cli) -> None:
+def test_a_break_even_with_many_copies_takes_the_fewest(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"  # so near the API's price that it takes many copies to share the staff
+    own.write_text("gpu_rental: {l4-24gb: {hyperscaler: {on-demand: 1.1}}}\n")
     words = ("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "200M", "--years", "3")
-    ways = ("--rent", "hyperscaler", "--api", "deepseek/deepseek-flash")
+    ways = ("--prices", own, "--rent", "hyperscaler", "--api", "deepseek/deepseek-flash")
     found = cli(*words, *ways, "--json").json()
     pair = next(one for one in found["comparisons"] if one["option"].startswith("rent"))
     copies, volume = pair["break_even"]["copies"], pair["break_even"]["tokens_per_month"]
@@ -305,6 +307,18 @@ def test_a_break_even_with_many_copies_takes_the_fewest(cli: Cli) -> None:
 
     rent, api = totals(copies).values()
     assert rent == pytest.approx(api, rel=1e-3)
+
+
+def test_as_many_copies_as_it_takes_cost_what_so_many_cost(cli: Cli) -> None:
+    words = ("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "50B", "--json")
+    left = cli(*words).json()
+    asked = cli(*words, "--replicas", str(left["copies"])).json()
+    assert left["copies"] > 4  # more cards than a workstation holds
+    for mine, theirs in zip(left["options"], asked["options"], strict=True):
+        assert (
+            mine["total"]["typical"] == theirs["total"]["typical"]
+        )  # a faster copy may need fewer: other ends
+        assert mine["lines"] == theirs["lines"]
 
 
 def test_a_very_small_volume_is_not_told_as_free(cli: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -239,7 +240,7 @@ def deployment_of(
         tdp_watts=gpu.tdp_watts,
         gpus=split.gpus,
         board=board_of(gpu.form_factor),
-        host=host_of(gpu.kind, gpu.form_factor, split.gpus * (copies or 1)),
+        host=host_of(gpu.kind, gpu.form_factor, split.gpus * (copies or _copies(volume, each.typical))),
     )
     because = next(one for one in found.provenance if one.number == "output_tokens_per_second")
     facts = assumed(
@@ -257,16 +258,23 @@ def deployment_of(
     )  # fmt: skip
 
 
+def _filled(volume: Volume, each: float) -> float:
+    """How many copies a volume keeps busy."""
+    return volume.output_tokens / (each * SECONDS_PER_HOUR * HOURS_PER_MONTH)
+
+
+def _copies(volume: Volume, each: float) -> int:
+    return max(1, math.ceil(_filled(volume, each) - 1e-9))
+
+
 def _enough(volume: Volume, each: float, copies: int | None) -> None:
-    needed = volume.output_tokens / (each * SECONDS_PER_HOUR * HOURS_PER_MONTH)
+    needed = _filled(volume, each)
     if copies is None or needed <= copies * (1 + 1e-9):
         return
-    import math
-
     raise UsageError(
         f"The volume is {needed / copies:,.2f} times what {copies} {'copy' if copies == 1 else 'copies'} of the "
         f"deployment can answer with ({each * copies:,.0f} output tokens/s at full load).",
-        hint=f"Take --replicas {math.ceil(needed - 1e-9)}, or leave it out to have as many as it takes.",
+        hint=f"Take --replicas {_copies(volume, each)}, or leave it out to have as many as it takes.",
     )
 
 

@@ -49,6 +49,11 @@ class Machine:
         """Nodes that so many copies take."""
         return -(-self.gpus * copies // self.node_gpus(copies))
 
+    def rented_nodes(self, copies: int) -> int:
+        """Nodes that so many copies take at a provider, whose machines hold as many GPUs as any."""
+        most = self.board if self.board > 1 else MOST_CARDS
+        return -(-self.gpus * copies // most)
+
     def bought(self, copies: int) -> int:
         """GPUs in them: a board is bought whole, a card is not."""
         return self.nodes(copies) * self.board if self.board > 1 else self.gpus * copies

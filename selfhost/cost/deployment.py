@@ -83,8 +83,7 @@ class Deployment:
             volume=volume,
         )
 
-    def _staff(self, money: _Money, copies: int, share: float) -> Line:
-        nodes = self.machine.nodes(copies)
+    def _staff(self, money: _Money, nodes: int, share: float) -> Line:
         shares = money.plain("staff share of a node") * (1 + FURTHER_NODES * (nodes - 1)) * share
         return Line(name="staff", unit="year", amount=money.of("staff"), times=shares)
 
@@ -124,7 +123,7 @@ class Deployment:
             )
         lines += [
             Line(name="maintenance", unit="year", amount=servers + network, times=money.plain("maintenance")),
-            self._staff(money, copies, 1.0),
+            self._staff(money, nodes, 1.0),
             Line(name="residual value", unit="residual share", amount=money.plain("residual value")),
         ]
         return Option(
@@ -169,7 +168,8 @@ class Deployment:
     def _rented(self, money: _Money, tier: str, term: str, copies: int) -> Option:
         name = f"rent {tier} {term}"
         unknown = (*self.unknown.get(f"rent:{tier}:{term}", ()), *self.unknown.get("rent", ()))
-        gpus = self.machine.gpus * copies
+        machine = self.machine
+        gpus = machine.gpus * copies
         if unknown:
             return Option(name=name, kind="rent", lines=(), gpus=gpus, unknown=unknown)
         level = money.plain("rental price level") if term in ("on-demand", "spot") else 1.0
@@ -184,7 +184,7 @@ class Deployment:
                     times=gpus,
                     only_busy=tier == "serverless",
                 ),
-                self._staff(money, copies, money.plain("staff for rented GPUs")),
+                self._staff(money, machine.rented_nodes(copies), money.plain("staff for rented GPUs")),
             ),
             gpus=gpus,
             capacity_output_tokens_per_second=money.plain("speed at full load") * copies,
