@@ -260,7 +260,11 @@ def test_a_plan_is_priced_as_it_is(cli: Cli, tmp_path: Path) -> None:
     found = run(cli, plan, "--buy", "--tokens-per-month", "300M")
     assert found["gpu"] == "l40s-48gb"
     assert found["gpus_in_use"] == json.loads(plan.read_text())["gpu"]["count"]
-    assert cli("cost", plan, "--gpu", "l4-24gb", "--tokens-per-month", "1M").code == 2
+    for words in (("--gpu", "l4-24gb"), ("--tp", "8"), ("--engine", "sglang"), ("--quant", "int4")):
+        ran = cli("cost", plan, *words, "--tokens-per-month", "1M")
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{words[0]} has no effect with a plan." in ran.err
+    assert f"Next: selfhost report {plan}" in cli("cost", plan, "--tokens-per-month", "1M").out
 
 
 def test_the_answer_comes_first_and_fits_the_screen(cli: Cli) -> None:
@@ -269,7 +273,7 @@ def test_the_answer_comes_first_and_fits_the_screen(cli: Cli) -> None:
     lines = ran.out.splitlines()
     assert lines[0].startswith("Cheapest over 3 years: ")
     assert max(map(len, lines)) <= 80
-    assert any(line.startswith("Next: selfhost report") for line in lines)
+    assert any(line.startswith("Next: selfhost plan Qwen/") for line in lines)
 
 
 def test_rules_of_thumb_are_held_against_the_result(cli: Cli) -> None:

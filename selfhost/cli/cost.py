@@ -141,7 +141,8 @@ def command(
     named amounts instead: docs/cost.md has its keys and the formulas.
     """
     if scenario is not None:
-        _refuse_beside_scenario(context)
+        hint = "Say it in the file, or leave --scenario out."
+        _refuse_beside(context, _WITH_SCENARIO, "--scenario", hint)
         return _scenario(scenario, assumptions, export_assumptions, as_json=as_json)
     if years > _MOST_YEARS:
         raise UsageError(f"--years must be between 1 and {_MOST_YEARS}, not {years}.")
@@ -171,7 +172,8 @@ def command(
     if export_assumptions is not None:
         write_assumptions(export_assumptions, rows)
     found = study(rows, deployment.build)
-    _show_deployment(served, ways, deployment, found, as_json=as_json)
+    plan = model if model is not None and model.endswith(".json") else None
+    _show_deployment(served, ways, deployment, found, plan=plan, as_json=as_json)
     return 0
 
 
@@ -184,16 +186,24 @@ def _country(code: str) -> str:
 _WITH_SCENARIO = frozenset({"scenario", "assumptions", "export_assumptions", "as_json"})
 
 
-def _refuse_beside_scenario(context: click.Context) -> None:
+# What a plan leaves open; all else is decided in it.
+_WITH_PLAN = _WITH_SCENARIO | {
+    "model", "replicas", "prompt_tokens", "output_tokens", "tokens_per_month", "requests_per_month", "request_rate",
+    "utilization", "cached_share", "batch_share", "ttft_goal", "tpot_goal", "buy", "buy_used", "rent", "api", "country",
+    "currency", "years", "hosted", "prices", "concurrency",
+}  # fmt: skip
+
+
+def _refuse_beside(context: click.Context, taken: frozenset[str], what: str, hint: str) -> None:
+    """Refuse what was typed and would be dropped in silence."""
     from click.core import ParameterSource
 
-    for name in context.params:
-        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if typed and name not in _WITH_SCENARIO:
-            what = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{what} has no effect with --scenario.", hint="Say it in the file, or leave --scenario out."
-            )
+    for one in context.command.params:
+        if one.name in taken:
+            continue
+        if context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE:
+            name = one.opts[0] if isinstance(one, click.Option) else "MODEL"
+            raise UsageError(f"{name} has no effect with {what}.", hint=hint)
 
 
 def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_json: bool) -> int:
@@ -258,10 +268,7 @@ def _served(
     typed = context.get_parameter_source("concurrency") is click.core.ParameterSource.COMMANDLINE
     copies = None
     if model.endswith(".json"):
-        if gpu is not None:
-            raise UsageError(
-                "A plan names its GPU.", hint="Leave --gpu out, or name the model instead of the plan."
-            )
+        _refuse_beside(context, _WITH_PLAN, "a plan", "Leave it out, or name the model instead of the plan.")
         spec, card, version, split, workload, copies = read_plan_file(Path(model))
     else:
         if gpu is None:
@@ -280,7 +287,7 @@ def _served(
 
 
 def _show_deployment(
-    served: Served, ways: Ways, deployment: Deployment, found: Study, *, as_json: bool
+    served: Served, ways: Ways, deployment: Deployment, found: Study, *, plan: str | None, as_json: bool
 ) -> None:
     from selfhost.cli._cost_facts import as_facts
     from selfhost.cli._cost_output import count, show
@@ -320,5 +327,15 @@ def _show_deployment(
         return
     show(
         found, title=title, held=(), copies=copies, rules=rules, notes=notes,
-        onward=("selfhost report plan.json -o report.html", "the same as a page for a meeting"),
+        onward=_onward(served, plan),
     )  # fmt: skip
+
+
+def _onward(served: Served, plan: str | None) -> tuple[str, str]:
+    """The command that leads on to a page, and why: a report is of a plan."""
+    import shlex
+
+    if plan is not None:
+        return f"selfhost report {shlex.quote(plan)} -o report.html", "the same as a page for a meeting"
+    command = f"selfhost plan {shlex.quote(served.spec.id)} --gpu {served.gpu.id} -o plan.json"
+    return command, "a plan, of which `selfhost report` makes a page for a meeting"
