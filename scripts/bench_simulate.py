@@ -108,7 +108,9 @@ def main() -> int:
     """Measure, print, compare with the limits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1_000_000)
-    count = parser.parse_args().requests
+    parser.add_argument("--slack", type=float, default=1.0, help="factor on the limit, for busy machines")
+    given = parser.parse_args()
+    count = given.requests
     failed = False
     python = peer_python()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def main() -> int:
             )
             peer = float(output(python, "-c", PEER, count))
             found = json.loads(text)["simulation"]
-            late = seconds > SECONDS * count / 1_000_000 or seconds > PEER_RATIO * peer
+            late = seconds > SECONDS * given.slack * count / 1_000_000 or seconds > PEER_RATIO * peer
             failed |= late
             print(
                 f"{name:22} {count:,} requests from a file: {seconds:5.1f} s ({clock:.1f} on the clock), "
@@ -128,7 +130,7 @@ def main() -> int:
                 f"bare events ({peer:.1f} s); TTFT p50 {found['ttft_ms']['p50']:,.0f} ms, p99 "
                 f"{found['ttft_ms']['p99']:,.0f} ms, {found['running']:.0f} under way{'  TOO LATE' if late else ''}"
             )
-    print(f"limits: {SECONDS:.0f} s a million, and {PEER_RATIO:g} times the peer")
+    print(f"limits: {SECONDS * given.slack:.0f} s a million, and {PEER_RATIO:g} times the peer")
     return int(failed)
 
 
