@@ -21,7 +21,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-simulate bench-status bench-throughput bench-peer silicon e2e clean
+.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-simulate bench-status bench-throughput silicon e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -104,8 +104,8 @@ bench-monitor: $(VENV)/.dev ## a refresh against nvitop and gpustat, scrapes, me
 bench-plan: $(VENV)/.dev ## every GPU x count x format x engine for one model, with speed and cost; fails past a second
 	$(BIN)/python scripts/bench_plan.py $(BENCH_PLAN)
 
-bench-throughput: $(VENV)/.dev ## estimated against measured speed of published benchmarks; fails past its limits
-	$(BIN)/python scripts/bench_throughput.py $(BENCH_THROUGHPUT)
+bench-throughput: $(VENV)/.dev $(SILICON_NEEDS) ## estimated against measured speed, beside aiconfigurator's own estimates; fails past its limits
+	$(BIN)/python scripts/bench_throughput.py --peer $(SELFHOST_SILICON_PYTHON) $(BENCH_THROUGHPUT)
 
 $(SILICON_VENV)/.made:
 	@echo "Setting up aiconfigurator-core $(SILICON_VERSION) in $(SILICON_VENV) (once, about 600 MB) ..."
@@ -120,9 +120,6 @@ endif
 
 silicon: $(VENV)/.dev $(SILICON_NEEDS) ## the tables of measured kernels, into the cache, and their tests
 	SELFHOST_SILICON_PYTHON=$(SELFHOST_SILICON_PYTHON) $(BIN)/python -m pytest tests/test_silicon.py
-
-bench-peer: $(VENV)/.dev $(SILICON_NEEDS) ## estimated against measured speed, beside aiconfigurator's own estimates
-	$(BIN)/python scripts/bench_throughput.py --peer $(SELFHOST_SILICON_PYTHON) $(BENCH_THROUGHPUT)
 
 bench-accuracy: $(VENV)/.dev ## sizes against what vLLM's own code allocates; fails past its limits
 	$(BIN)/python scripts/bench_accuracy.py
