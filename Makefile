@@ -12,6 +12,9 @@ SELFHOST_LITELLM_PYTHON ?= $(LITELLM_VENV)/bin/python
 SILICON_VERSION := 0.12.0
 SILICON_VENV ?= $(CACHE)/aiconfigurator-core-$(SILICON_VERSION)
 SELFHOST_SILICON_PYTHON ?= $(SILICON_VENV)/bin/python
+ifeq ($(SELFHOST_SILICON_PYTHON),$(SILICON_VENV)/bin/python)
+SILICON_NEEDS := $(SILICON_VENV)/.made
+endif
 CHECKOV_VERSION := 3.3.30
 CHECKOV_VENV ?= $(CACHE)/checkov-$(CHECKOV_VERSION)
 CHECKOV ?= $(CHECKOV_VENV)/bin/checkov
@@ -113,10 +116,6 @@ $(SILICON_VENV)/.made:
 	@$(PYTHON) -m venv $(SILICON_VENV)
 	@$(SILICON_VENV)/bin/python $(PIP) install aiconfigurator-core==$(SILICON_VERSION)
 	@touch $@
-
-ifeq ($(SELFHOST_SILICON_PYTHON),$(SILICON_VENV)/bin/python)
-SILICON_NEEDS := $(SILICON_VENV)/.made
-endif
 
 silicon: $(VENV)/.dev $(SILICON_NEEDS) ## the tables of measured kernels, into the cache, and their tests
 	SELFHOST_SILICON_PYTHON=$(SELFHOST_SILICON_PYTHON) $(BIN)/python -m pytest tests/test_silicon.py
