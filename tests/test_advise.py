@@ -451,3 +451,26 @@ def test_models_and_gpus_that_it_goes_on_with_are_in_the_catalogue() -> None:
             assert bundled.entry.status == "current"
     for kinds in onward()["gpus"].values():
         assert all(find_gpu(kind).id == kind for kind in kinds)
+
+
+def test_a_large_load_is_carried_by_as_many_copies_as_it_takes(cli: Cli) -> None:
+    words = (
+        "--set",
+        "team=professional",
+        "--set",
+        "data=sensitive",
+        "--set",
+        "need=vertical",
+        "--set",
+        "country=CN",
+    )
+    load = ("--set", "requests_per_day=2000000", "--set", "prompt_tokens=1500", "--set", "output_tokens=300")
+    found = cli("advise", *words, *load, "--set", "budget=ample", "--json").json()["onward"]
+    hardware, peak = found["hardware"], found["demand"]["peak_requests_per_second"]
+    assert peak == pytest.approx(2e6 / 86_400 * 3)
+    assert not hardware["gpu"].startswith("rtx")  # so many GeForce cards stand in no datacentre
+    speed = hardware["output_tokens_per_second"]["typical"]
+    one_less = speed * (hardware["replicas"] - 1) / hardware["replicas"]
+    assert one_less < peak * 300 <= speed * 1.001
+    assert f"--replicas {hardware['replicas']} " in found["commands"][1]
+    assert hardware["gpus"] % hardware["replicas"] == 0

@@ -325,6 +325,26 @@ def test_as_many_copies_as_it_takes_cost_what_so_many_cost(cli: Cli) -> None:
         assert mine["lines"] == theirs["lines"]
 
 
+def test_no_volume_is_more_than_its_copies_answer_with(cli: Cli) -> None:
+    words = ("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "70T", "--json")
+    found = cli(*words).json()
+    assert found["copies"] > 20_000
+    own = [one for one in found["options"] if one["kind"] != "api"]
+    assert own
+    assert all(0.9 < one["utilization"] <= 1 for one in own)
+
+
+def test_prompts_carry_their_part_of_the_machines(cli: Cli) -> None:
+    def share(prompt: int, answer: int) -> float:
+        lengths = ("--prompt-tokens", str(prompt), "--output-tokens", str(answer))
+        return run(cli, *H100, *lengths, "--tokens-per-month", "100M", "--buy")["options"][0]["input_share"]
+
+    even = [share(prompt, 500) for prompt in (1, 500, 1000, 4000)]
+    assert even == sorted(even)
+    assert even[0] < 0.01  # a prompt of one token shares its step with others
+    assert 0.9 < share(8000, 8) < 1
+
+
 def test_a_very_small_volume_is_not_told_as_free(cli: Cli) -> None:
     out = cli("cost", "Qwen/Qwen3-8B", "--gpu", "l4-24gb", "--tokens-per-month", "1").out
     assert "0.0000" not in out

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from selfhost.catalog.prices import Prices
     from selfhost.model.spec import ModelSpec
     from selfhost.ranking import Option
+    from selfhost.ranking.costs import Pricing
 
 HOURS_PER_MONTH = 730  # 8,760 hours a year over 12, as in `selfhost cost`
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24
 # Ours: requests a second that are placed as one deployment; more than that are so many deployments of the same kind.
 AT_ONCE = 50.0
+# The licence of NVIDIA's GeForce driver keeps it out of datacentres (nvidia.com/en-us/drivers/geforce-license). Ours:
+# no more such cards than a workstation or two hold.
+MOST_CONSUMER_CARDS = 8
 _SMALLEST = 0.5  # where that load fits nowhere, less would not either
 
 
@@ -48,9 +52,13 @@ def hardware_for(spec: ModelSpec, wanted: Wanted) -> tuple[Hardware, Money] | No
         rate /= 4
         if rate < _SMALLEST:
             return None
-    return _priced(
-        option, math.ceil(peak / rate - 1e-9), _rests_on(spec, option, rate, wanted.demand), wanted
-    )
+    replicas = _replicas(option, peak / rate)
+    return _priced(option, replicas, _rests_on(spec, option, rate, wanted.demand), wanted)
+
+
+def _replicas(option: Option, times: float) -> int:
+    """Copies that carry so many times the rate that an option was found for."""
+    return max(option.replicas, math.ceil(option.replicas * times - 1e-9))
 
 
 def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
@@ -58,7 +66,6 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
     from selfhost.catalog.gpus import find_gpu
     from selfhost.engines import parse_engine
     from selfhost.ranking import Load, Question, order, search
-    from selfhost.ranking.costs import Pricing
     from selfhost.throughput.types import Traffic
     from selfhost.workload import Workload
 
@@ -72,10 +79,16 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
             quantizations=(None,) if spec.quantization else (None, "fp8"),
             workload=Workload(max_model_len=demand.prompt_tokens + demand.output_tokens),
             load=Load(traffic=Traffic(**lengths, request_rate=rate)),
-            pricing=Pricing(wanted.prices, tier="specialty", term="on-demand", currency=wanted.currency),
+            pricing=_pricing(wanted),
         )
     ).options
     found = tuple(one for one in found if one.published)  # what can be run without a further repository
+    times = demand.peak_requests_per_second / rate
+    found = tuple(
+        one
+        for one in found
+        if one.gpu.kind != "consumer" or one.split.gpus * _replicas(one, times) <= MOST_CONSUMER_CARDS
+    )
     goal = wanted.latency_ms
     if goal is not None:
         quick = [one for one in found if one.estimate.ttft_ms.typical <= goal]
@@ -86,6 +99,12 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
     by_price = order(found, "capital", each_gpu=True) if wanted.capital else ()
     known = [one for one in by_price if one.cost is not None and one.cost.capital is not None]
     return next(iter([*known, *by_rent]), None)
+
+
+def _pricing(wanted: Wanted) -> Pricing:
+    from selfhost.ranking.costs import Pricing
+
+    return Pricing(wanted.prices, tier="specialty", term="on-demand", currency=wanted.currency)
 
 
 def _rests_on(spec: ModelSpec, option: Option, rate: float, demand: Demand) -> tuple[str, ...]:
@@ -103,23 +122,24 @@ def _rests_on(spec: ModelSpec, option: Option, rate: float, demand: Demand) -> t
 
 
 def _priced(
-    option: Option, times: int, speed_from: tuple[str, ...], wanted: Wanted
+    option: Option, replicas: int, speed_from: tuple[str, ...], wanted: Wanted
 ) -> tuple[Hardware, Money]:
-    cost, speed, demand = option.cost, option.estimate, wanted.demand
-    assert cost is not None
-    rent = None if cost.per_hour is None else _span(cost.per_hour, HOURS_PER_MONTH * times)
+    speed, demand = option.estimate, wanted.demand
+    gpus = option.split.gpus * replicas
+    cost = _pricing(wanted).cost(option.gpu, gpus, speed)
+    rent = None if cost.per_hour is None else _span(cost.per_hour, HOURS_PER_MONTH)
     tokens = demand.requests_per_day * DAYS_PER_MONTH * demand.output_tokens / 1e6
     hardware = Hardware(
         model="",
         gpu=option.gpu.id,
         gpu_name=option.gpu.name,
-        gpus=option.gpus * times,
-        replicas=option.replicas * times,
+        gpus=gpus,
+        replicas=replicas,
         engine=str(option.engine),
         quantization=option.quantization,
         ttft_ms=_span(speed.ttft_ms, 1),
         tpot_ms=_span(speed.tpot_ms, 1),
-        output_tokens_per_second=_span(speed.output_tokens_per_second, times),
+        output_tokens_per_second=_span(speed.output_tokens_per_second, replicas / option.replicas),
         speed_from=speed_from,
         meets_latency=None if wanted.latency_ms is None else speed.ttft_ms.typical <= wanted.latency_ms,
     )
@@ -129,7 +149,7 @@ def _priced(
         term=cost.term,
         per_month=rent,
         per_million_output_tokens=None if rent is None else _span(rent, 1 / tokens),
-        capital=None if cost.capital is None else _span(cost.capital, times),
+        capital=None if cost.capital is None else _span(cost.capital, 1),
         capital_because=cost.capital_because,
         sources=cost.sources,
         date=cost.date,

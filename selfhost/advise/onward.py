@@ -233,7 +233,22 @@ def commands_for(
     offers = [text for one in apis for text in ("--api", f"{one.provider}/{one.model}")]
     ways = ["--buy"] if advice.path in _BOUGHT else []
     where = [] if country == "unknown" else ["--country", country]
-    cost = ["selfhost", "cost", "plan.json", *lengths, *month, *where, *ways, "--rent", "specialty", *offers]
+    # A plan is of one deployment; where the load takes several, so many copies are priced.
+    several = hardware is not None and demand.peak_requests_per_second > AT_ONCE
+    copies = ["--replicas", str(hardware.replicas)] if hardware is not None and several else []
+    cost = [
+        "selfhost",
+        "cost",
+        "plan.json",
+        *copies,
+        *lengths,
+        *month,
+        *where,
+        *ways,
+        "--rent",
+        "specialty",
+        *offers,
+    ]
     advised = [] if advice_file is None else ["--advice", advice_file]
     spoken = [] if language == "en" else ["--lang", language]
     report = [

@@ -124,5 +124,5 @@ def _span(found: Span) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits of it at least, and no more after the point than mean something."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+    """Three or four digits of it: what it rests on has no more."""
+    return f"{float(f'{value:.4g}'):,.0f}" if value >= 100 else f"{value:,.3g}"

@@ -144,22 +144,28 @@ class Served:
         if self.concurrency is not None:
             most = min(most, self.concurrency)
         found = estimate(*facts, replace(traffic, concurrency=max(1, most)))
-        return found, self._share(found, replace(traffic, concurrency=max(1, most)))
+        return found, self._share(replace(traffic, concurrency=max(1, most)))
 
-    def _share(self, found: Estimate, traffic: Traffic) -> float:
-        """Seconds of a request's prompt over all seconds that one request takes of a copy at full load."""
+    def _share(self, traffic: Traffic) -> float:
+        """Share of the GPUs' time that prompts take.
+
+        A prompt's part of steps full of prompts, against an answer's part of the steps in which all decode together: in
+        a step with both the same time is nobody's alone.
+        """
         from selfhost.throughput.estimate import admission, clock_of
 
         clock, _ = clock_of(self.spec, self.workload, self.split, self.gpu, self.engine)
         chunk = admission(self.spec, self.workload, self.split, self.gpu, self.engine, traffic).chunk_tokens
         cached = traffic.prompt_tokens * traffic.prefix_hit_ratio if self.workload.prefix_caching else 0.0
-        left, before, seconds = max(1.0, traffic.prompt_tokens - cached), cached, 0.0
+        left, before, prompt = max(1.0, traffic.prompt_tokens - cached), cached, 0.0
         while left > 0:
             step = min(left, chunk)
-            seconds += clock.step_seconds(0.0, 0.0, step, before)
+            prompt += clock.step_seconds(0.0, 0.0, chunk, before) * step / chunk
             left, before = left - step, before + step
-        whole = self.split.data / found.requests_per_second
-        return min(0.98, max(0.02, seconds / whole))
+        at_once = max(1.0, (traffic.concurrency or 1) / self.split.data)
+        context = traffic.prompt_tokens + traffic.output_tokens / 2
+        answer = traffic.output_tokens * clock.step_seconds(at_once, context) / at_once
+        return prompt / (prompt + answer)
 
 
 def ways_of(

@@ -10,7 +10,6 @@ from selfhost.cost.flows import cash_flow, flow, month_of, total, utilization_of
 from selfhost.cost.types import MONTHS, Option, Scenario, Volume
 
 _TINY = 1e-9
-_MOST_COPIES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +159,6 @@ def break_even_volume(one: Option, other: Option, scenario: Scenario) -> Amount:
             reason=f"it would take {used:,.2f} times what it can answer with",
         )
     return Amount(factor=factor, utilization=used)
-
-
-def ceiling(option: Option, scenario: Scenario, volume: Volume) -> int:
-    """Copies of an option that a volume takes."""
-    used = utilization_of(option, scenario, volume)
-    return 1 if used is None else min(_MOST_COPIES, max(1, math.ceil(used - _TINY)))
 
 
 def overfull(scenario: Scenario) -> tuple[str, float] | None:

@@ -20,10 +20,9 @@ from selfhost.cost.types import (
     Volume,
 )
 
-_MOST_COPIES = 1024
 _COMMITTED = {"1y": 12, "3y": 36}
 # Copies that are tried for a break-even: each up to four full boards, then doublings, between which it is closed in on.
-_COPIES = (*range(1, 33), 64, 128, 256, 512, _MOST_COPIES)
+_COPIES = (*range(1, 33), 64, 128, 256, 512, 1024)
 FURTHER_NODES = 0.25  # Ours: a second node of the same kind takes a quarter of the first one's staff
 
 
@@ -59,7 +58,7 @@ class Deployment:
     def needed(self, values: Mapping[str, float], volume: Volume) -> int:
         """Copies that a volume takes at the least."""
         each = values["speed at full load"] * SECONDS_PER_HOUR * HOURS_PER_MONTH
-        return min(_MOST_COPIES, max(1, math.ceil(volume.output_tokens / each - 1e-9)))
+        return max(1, math.ceil(volume.output_tokens / each - 1e-9))
 
     def scenario(
         self, values: Mapping[str, float], copies: int, volume: Volume, *, only: tuple[str, ...] | None = None

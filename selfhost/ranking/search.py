@@ -286,11 +286,15 @@ def _by_count(tried: tuple[Split, ...]) -> tuple[tuple[int, tuple[Split, ...]], 
     return tuple((count, tuple(split for split in tried if split.gpus == count)) for count in counts)
 
 
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
 def _missing(found: Estimate, load: Load) -> str | None:
     """What an estimate lacks of the load and its goals, None where nothing."""
     rate, clients = load.traffic.request_rate, load.traffic.concurrency
     if rate is not None and found.saturated:
-        return f"{found.requests_per_second:,.2g} of {rate:,.2g} requests a second are served"
+        return f"{_rounded(found.requests_per_second)} of {_rounded(rate)} requests a second are served"
     if clients is not None and found.concurrency_admitted < clients:
         return f"{found.concurrency_admitted:,} of {clients:,} requests are let in at once"
     for name, value, goal in (
