@@ -394,10 +394,27 @@ def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:
 def test_the_text_fits_eighty_columns(cli: Cli) -> None:
     from selfhost.cli._output import columns_of
 
-    for language in LANGUAGES:
-        ran = cli("advise", "--set", "privacy=yes", "--set", "mlops=no", "--lang", language)
+    screens = (
+        ("--set", "privacy=yes", "--set", "mlops=no"),
+        ("--cases",),
+        ("--rules",),
+        ("--list-questions",),
+    )
+    for language, screen in itertools.product(LANGUAGES, screens):
+        ran = cli("advise", *screen, "--lang", language)
+        assert ran.code == 0
         long = [line for line in ran.out.splitlines() if columns_of(line) > 80 and "selfhost " not in line]
         assert long == []
+
+
+def test_the_break_evens_of_the_worked_cases_are_told(cli: Cli) -> None:
+    lines = [" ".join(line.split()) for line in cli("advise", "--cases").out.splitlines()]
+    assert "plan-1 → plan-2 4.29–30.00 years (not within three years)" in lines
+    assert "plan-3 → plan-1 never" in lines
+    assert "plan-4 meets plan-1 by the end of year 1 at 75,000 CNY a month (7,500,000 calls)" in lines
+    assert "plan-1 → plan-2 4.29–30.00 年（三年内无法回本）" in cli(
+        "advise", "--cases", "--lang", "zh"
+    ).out.replace("     ", " ")
 
 
 def test_the_data_holds_together() -> None:

@@ -143,13 +143,17 @@ def ask(language: Language) -> Answers:
     from selfhost.advise.ask import next_question
     from selfhost.advise.tables import word
     from selfhost.advise.types import Answers
+    from selfhost.cli._advice_output import wrapped
+    from selfhost.cli._output import width
 
     answers, skipped = Answers(), frozenset[str]()
     click.echo(word("ask-intro", language), err=True)
     while (one := next_question(answers, skipped)) is not None:
         click.echo("", err=True)
-        click.echo(one.ask[language], err=True)
-        click.echo(f"  {word('ask-why', language).format(why=one.why[language])}", err=True)
+        for line in wrapped(one.ask[language], width()):
+            click.echo(line, err=True)
+        for line in wrapped(word("ask-why", language).format(why=one.why[language]), width() - 2):
+            click.echo(f"  {line}", err=True)
         for number, choice in enumerate(one.choices, start=1):
             click.echo(f"  {number}  {choice.text[language]}", err=True)
         value = _answer(one, language)

@@ -160,7 +160,9 @@ def _show_questions(facts: dict[str, Any], language: Language) -> None:
     for one in facts["questions"]:
         values = " | ".join((*(choice["value"] for choice in one["choices"]), "unknown"))
         takes = values if one["choices"] else one["unit"] or one["kind"]
-        click.echo(f"\n  {one['key']}: {takes}")
+        click.echo()
+        for number, line in enumerate(wrapped(f"{one['key']}: {takes}", 74)):
+            click.echo(f"{'  ' if number == 0 else '      '}{line}")
         for line in wrapped(f"{one['ask']} {one['why']}", 74):
             click.echo(f"      {line}")
     next_step("selfhost advise --template > answers.yaml", word("template-why", language))
@@ -185,27 +187,31 @@ def _show_cases(facts: dict[str, Any], language: Language) -> None:
 
     headline(word("cases-head", language))
     for case in facts["cases"]:
-        click.echo(f"\n  {case['rule']}  {case['path']}  {case['text']}")
+        click.echo(f"\n  {case['rule']}  {case['path']}")
         totals = " · ".join(f"{one['years']}: {_span(one['low'], one['high'])}" for one in case["totals"])
-        click.echo(f"      {word('totals', language)} {totals}")
-        if case["note"]:
-            for line in wrapped(case["note"], 72):
+        for text in (case["text"], f"{word('totals', language)} {totals}", case["note"]):
+            for line in wrapped(text, 72) if text else ():
                 click.echo(f"      {line}")
     click.echo()
     never = word("never", language)
     for met in facts["break_evens"]:
-        years = [met["years_at_least_cost"], met["years_at_most_cost"]]
-        shown = " … ".join(dict.fromkeys(never if one is None else f"{one:.2f}" for one in years))
-        if any(one is not None for one in years):
+        years = sorted({met["years_at_least_cost"], met["years_at_most_cost"]} - {None})
+        shown = "–".join(f"{one:.2f}" for one in years)
+        if years:
             within = word("within-three" if met["within_three_years"] else "not-within-three", language)
-            shown += f" {word('years', language)} ({within})"
+            shown = word("after-years", language).format(years=shown, within=within)
+        if None in (met["years_at_least_cost"], met["years_at_most_cost"]):
+            shown = f"{shown}{word('or', language)}{never}" if years else never
         label = f"{met['plan']} → {met['against']}"
         click.echo(f"  {label}{' ' * max(1, 20 - columns_of(label))}{shown}")
     for one in facts["plan_4_monthly_to_meet_plan_1"]:
         click.echo(
             "  "
             + word("monthly-to-meet", language).format(
-                years=one["years"], amount=f"{one['per_month']:,.0f}", calls=f"{one['calls_per_month']:,}"
+                years=one["years"],
+                s="" if one["years"] == 1 else "s",
+                amount=f"{one['per_month']:,.0f}",
+                calls=f"{one['calls_per_month']:,}",
             )
         )
 

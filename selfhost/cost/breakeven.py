@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from selfhost.cost.flows import cash_flow, flow, month_of, total, utilization_of
-from selfhost.cost.types import MONTHS, Option, Scenario, Volume
+from selfhost.cost.types import MONTHS, Option, Scenario
 
 _TINY = 1e-9
 
