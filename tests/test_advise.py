@@ -411,7 +411,7 @@ def test_the_break_evens_of_the_worked_cases_are_told(cli: Cli) -> None:
     lines = [" ".join(line.split()) for line in cli("advise", "--cases").out.splitlines()]
     assert "plan-1 → plan-2 4.29–30.00 years (not within three years)" in lines
     assert "plan-3 → plan-1 never" in lines
-    assert "plan-4 meets plan-1 by the end of year 1 at 75,000 CNY a month (7,500,000 calls)" in lines
+    assert "plan-4 meets plan-1 in year 1 at 75,000 CNY a month (7,500,000 calls)" in lines
     assert "plan-1 → plan-2 4.29–30.00 年（三年内无法回本）" in cli(
         "advise", "--cases", "--lang", "zh"
     ).out.replace("     ", " ")

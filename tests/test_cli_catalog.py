@@ -116,6 +116,11 @@ class TestPrices:
 
 
 class TestApi:
+    def test_several_models_are_named_as_an_option_takes_them(self, cli: Cli) -> None:
+        out = cli("catalog", "api", "deepseek-cn").out
+        assert "  deepseek-cn/deepseek-v4-pro " in out
+        assert "* other prices for long prompts or at some hours" in out
+
     def test_one_model_with_its_hours(self, cli: Cli) -> None:
         ran = cli("catalog", "api", "deepseek-cn", "pro")
         assert ran.code == 0

@@ -218,8 +218,7 @@ def api(query: tuple[str, ...], as_json: bool) -> None:
     click.echo()
     table(
         (
-            ("provider", "left"),
-            ("model", "left"),
+            ("provider/model", "left"),
             ("input", "right"),
             ("cached", "right"),
             ("output", "right"),
@@ -227,22 +226,25 @@ def api(query: tuple[str, ...], as_json: bool) -> None:
             ("date", "left"),
         ),
         [_api_row(model, price) for model, price in found],
-        wrap=1,
+        wrap=0,
     )
     if len(found) == 1:
         click.echo()
         for sentence in _remarks(*found[0]):
             say(sentence)
+    elif any(price is not None and (price.tiers or price.windows) for _, price in found):
+        click.echo()
+        say("* other prices for long prompts or at some hours; words that leave one model tell them.")
 
 
 def _api_row(model: ApiModel, price: ApiPrice | None) -> tuple[str, ...]:
     if price is None:
-        return (model.provider, model.model, "–", "–", "–", "", "unknown")
+        return (f"{model.provider}/{model.model}", "–", "–", "–", "", "unknown")
     rates = price.rates
     cached = "–" if rates.cached_input is None else _number(rates.cached_input)
     more = "*" if price.tiers or price.windows else ""
     return (
-        model.provider, model.model, _number(rates.input) + more, cached, _number(rates.output) + more,
+        f"{model.provider}/{model.model}", _number(rates.input) + more, cached, _number(rates.output) + more,
         price.currency, price.date,
     )  # fmt: skip
 
