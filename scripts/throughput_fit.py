@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 # Where a fit starts: shares and times as engines' own profiles and papers on them usually show.
 SHARED = {
-    "unpacked": 0.6, "attention": 0.45, "layer_us": 60.0, "expert_layer_us": 90.0, "eager_layer_us": 900.0,
+    "unpacked": 0.6, "attention": 0.45, "layer_us": 60.0, "expert_layer_us": 90.0,
     "reduce_us": 14.0, "reduce_pcie_us": 90.0, "link": 0.4,
 }  # fmt: skip
 OWN = {"weights": 0.8, "experts": 0.65, "cache": 0.7, "compute": 0.55, "expert_compute": 0.38}
 TIMES = {"step_us": 250.0, "sequence_us": 25.0, "request_ms": 35.0}
 BOUNDS = {
     "unpacked": (0.3, 1.0), "attention": (0.1, 0.75), "layer_us": (15, 150), "expert_layer_us": (40, 220),
-    "eager_layer_us": (100, 3000), "reduce_us": (4, 40), "reduce_pcie_us": (30, 150), "link": (0.25, 0.9),
+    "reduce_us": (4, 40), "reduce_pcie_us": (30, 150), "link": (0.25, 0.9),
     "weights": (0.4, 0.92), "experts": (0.3, 0.92), "cache": (0.3, 0.95), "compute": (0.2, 0.85),
     "expert_compute": (0.08, 0.75), "step_us": (50, 3000), "sequence_us": (1, 50), "request_ms": (5, 60),
 }  # fmt: skip

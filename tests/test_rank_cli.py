@@ -121,7 +121,7 @@ def test_a_range_of_a_plan_is_in_order(cli: Cli, tmp_path: Path, spoilt: Range) 
 
 def test_a_row_whose_weights_are_not_published_is_not_written(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    words = ("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--rank-by", "latency", "--search-quant")
+    words = ("plan", MODEL, *LOAD, "--gpu", "a100-sxm-80gb", "--rank-by", "latency", "--search-quant")
     rows = cli(*words, "--json").json()["placements"]
     assert rows[0]["published"] is False
     first = next(number for number, row in enumerate(rows, start=1) if row["published"])

@@ -118,6 +118,57 @@ def test_one_token_alone_is_bound_by_the_bandwidth() -> None:
     assert cost.seconds > (weights - clock.work.head.bytes) / used.efficiency.bandwidth
 
 
+def test_no_end_of_a_range_is_faster_than_the_gpu() -> None:
+    for name, gpu in (("Qwen/Qwen3-14B", "rtx-pro-6000-server-96gb"), ("Qwen/Qwen3-8B", "arc-pro-b60-24gb")):
+        spec, card = model(name), find_gpu(gpu)
+        for clients in (1, 64):
+            found = estimate(spec, Workload(), Split(), card, VLLM, asked(clients))
+            clock, _ = clock_of(spec, Workload(), Split(), card, VLLM)
+            weights = sum(one.bytes for one in clock.work.stages[0].dense) + clock.work.head.bytes
+            least_ms = weights / card.bandwidth_bytes_per_second * 1e3
+            assert least_ms <= found.tpot_ms.low < found.tpot_ms.typical
+            assert found.output_tokens_per_second.high <= clients * 1e3 / least_ms
+
+
+def test_prompts_of_a_step_do_not_see_each_other() -> None:
+    h20 = find_gpu("h20-sxm-96gb")
+    spec = model("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8")
+    rates = [
+        estimate(
+            spec, Workload(), Split(tensor=2), h20, VLLM, asked(clients)
+        ).output_tokens_per_second.typical
+        for clients in (256, 384, 512, 640, 768, 1024)
+    ]
+    assert rates == sorted(rates)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "same"),
+    [
+        ("h100-sxm-80gb", 16, False),
+        ("gb200-186gb", 16, True),  # NVLink joins 72
+        ("h100-nvl-94gb", 4, False),  # a bridge joins two
+        ("h200-nvl-141gb", 4, True),
+        ("h200-nvl-141gb", 8, False),
+    ],
+)
+def test_beyond_what_a_link_joins_sums_go_over_another(gpu: str, gpus: int, same: bool) -> None:
+    few, many = (efficiency_of(find_gpu(gpu), VLLM, Split(tensor=n)).efficiency for n in (2, gpus))
+    assert (many.reduce_seconds == few.reduce_seconds) is same
+    assert (many.link == few.link) is same
+
+
+def test_copies_that_share_experts_exchange_their_tokens() -> None:
+    deepseek = model("deepseek-ai/DeepSeek-V3.1")
+    split = Split(data=8, expert=True)
+    clock, used = clock_of(deepseek, Workload(), split, find_gpu("h200-sxm-141gb"), VLLM)
+    layers = sum(one.layers for one in clock.work.stages[0].routed)
+    # 58 layers; each token of this copy goes to 7 others, and 7 come back for each that is added up.
+    row = clock.work.hidden * 2
+    took = layers * 2 * (used.efficiency.outer_seconds + 64 * 7 * row / used.efficiency.outer_link)
+    assert (layers, clock.cost(64, 1000).communication) == (58, pytest.approx(took))
+
+
 def test_few_tokens_touch_few_experts() -> None:
     clock, _ = clock_of(OSS, Workload(), Split(), H100, VLLM)
     (routed,) = clock.work.stages[0].routed

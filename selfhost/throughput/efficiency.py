@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -20,6 +21,10 @@ _FILE = os.path.join(os.path.dirname(catalog.__file__), "efficiency.toml")
 _NARROW = {"fp8": "fp8", "int8": "int8", "nvfp4": "fp4", "mxfp8": "fp8"}
 # One direction of a link, as vendors count both; PCIe 4.0 x16 where a GPU has no link and its row names no other.
 _PCIE = {"3.0": 12e9, "4.0": 25e9, "5.0": 50e9, "6.0": 100e9}
+# Between nodes a network card of 400 Gb/s for each GPU (NVIDIA DGX H100 datasheet, 2023-03: eight ConnectX-7).
+_NETWORK = 50e9
+_NODE = 8  # GPUs of an HGX or OAM board, or of a server of PCIe cards
+_RACK = 72  # GPUs that the NVLink of a GB200 or GB300 NVL72 joins (NVIDIA, 2024-03)
 
 
 @cache
@@ -38,6 +43,7 @@ class Efficiency:
         bandwidth: bytes per second of the GPU's memory.
         peaks: operations per second by type: bf16, and fp8, int8, fp4 where it has units for them.
         link: bytes per second that a rank sends to its neighbours, of its usable share.
+        outer_link: the same between pipeline stages and between data-parallel copies.
         weights, experts, cache: share of the bandwidth with which dense weights, routed experts and the KV cache are
             read.
         compute: share of the peak of dense products.
@@ -47,6 +53,7 @@ class Efficiency:
         layer_seconds, expert_layer_seconds: of the small kernels of a layer, without and with routed experts.
         eager_layer_seconds: to launch a layer's kernels in a step that is too large for a CUDA graph.
         reduce_seconds: of one sum over tensor-parallel ranks, before its bytes.
+        outer_seconds: the same of what stages pass on and copies exchange.
         step_seconds: of scheduling and sampling one step.
         sequence_seconds: the same for each sequence in it.
         request_seconds: of a request outside the engine's steps: HTTP, tokenizing, one more step.
@@ -55,6 +62,7 @@ class Efficiency:
     bandwidth: float
     peaks: dict[str, float]
     link: float
+    outer_link: float
     weights: float
     experts: float
     cache: float
@@ -66,6 +74,7 @@ class Efficiency:
     expert_layer_seconds: float
     eager_layer_seconds: float
     reduce_seconds: float
+    outer_seconds: float
     step_seconds: float
     sequence_seconds: float
     request_seconds: float
@@ -162,31 +171,68 @@ def _engine_table(engine: EngineVersion) -> tuple[dict[str, Any], str | None]:
     return chosen, None if own else f"{engine.engine} was not measured: times of vLLM stand in"
 
 
+def _peaks(gpu: Gpu) -> dict[str, float]:
+    narrow = (("fp8", gpu.fp8_flops), ("int8", gpu.int8_flops), ("fp4", gpu.fp4_flops))
+    return {
+        "bf16": gpu.bf16_flops or gpu.fp16_flops or 0.0,
+        **{kind: flops for kind, flops in narrow if flops},
+    }
+
+
+@lru_cache(maxsize=256)
+def at_peak(gpu: Gpu) -> Efficiency:
+    """The roofline itself: all of the bandwidth and of the peak of a GPU, and nothing in between."""
+    return Efficiency(
+        bandwidth=float(gpu.bandwidth_bytes_per_second), peaks=_peaks(gpu), link=math.inf, outer_link=math.inf,
+        weights=1.0, experts=1.0, cache=1.0, compute=1.0, expert_compute=1.0, unpacked=1.0, attention=1.0,
+        layer_seconds=0.0, expert_layer_seconds=0.0, eager_layer_seconds=0.0, reduce_seconds=0.0, outer_seconds=0.0,
+        step_seconds=0.0, sequence_seconds=0.0, request_seconds=0.0,
+    )  # fmt: skip
+
+
+def _joined(gpu: Gpu) -> int:
+    """GPUs that its own link joins; a bridge joins two, or up to four."""
+    if gpu.link_bytes_per_second <= 0:
+        return 0
+    if gpu.id.startswith(("gb200", "gb300")):
+        return _RACK
+    name = gpu.link or ""
+    if "4-way" in name:
+        return 4
+    return 2 if "bridge" in name or "ConnectX" in name else _NODE
+
+
+def _path(gpu: Gpu, gpus: int, *, cards: int = 1) -> tuple[float, str]:
+    """Bytes per second in one direction between so many GPUs, and which of the times of a sum is theirs.
+
+    A ring through whole nodes leaves each of them by all of its `cards` at once.
+    """
+    own = gpu.link_bytes_per_second / 2
+    slot = _PCIE.get(gpu.pcie[:3], 25e9)
+    if gpus <= _joined(gpu):
+        return own, "reduce_us"
+    if gpus <= _NODE:
+        return slot, "reduce_pcie_us"
+    within = own if _joined(gpu) >= _NODE else slot
+    return min(within, min(_NETWORK, slot) * cards), "reduce_pcie_us"
+
+
 @lru_cache(maxsize=1024)
-def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int) -> Utilization:
+def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Utilization:
     known = tables()["generation"]
     name = generation_of(gpu)
     table = known[name]
     like = table.get("like")
     values = {**known[like], **table} if like else table
     times, stands_in = _engine_table(engine)
-    linked = gpu.link_bytes_per_second > 0 and not ("2 GPUs" in (gpu.link or "") and tensor > 2)
-    link = (
-        gpu.link_bytes_per_second / 2 * values["link"]
-        if linked
-        else _PCIE.get(gpu.pcie[:3], 25e9) * values["link"]
-    )
-    peaks = {"bf16": gpu.bf16_flops or gpu.fp16_flops or 0.0}
-    peaks |= {
-        kind: flops
-        for kind, flops in (("fp8", gpu.fp8_flops), ("int8", gpu.int8_flops), ("fp4", gpu.fp4_flops))
-        if flops
-    }
+    link, reduced = _path(gpu, tensor, cards=_NODE)
+    outer, passed = _path(gpu, gpus)
     return Utilization(
         efficiency=Efficiency(
             bandwidth=float(gpu.bandwidth_bytes_per_second),
-            peaks=peaks,
-            link=link,
+            peaks=_peaks(gpu),
+            link=link * values["link"],
+            outer_link=outer * values["link"],
             weights=values["weights"],
             experts=values["experts"],
             cache=values["cache"],
@@ -197,7 +243,8 @@ def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int) -> Utilization:
             layer_seconds=values["layer_us"] * 1e-6,
             expert_layer_seconds=values["expert_layer_us"] * 1e-6,
             eager_layer_seconds=values["eager_layer_us"] * 1e-6,
-            reduce_seconds=values["reduce_us" if linked else "reduce_pcie_us"] * 1e-6,
+            reduce_seconds=values[reduced] * 1e-6,
+            outer_seconds=values[passed] * 1e-6,
             step_seconds=times["step_us"] * 1e-6,
             sequence_seconds=times["sequence_us"] * 1e-6,
             request_seconds=times["request_ms"] * 1e-3,
@@ -233,4 +280,4 @@ def efficiency_of(gpu: Gpu, engine: EngineVersion, split: Split) -> Utilization:
             f"The bandwidth or the peak of {gpu.name} is not known, so its speed is not either.",
             hint="Name a GPU of `selfhost gpus`.",
         )
-    return _utilization(gpu, engine, split.tensor)
+    return _utilization(gpu, engine, split.tensor, split.gpus)

@@ -12,11 +12,11 @@ from selfhost.errors import NoRoomError, UnsupportedError
 from selfhost.memory import MemoryBudget, prepare
 from selfhost.model.spec import ModelSpec
 from selfhost.sizing import budget_for
-from selfhost.throughput.efficiency import Utilization, efficiency_of
+from selfhost.throughput.efficiency import Utilization, at_peak, efficiency_of
 from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened
 from selfhost.throughput.step import Step
 from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
-from selfhost.throughput.work import work_of
+from selfhost.throughput.work import Work, work_of
 from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
 
@@ -203,7 +203,18 @@ class Deployed:
         NoRoomError: not one request fits.
     """
 
-    __slots__ = ("_brief", "_clock", "_engine", "_measured", "_sizes", "_split", "_step", "_used", "admitted")
+    __slots__ = (
+        "_brief",
+        "_clock",
+        "_engine",
+        "_gpu",
+        "_measured",
+        "_sizes",
+        "_split",
+        "_step",
+        "_used",
+        "admitted",
+    )
 
     def __init__(
         self,
@@ -228,7 +239,13 @@ class Deployed:
             )
         self._clock = clock or self._step
         self._sizes = _lengths(workload, traffic, self.admitted.chunk_tokens, drafts=self._step.rows > 1)
-        self._split, self._engine, self._measured, self._brief = split, engine, measured, brief
+        self._split, self._gpu, self._engine, self._measured, self._brief = (
+            split,
+            gpu,
+            engine,
+            measured,
+            brief,
+        )
 
     def under(self, traffic: Traffic, *, replicas: int = 1) -> Estimate:
         """The speed of so many replicas under clients or a rate; the lengths have to be those it was made for."""
@@ -239,10 +256,13 @@ class Deployed:
         )
         busy = copies if traffic.concurrency is None else min(copies, traffic.concurrency)
         rate = served.requests_per_second * busy
+        least = self._least_seconds(served)
         return Estimate(
             ttft_ms=_first(served, spread),
-            tpot_ms=_around(served.token_seconds * 1e3, spread),
-            output_tokens_per_second=_offered(rate * traffic.output_tokens, spread, traffic, served),
+            tpot_ms=_around(served.token_seconds * 1e3, spread, least * 1e3),
+            output_tokens_per_second=_offered(
+                rate * traffic.output_tokens, spread, traffic, served, least / served.token_seconds
+            ),
             requests_per_second=rate,
             concurrency_admitted=admitted.requests * copies,
             running=served.running * busy,
@@ -253,6 +273,17 @@ class Deployed:
             notes=() if admitted.note is None else (admitted.note,),
             provenance=() if self._brief else _provenance(self._used, admitted, self._engine, self._measured),
         )
+
+    def _least_seconds(self, served: Served) -> float:
+        """Seconds per token at the full bandwidth and peak of the GPUs, which no engine goes below."""
+        best = _at_peak(self._step.work, self._gpu, self._step.tensor, self._step.rows)
+        at_once = max(1.0, served.running / self._split.pipeline)
+        return best.step_seconds(at_once, self._sizes.context) / self._sizes.per_step
+
+
+@lru_cache(maxsize=4096)
+def _at_peak(work: Work, gpu: Gpu, tensor: int, rows: int) -> Step:
+    return Step(work=work, efficiency=at_peak(gpu), tensor=tensor, rows=rows)
 
 
 def _served(
@@ -267,8 +298,10 @@ def _served(
     return closed(clock, sizes, concurrency=clients, admitted=most, before=before, stages=stages)
 
 
-def _around(typical: float, spread: float) -> Range:
-    return Range(low=typical / (1 + spread), typical=typical, high=typical * (1 + spread))
+def _around(typical: float, spread: float, least: float = 0.0) -> Range:
+    return Range(
+        low=max(typical / (1 + spread), min(least, typical)), typical=typical, high=typical * (1 + spread)
+    )
 
 
 def _first(served: Served, spread: float) -> Range:
@@ -280,9 +313,13 @@ def _first(served: Served, spread: float) -> Range:
     )
 
 
-def _offered(output: float, spread: float, traffic: Traffic, served: Served) -> Range:
-    """Of what arrives no more is answered; an engine that keeps up answers all of it."""
+def _offered(output: float, spread: float, traffic: Traffic, served: Served, least: float) -> Range:
+    """Of what arrives no more is answered; an engine that keeps up answers all of it.
+
+    Args: `least` is the share of the typical time per token that no engine goes below.
+    """
     found = _around(output, spread)
+    found = replace(found, high=max(output, min(found.high, output / least if least > 0 else found.high)))
     if traffic.request_rate is None:
         return found
     offered = traffic.request_rate * traffic.output_tokens

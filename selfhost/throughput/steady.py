@@ -145,7 +145,9 @@ class _Engine:
             return self._chunks(at_once, decode, budget)
         # As many prompts come in one step as sequences end in it, at least one.
         together = min(budget / sizes.prompt, max(1.0, decoding * sizes.per_step / sizes.output))
-        step = self.clock.step_seconds(at_once, self.context, together * sizes.prompt, sizes.cached)
+        # Several prompts see less of each other than one that is as long as all of them: then it is below zero.
+        before = sizes.cached - (together - 1.0) * sizes.prompt / 2.0 if together > 1.0 else sizes.cached
+        step = self.clock.step_seconds(at_once, self.context, together * sizes.prompt, before)
         return step, max(0.0, step - decode) / together
 
     def _chunks(self, at_once: float, decode: float, budget: float) -> tuple[float, float]:

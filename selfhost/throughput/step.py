@@ -95,7 +95,7 @@ class _Rows:
 
     def prefill_attention(self, tokens: float, before: float) -> float:
         """Seconds of attention over a prompt's tokens."""
-        total, middle = 0.0, before + tokens / 2.0
+        total, middle = 0.0, max(0.5, before + tokens / 2.0)
         for layers, _, span, _, _, _, each, speed in self.attended:
             total += layers * tokens * (span if 0 < span < middle else middle) * each / speed
         return total
@@ -241,10 +241,15 @@ class Step:
     def _communication(self) -> tuple[float, float]:
         """Seconds of a step's sums over ranks and of what stages pass on, and those of each token in them."""
         eff, work = self.efficiency, self.work
-        element = work.hidden * work.element_bytes / eff.link
+        row = float(work.hidden * work.element_bytes)
         fixed = each = 0.0
         if self.tensor > 1:
             share = 2.0 * (self.tensor - 1) / self.tensor  # of a ring all-reduce, what each rank sends
-            fixed, each = work.reduced * eff.reduce_seconds, work.reduced * element * share
-        passed = max(0, len(work.stages) - 1)
-        return fixed + passed * eff.reduce_seconds, each + passed * element
+            fixed, each = work.reduced * eff.reduce_seconds, work.reduced * share * row / eff.link
+        for routed in (one for stage in work.stages for one in stage.routed if one.copies > 1):
+            # Tokens of all copies are gathered before experts and scattered after them (vLLM's all2all backend
+            # allgather_reducescatter, its default, docs/serving/expert_parallel_deployment.md, 2025-10).
+            fixed += 2.0 * routed.layers * eff.outer_seconds
+            each += 2.0 * routed.layers * (routed.copies - 1) * row / eff.outer_link
+        passed = max(0, len(work.stages) - 1)  # each rank of a stage passes on its share
+        return fixed + passed * eff.outer_seconds, each + passed * row / self.tensor / eff.outer_link

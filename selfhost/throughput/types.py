@@ -144,5 +144,6 @@ class StepClock(Protocol):
             decoding: sequences that get one token each; a fraction where it is an average.
             context_tokens: tokens that each of them has in the cache, on average.
             prefill_tokens: prompt tokens in the same step.
-            prefill_context_tokens: tokens in the cache before those, on average over them (earlier chunks, prefix).
+            prefill_context_tokens: tokens in the cache before those, on average over them (earlier chunks, prefix);
+                less than none where they are of several prompts, which do not see each other.
         """

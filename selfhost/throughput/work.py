@@ -208,7 +208,8 @@ def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: i
         decode = 2.0 * heads * (2 * kind.rank + kind.rope_dim)
         span = SELECTED_TOKENS if kind.sparse else span
     elif isinstance(kind, SparseIndexer):
-        prefill = decode = 2.0 * INDEXER_HEADS * kind.head_dim / kind.pool
+        # Half, as scores are computed in 8 bits, at twice the peak that attention goes by (DeepGEMM fp8_mqa_logits).
+        prefill = decode = 2.0 * INDEXER_HEADS * kind.head_dim / kind.pool / 2.0
     if cache.reach in ("state", "ring"):  # of a fixed size: nothing of it grows with the sequence
         per_token = prefill = decode = 0.0
     return Attended(
