@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_read_says_so(
 def test_yaml_toml_and_json_say_the_same(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"option": [BUY], "date": "2026-01-02"}))
     (tmp_path / "a.yaml").write_text(
-        "date: 2026-01-02\noption:\n- name: buy\n  line:\n  - {name: card, upfront: 100}\n"
+        "date: 2026-01-02\noption:\n- name: buy\n  line:\n  - {name: card, upfront: 1e2}\n"
         "  - {name: power, per_kwh: 0.1, kw: 1}\n"
     )
     (tmp_path / "a.toml").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from selfhost.errors import UsageError
 
 _MOST = 1e18
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 class Table:
@@ -96,6 +98,8 @@ def number_of(value: object, where: str, *, least: float = 0.0, most: float = _M
     Raises:
         UsageError: it is something else.
     """
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 3e8 for a text
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{where} must be a number.")
     if isinstance(value, float) and not math.isfinite(value):
