@@ -141,6 +141,8 @@ def test_assumptions_go_out_and_come_back(cli: Cli, tmp_path: Path) -> None:
         ("assumption: {'server of 8 GPUs, new': {typical: 3, currency: CNY}}", "is in USD here, not in CNY"),
         ("assumption: {'speed at full load': 0}", "must be more than 0"),
         ("assumption: {'volume': 0}", "must be more than 0"),
+        ("assumption: {'speed at full load': {low: 0, typical: 5, high: 6}}", "must be more than 0"),
+        ("assumption: {PUE: 0.5}", "PUE must be at least 1, not 0.5"),
         ("colour: red", "unknown key 'colour'"),
         ("schema: selfhost/plan/v1", "this selfhost reads"),
     ],
