@@ -111,7 +111,11 @@ def _bounded(given: Assumption, ours: Assumption, where: Path) -> None:
     share = ours.unit.startswith("ratio") and "all power" not in ours.unit and ours.currency is None
     if share and given.high > 1 and ours.high <= 1:
         raise UsageError(f"{where}: {given.key} is a share and {given.high:g} is more than 1.")
-    if ours.low > 0 and given.low == 0 and ours.unit.startswith(("output tokens", "times")):
+    if (
+        ours.low > 0
+        and given.low == 0
+        and (ours.unit.startswith(("output tokens", "times")) or ours.key.startswith("exchange rate"))
+    ):
         raise UsageError(f"{where}: {given.key} must be more than 0.")
     if ours.key == "PUE" and given.low < 1:
         raise UsageError(f"{where}: PUE must be at least 1, not {given.low:g}.")
