@@ -115,6 +115,7 @@ def test_a_row_that_is_missing_shows_in_a_column_of_row_numbers(head: str, tmp_p
         (HEAD, "no requests"),
         ("t,prompt\n0,1\n", "line 1: no column with the tokens of the output"),
         ("a,b,c\n0,1,1\n", "line 1: no column with the time of arrival"),
+        ("t,prompt,Prompt,output\n0,1,2,3\n", "line 1: the column 'prompt' is there twice"),
         (HEAD + '0,"1,1\n', "line 2"),
     ],
 )

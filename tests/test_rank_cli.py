@@ -187,3 +187,36 @@ def test_replicas_and_engines_are_named(cli: Cli) -> None:
     facts = cli(*words, "--json").json()
     assert {row["engine"].partition("@")[0] for row in facts["placements"]} >= {"vllm", "sglang"}
     assert facts["plan"]["replicas"] == facts["placements"][0]["replicas"] > 1
+
+
+def test_where_no_rent_is_known_nothing_is_best_value(cli: Cli) -> None:
+    words = ("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--rank-by", "cost")
+    shown = cli(*words, "--tier", "serverless", "--term", "3y").out
+    assert "Best value" not in shown
+    assert shown.startswith("No rent is known, serverless 3y; the fewest GPUs: ")
+
+
+def test_an_engine_that_was_measured_comes_before_one_that_it_stands_in_for(cli: Cli) -> None:
+    words = (
+        "plan",
+        MODEL,
+        *LOAD,
+        "--gpu",
+        "h100-sxm-80gb",
+        "--rank-by",
+        "cost",
+        "--search-engines",
+        "--json",
+    )
+    rows = cli(*words).json()["placements"]
+    alike = [
+        row["engine"]["name"] if isinstance(row["engine"], dict) else row["engine"].partition("@")[0]
+        for row in rows
+        if row["gpus"] == rows[0]["gpus"]
+    ]
+    assert alike.index("vllm") < alike.index("triton")
+
+
+def test_a_goal_that_is_missed_is_named_as_it_was_given(cli: Cli) -> None:
+    shown = cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--tpot-goal", "0.25")
+    assert "ms where 0.25 are wanted" in " ".join(shown.out.split())

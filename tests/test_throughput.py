@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from selfhost.throughput.steady import Lengths, closed, opened
 from selfhost.throughput.types import Estimate, Traffic
 from selfhost.throughput.work import work_of
 from selfhost.workload import Split, Workload
+from tests.conftest import Cli
 
 VLLM = parse_engine("vllm")
 H100 = find_gpu("h100-sxm-80gb")
@@ -275,7 +277,10 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     most = admission(QWEN, Workload(), Split(), H100, VLLM, asked()).requests
     assert [point.concurrency for point in points[-2:]] == [most, 2 * most]
     assert all(later > 0.99 * speed for speed, later in itertools.pairwise(speeds))
-    assert points[0].concurrency <= knee(points) <= points[-1].concurrency
+    bend = knee(points[:-1])
+    # Two thirds of the most throughput at a fraction of the time that a request then takes.
+    assert bend == 64
+    assert speeds[[point.concurrency for point in points].index(bend)] > speeds[-1] * 0.66
     goal = (points[3].tpot_ms.typical + points[4].tpot_ms.typical) / 2
     met = meeting(points, ttft_ms=None, tpot_ms=goal)
     assert met is not None
@@ -285,6 +290,37 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     assert alone is not None
     assert (alone.concurrency, alone.output_tokens_per_second) == (0, None)
     assert meeting(points, ttft_ms=None, tpot_ms=None) is None
+
+
+def test_requests_beyond_the_model_s_context_are_noted() -> None:
+    assert speed(asked(1)).notes == ()
+    (note,) = speed(asked(1, prompt_tokens=50_000)).notes
+    assert note.startswith("50,200 tokens are beyond the model's 40,960")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--ttft-goal", "nan"), "--ttft-goal must be more than 0 ms, not nan."),
+        (("--tpot-goal", "inf"), "--tpot-goal must be more than 0 ms, not inf."),
+        (("--acceptance", "0.5"), "--acceptance is of drafted tokens, and none are drafted."),
+        (("--context", "1k"), "are longer than --context 1,024."),
+    ],
+)
+def test_what_contradicts_itself_is_refused(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    shown = cli("estimate", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", *words)
+    assert (shown.code, shown.out) == (2, "")
+    assert said in shown.err
+
+
+def test_one_request_is_one_and_what_comes_next_has_the_lengths_of_the_trace(
+    cli: Cli, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_seconds,prompt_tokens,output_tokens\n0,300,30\n1,100,10\n")
+    shown = cli("estimate", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", "--trace", trace).out
+    assert "for 1 request a second" in " ".join(shown.split())
+    assert "--prompt-tokens 200 --output-tokens 20" in shown
 
 
 @pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.id)

@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 DOES_NOT_FIT = 4
 
 
+def per_second(rate: float) -> str:
+    """`1 request a second`, `2.5 requests a second`."""
+    number = f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+    return f"{number} request{'' if number == '1' else 's'} a second"
+
+
 def load_words(load: Load) -> str:
     """`32 at once of 1,024 + 256 tokens`."""
     traffic = load.traffic
     sizes = f"{traffic.prompt_tokens:,} + {traffic.output_tokens:,} tokens"
     if traffic.request_rate is not None:
-        return f"{traffic.request_rate:g} requests a second of {sizes}"
+        return f"{per_second(traffic.request_rate)} of {sizes}"
     count = traffic.concurrency or 1
     return f"{count:,} request{'' if count == 1 else 's'} at once of {sizes}"
 
@@ -43,7 +49,7 @@ def show_ranked(
 ) -> None:
     """The best, the ranked table, and what is left out."""
     best = options[0]
-    headline(f"{_TITLES[wish.rank]}: {_best(asked, best, wish)}, for {load_words(load)}.", good=True)
+    headline(f"{_title(wish, best)}: {_best(asked, best, wish)}, for {load_words(load)}.", good=True)
     click.echo()
     rows = list(enumerate(options, start=1))
     shown = rows[:SHOWN] if pick <= SHOWN else [*rows[: SHOWN - 1], rows[pick - 1]]
@@ -160,6 +166,15 @@ _TITLES: dict[Rank, str] = {
     "throughput": "Most tokens",
     "room": "Most room",
 }
+
+
+def _title(wish: Wish, best: Option) -> str:
+    """What the first row is; where not even its price is known, by price it is nothing."""
+    if wish.rank == "cost" and (best.cost is None or best.cost.per_million_output_tokens is None):
+        return f"No rent is known, {wish.tier or 'specialty'} {wish.term or 'on-demand'}; the fewest GPUs"
+    if wish.rank == "capital" and (best.cost is None or best.cost.capital is None):
+        return "No price to buy is known; the fewest GPUs"
+    return _TITLES[wish.rank]
 
 
 def _legend(wish: Wish, best: Option, *, starred: bool) -> str:

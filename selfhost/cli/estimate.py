@@ -19,6 +19,7 @@ from selfhost.cli._options import (
     workload_options,
 )
 from selfhost.cli._output import Align, emit_json, facts, headline, next_step, say, table
+from selfhost.cli._ranked_table import per_second
 from selfhost.cli._simulating import (
     Arriving,
     arrival_options,
@@ -131,6 +132,7 @@ def command(
         )
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     assert card is not None
+    _check(spec, workload, traffic, ttft_goal, tpot_goal)
     against = objection_to(spec, version, card, split, workload)
     if against is not None:
         raise UnsupportedError(as_sentence(f"{spec.id} on {card.name}: {against.because}"), hint=against.hint)
@@ -150,10 +152,35 @@ def command(
         told = as_facts(spec, card, version, split, replicas, traffic, found, points, met)
         emit_json("estimate", {**told, "simulation": as_simulation(simulated)})
         return 0
-    own = ("--gpu", gpu, "--prompt-tokens", str(prompt_tokens), "--output-tokens", str(output_tokens))
+    lengths = ("--prompt-tokens", str(traffic.prompt_tokens), "--output-tokens", str(traffic.output_tokens))
+    own = ("--gpu", gpu, *lengths)
     words = again(model, replace(workload, concurrency=1), split, more=own)
     _show(words, spec, card, traffic, found, points, met, simulated)
     return 0
+
+
+def _check(
+    spec: ModelSpec, workload: Workload, traffic: Traffic, ttft_goal: float | None, tpot_goal: float | None
+) -> None:
+    """What was typed agrees with itself.
+
+    Raises:
+        UsageError: goals that are none, requests beyond --context, accepted drafts where none are made.
+    """
+    from selfhost.ranking.types import Load
+
+    Load(traffic=traffic, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal)
+    needed, longest = traffic.prompt_tokens + traffic.output_tokens, workload.max_model_len
+    if longest is not None and longest < needed:
+        raise UsageError(
+            f"Prompts of {traffic.prompt_tokens:,} and answers of {traffic.output_tokens:,} tokens are longer than "
+            f"--context {longest:,}.",
+            hint="Give a longer --context, or fewer --prompt-tokens.",
+        )
+    if traffic.acceptance is not None and not workload.speculative_tokens:
+        raise UsageError(
+            "--acceptance is of drafted tokens, and none are drafted.", hint="Add --speculative-tokens N."
+        )
 
 
 def _clock(
@@ -207,7 +234,7 @@ def as_facts(
         "saturated": found.saturated,
         "queue": found.queue,
         "curve": [asdict(point) for point in points],
-        "knee_concurrency": knee(points),
+        "knee_concurrency": knee(points[:-1]),
         "goals": None if met is None else asdict(met),
         "notes": list(found.notes),
         "provenance": [asdict(one) for one in found.provenance],
@@ -233,12 +260,12 @@ def _show(
     load = (
         f"{traffic.concurrency:,} at once"
         if traffic.concurrency is not None
-        else f"{traffic.request_rate:g} requests a second"
+        else per_second(traffic.request_rate or 0.0)
     )
     speed = found.output_tokens_per_second.typical
     verb = "More arrives than is served: " if found.saturated and traffic.request_rate is not None else ""
     headline(
-        f"{verb}{found.gpus} × {gpu.name} {'gives' if found.gpus == 1 else 'give'} {spec.id} about "
+        f"{verb}{found.gpus:,} × {gpu.name} {'gives' if found.gpus == 1 else 'give'} {spec.id} about "
         f"{speed:,.0f} tokens/s for {load}.",
         good=None if not verb else False,
     )
@@ -255,7 +282,7 @@ def _show(
         }
     )
     click.echo()
-    best = knee(points)
+    best = knee(points[:-1])
     table(
         (
             ("at once", "right"),

@@ -53,6 +53,7 @@ def key_of(option: Option, rank: Rank) -> tuple[object, ...]:
         gpu.id,
         not option.published,  # weights that the engine makes itself before such as have to be published
         option.quantization or "",
+        option.estimate.tpot_ms.high,  # an engine that was measured before one that another stands in for
         str(option.engine),
         option.replicas,
     )

@@ -302,5 +302,5 @@ def _missing(found: Estimate, load: Load) -> str | None:
         ("TPOT", found.tpot_ms.typical, load.tpot_goal_ms),
     ):
         if goal is not None and value > goal:
-            return f"{name} {value:,.0f} ms where {goal:,.0f} are wanted"
+            return f"{name} {_rounded(value)} ms where {_rounded(goal)} are wanted"
     return None

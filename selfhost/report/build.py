@@ -214,7 +214,7 @@ def _curve(
     kinds = {one.kind for one in look.estimate.provenance if one.number == "output_tokens_per_second"}
     return Curve(
         points=points,
-        knee=knee(points),
+        knee=knee(points[:-1]),
         admitted=look.estimate.concurrency_admitted,
         asked=traffic.concurrency,
         because=because,

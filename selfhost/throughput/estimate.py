@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from selfhost.attention.rank import Setting
 from selfhost.errors import NoRoomError, UnsupportedError
-from selfhost.memory import MemoryBudget, prepare
+from selfhost.memory import NEWEST, MemoryBudget, prepare
 from selfhost.model.spec import ModelSpec
 from selfhost.sizing import budget_for
 from selfhost.throughput.efficiency import Utilization, at_peak, efficiency_of
+from selfhost.throughput.ranges import around_range, first_range, offered_range
 from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened
 from selfhost.throughput.step import Step
-from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
+from selfhost.throughput.types import Estimate, Point, Provenance, StepClock, Traffic
 from selfhost.throughput.work import Work, work_of
 from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 ACCEPTANCE = 0.8
 # Requests of a step that are tried where the engine's own number leaves no memory: what people set by hand then.
 _FEWER = (256, 64, 16)
-# What the 95th of 100 requests waits, over the mean wait: an exponential tail (-ln 0.05).
-_TAIL = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +116,8 @@ def clock_of(
     used = efficiency_of(gpu, engine, split)
     vendor = "AMD" if gpu.vendor == "AMD" else "NVIDIA"
     capability = gpu.compute_capability
-    prepared = prepare(spec, workload, split, vendor, capability, (0, 32))
+    release = (engine.number[0], engine.number[1]) if engine.engine == "vllm" else NEWEST[:2]
+    prepared = prepare(spec, workload, split, vendor, capability, release)
     setting = Setting(
         tensor=split.tensor,
         kv_dtype=prepared.layout.kv_dtype,
@@ -208,6 +208,7 @@ class Deployed:
         "_clock",
         "_engine",
         "_gpu",
+        "_longest",
         "_measured",
         "_sizes",
         "_split",
@@ -237,15 +238,11 @@ class Deployed:
                 short_bytes=self.admitted.budget.short_bytes,
                 hint="`selfhost size` with the same options says what is missing and what would help.",
             )
+        self._longest = spec.facts.max_context_tokens
         self._clock = clock or self._step
         self._sizes = _lengths(workload, traffic, self.admitted.chunk_tokens, drafts=self._step.rows > 1)
-        self._split, self._gpu, self._engine, self._measured, self._brief = (
-            split,
-            gpu,
-            engine,
-            measured,
-            brief,
-        )
+        self._split, self._gpu, self._engine = split, gpu, engine
+        self._measured, self._brief = measured, brief
 
     def under(self, traffic: Traffic, *, replicas: int = 1) -> Estimate:
         """The speed of so many replicas under clients or a rate; the lengths have to be those it was made for."""
@@ -258,9 +255,9 @@ class Deployed:
         rate = served.requests_per_second * busy
         least = self._least_seconds(served)
         return Estimate(
-            ttft_ms=_first(served, spread),
-            tpot_ms=_around(served.token_seconds * 1e3, spread, least * 1e3),
-            output_tokens_per_second=_offered(
+            ttft_ms=first_range(served, spread),
+            tpot_ms=around_range(served.token_seconds * 1e3, spread, least * 1e3),
+            output_tokens_per_second=offered_range(
                 rate * traffic.output_tokens, spread, traffic, served, least / served.token_seconds
             ),
             requests_per_second=rate,
@@ -270,8 +267,17 @@ class Deployed:
             saturated=served.saturated,
             queue=QUEUE if traffic.request_rate is not None or served.waiting else None,
             gpus=split.gpus * replicas,
-            notes=() if admitted.note is None else (admitted.note,),
+            notes=tuple(note for note in (admitted.note, self._beyond(traffic)) if note),
             provenance=() if self._brief else _provenance(self._used, admitted, self._engine, self._measured),
+        )
+
+    def _beyond(self, traffic: Traffic) -> str | None:
+        needed = traffic.prompt_tokens + traffic.output_tokens
+        if needed <= self._longest:
+            return None
+        text = f"{needed:,} tokens are beyond the model's {self._longest:,}: the engine refuses them"
+        return text + (
+            " unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set." if self._engine.engine == "vllm" else "."
         )
 
     def _least_seconds(self, served: Served) -> float:
@@ -296,35 +302,6 @@ def _served(
         )
     clients = max(1.0, (traffic.concurrency or 1) / copies)
     return closed(clock, sizes, concurrency=clients, admitted=most, before=before, stages=stages)
-
-
-def _around(typical: float, spread: float, least: float = 0.0) -> Range:
-    return Range(
-        low=max(typical / (1 + spread), min(least, typical)), typical=typical, high=typical * (1 + spread)
-    )
-
-
-def _first(served: Served, spread: float) -> Range:
-    """From a request that finds the engine free to one of 20 that waits longest."""
-    wait = served.first_seconds - served.alone_seconds
-    high = served.alone_seconds * (1 + spread) + (wait if served.saturated else _TAIL * wait) * (1 + spread)
-    return Range(
-        low=served.alone_seconds / (1 + spread) * 1e3, typical=served.first_seconds * 1e3, high=high * 1e3
-    )
-
-
-def _offered(output: float, spread: float, traffic: Traffic, served: Served, least: float) -> Range:
-    """Of what arrives no more is answered; an engine that keeps up answers all of it.
-
-    Args: `least` is the share of the typical time per token that no engine goes below.
-    """
-    found = _around(output, spread)
-    found = replace(found, high=max(output, min(found.high, output / least if least > 0 else found.high)))
-    if traffic.request_rate is None:
-        return found
-    offered = traffic.request_rate * traffic.output_tokens
-    low = found.low if served.saturated or served.requests_per_second <= 0 else min(found.typical, offered)
-    return Range(low=low, typical=min(found.typical, offered), high=min(found.high, offered))
 
 
 def _binds(

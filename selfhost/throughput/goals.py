@@ -92,12 +92,16 @@ def _between(low: Point, high: Point, ttft_ms: float | None, tpot_ms: float | No
 def knee(points: tuple[Point, ...]) -> int:
     """Concurrency where the curve bends: farthest above the line from its first to its last point.
 
-    Kneedle (Satopää et al. 2011, doi 10.1109/ICDCSW.2011.20), on throughput over time per request, both from 0 to 1.
+    Kneedle (Satopää et al. 2011, doi 10.1109/ICDCSW.2011.20), on throughput over time per request, both from 0 to 1. By
+    Little's law a request takes its share of the throughput's inverse: the requests at once over the throughput.
+
+    Args:
+        points: by growing concurrency, up to what is admitted: those that wait for a place are slower without end.
     """
     if len(points) < 3:
         return points[-1].concurrency
-    waits = [point.ttft_ms.typical + point.tpot_ms.typical for point in points]
     speeds = [point.output_tokens_per_second.typical for point in points]
+    waits = [point.concurrency / speed for point, speed in zip(points, speeds, strict=True)]
     wide, tall = max(waits) - min(waits), max(speeds) - min(speeds)
     if wide <= 0 or tall <= 0:
         return points[-1].concurrency

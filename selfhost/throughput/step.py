@@ -248,8 +248,9 @@ class Step:
             fixed, each = work.reduced * eff.reduce_seconds, work.reduced * share * row / eff.link
         for routed in (one for stage in work.stages for one in stage.routed if one.copies > 1):
             # Tokens of all copies are gathered before experts and scattered after them (vLLM's all2all backend
-            # allgather_reducescatter, its default, docs/serving/expert_parallel_deployment.md, 2025-10).
+            # allgather_reducescatter, its default, docs/serving/expert_parallel_deployment.md, 2025-10), a share of
+            # them by each tensor rank.
             fixed += 2.0 * routed.layers * eff.outer_seconds
-            each += 2.0 * routed.layers * (routed.copies - 1) * row / eff.outer_link
+            each += 2.0 * routed.layers * (routed.copies - 1) * row / self.tensor / eff.outer_link
         passed = max(0, len(work.stages) - 1)  # each rank of a stage passes on its share
         return fixed + passed * eff.outer_seconds, each + passed * row / self.tensor / eff.outer_link

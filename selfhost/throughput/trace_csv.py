@@ -115,6 +115,12 @@ def _head(path: Path) -> _Columns:
         raise TraceError(f"{path} is empty.", hint="A trace has a head and a row for each request.")
     plain = [_plain(name) for name in names]
 
+    for name, first in zip(names, plain, strict=True):
+        if first and plain.count(first) > 1:
+            raise TraceError(
+                f"{path}, line 1: the column {name.strip()!r} is there twice.", hint="Leave one of them."
+            )
+
     def find(wanted: tuple[str, ...]) -> int | None:
         return next((plain.index(name) for name in wanted if name in plain), None)
 
