@@ -388,6 +388,7 @@ def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:
     ran = cli("advise", "--set", "latency_ms=1", "--set", "mlops=yes", "--set", "privacy=no", "--json")
     found = ran.json()["onward"]
     assert found["hardware"]["meets_latency"] is False
+    assert found["hardware"]["gpus"] == 1  # a goal that is missed all the same is not worth eight GPUs
     assert any("1 ms are not met" in text for _, text in found["lines"])
 
 

@@ -22,6 +22,9 @@ AT_ONCE = 50.0
 # The licence of NVIDIA's GeForce driver keeps it out of datacentres (nvidia.com/en-us/drivers/geforce-license). Ours:
 # no more such cards than a workstation or two hold.
 MOST_CONSUMER_CARDS = 8
+# Ours: where nothing is as fast as it should be, the cheapest within twice the fastest: milliseconds are not worth many
+# times the money where the goal is missed all the same.
+NEARLY = 2.0
 _SMALLEST = 0.5  # where that load fits nowhere, less would not either
 
 
@@ -33,7 +36,7 @@ class Wanted:
         country: decides which kinds are tried.
         capital: least to buy, else least rent for a million tokens.
         currency: USD, CNY or EUR.
-        latency_ms: longest typical time to the first token, None for any; the fastest where nothing meets it.
+        latency_ms: longest typical time to the first token, None for any; nearly the fastest where nothing meets it.
     """
 
     demand: Demand
@@ -92,8 +95,9 @@ def _least(spec: ModelSpec, wanted: Wanted, rate: float) -> Option | None:
     goal = wanted.latency_ms
     if goal is not None:
         quick = [one for one in found if one.estimate.ttft_ms.typical <= goal]
-        if not quick:
-            return min(found, key=lambda one: (one.estimate.ttft_ms.typical, one.gpus), default=None)
+        if not quick and found:
+            fastest = min(one.estimate.ttft_ms.typical for one in found)
+            quick = [one for one in found if one.estimate.ttft_ms.typical <= NEARLY * fastest]
         found = tuple(quick)
     by_rent = order(found, "cost", each_gpu=True)
     by_price = order(found, "capital", each_gpu=True) if wanted.capital else ()
