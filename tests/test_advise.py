@@ -492,3 +492,26 @@ def test_a_large_load_is_carried_by_as_many_copies_as_it_takes(cli: Cli) -> None
     assert one_less < peak * 300 <= speed * 1.001
     assert f"--replicas {hardware['replicas']} " in found["commands"][1]
     assert hardware["gpus"] % hardware["replicas"] == 0
+
+
+def test_amounts_are_in_the_money_of_the_country_unless_said(cli: Cli) -> None:
+    words = (
+        "advise",
+        "--set",
+        "upfront_budget=150000",
+        "--set",
+        "data=sensitive",
+        "--set",
+        "team=professional",
+    )
+    for country, currency, asked in (
+        ("US", "USD", False),
+        ("DE", "EUR", False),
+        ("CN", "CNY", False),
+        ("JP", "CNY", True),
+    ):
+        found = cli(*words, "--set", f"country={country}", "--json").json()
+        assert found["onward"]["cost"]["currency"] == currency
+        assert ("currency" in {one["key"] for one in found["questions"]}) is asked
+    said = cli(*words, "--set", "country=US", "--set", "currency=EUR", "--json").json()
+    assert said["onward"]["cost"]["currency"] == "EUR"

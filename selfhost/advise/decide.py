@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfhost.advise.facts import ToCny, derive
+from selfhost.advise.facts import ToCny, currency_said, derive
 from selfhost.advise.match import Facts, applies
 from selfhost.advise.tables import (
     Decision,
@@ -179,7 +179,7 @@ def _figures(answers: Answers, facts: Facts, row: Decision) -> list[str]:
     if facts["stage"] == "mature" and answers.number("requests_per_day") is None:
         keys.append("requests_per_day")
     amounts = (answers.number("upfront_budget"), answers.number("monthly_spend"))
-    if any(amounts) and answers.choice("currency") == "unknown" and answers.choice("country") != "CN":
+    if any(amounts) and currency_said(answers) is None:
         keys.append("currency")
     if facts["private"] == "unknown" and facts["sector"] in ("finance", "medical", "government", "legal"):
         keys.append("privacy")

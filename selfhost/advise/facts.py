@@ -28,6 +28,13 @@ MATURE_REQUESTS_PER_DAY = 1_000_000
 # Rule 57: 7-14 B suffice for generic work, 72 B for the vertical case. Ours: three times as much is far more than that.
 SUITED_B = {"generic": 14.0, "vertical": 72.0}
 OVERSIZED = 3.0
+# Members of the euro area, 2026-01 (European Central Bank).
+EURO = frozenset(
+    (
+        "AT", "BE", "BG", "CY", "DE", "EE", "ES", "FI", "FR", "GR", "HR", "IE", "IT", "LT", "LU", "LV", "MT", "NL",
+        "PT", "SI", "SK",
+    )
+)  # fmt: skip
 
 
 def derive(answers: Answers, *, wish: Wish | None, to_cny: ToCny | None) -> Facts:
@@ -78,9 +85,18 @@ def derive(answers: Answers, *, wish: Wish | None, to_cny: ToCny | None) -> Fact
     return found
 
 
+def currency_said(answers: Answers) -> str | None:
+    """Currency of the amounts: what was said, else what the country pays in, None where neither is known."""
+    said = answers.choice("currency")
+    if said != "unknown":
+        return said
+    country = answers.choice("country")
+    return "EUR" if country in EURO else {"CN": "CNY", "US": "USD"}.get(country)
+
+
 def _cny(answers: Answers, key: str, to_cny: ToCny | None) -> float | None:
-    amount, currency = answers.number(key), answers.choice("currency")
-    if amount is None or amount == 0 or currency in ("CNY", "unknown"):
+    amount, currency = answers.number(key), currency_said(answers) or "CNY"
+    if amount is None or amount == 0 or currency == "CNY":
         return amount
     return None if to_cny is None else to_cny(amount, currency)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from selfhost.advise.decide import facts_of, wished
+from selfhost.advise.facts import currency_said
 from selfhost.advise.machines import AT_ONCE, DAYS_PER_MONTH, Wanted, hardware_for
 from selfhost.advise.match import Facts, holds
 from selfhost.advise.offers import closed_offers, hosted_offers
@@ -60,10 +61,9 @@ def go_on(
     demand = demand_of(answers, facts)
     use: Use = next((one for one in USES if one == answers.choice("use")), "commercial")
     country = answers.choice("country")
-    currency = answers.choice("currency")
-    if currency == "unknown":  # amounts without one are read in CNY, as the rules have them
-        yuan = country == "CN" or {"upfront_budget", "monthly_spend"} & answers.values.keys()
-        currency = "CNY" if yuan else "USD"
+    currency = currency_said(answers)
+    if currency is None:  # amounts without one are read in CNY, as the rules have them
+        currency = "CNY" if {"upfront_budget", "monthly_spend"} & answers.values.keys() else "USD"
     models = candidates(facts, wished(answers), use=use, language=language)
     apis = _apis(advice, demand, models, facts, country, when)
     wanted = Wanted(
