@@ -175,6 +175,18 @@ def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     assert "awq-int4" in (caught.value.hint or "")
 
 
+def test_a_checkpoint_that_is_in_the_format_stays_as_it_is() -> None:
+    oss = parse_model(load_model("openai/gpt-oss-120b"))
+    assert requantize(oss, "mxfp4") is oss  # its makers left attention and the head in 16 bits
+    assert requantize(oss, "fp8") is not oss
+
+
+def test_a_format_written_the_other_way_round_is_understood_as_meant() -> None:
+    with pytest.raises(UsageError) as caught:
+        requantize(LLAMA, "int4-awq")
+    assert caught.value.hint == "Did you mean awq-int4?"
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     context=st.integers(64, 131072),

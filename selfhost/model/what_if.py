@@ -51,6 +51,9 @@ def _closest(name: str) -> str:
     from difflib import get_close_matches
 
     wanted = name.lower().replace("_", "-")
+    turned = "-".join(reversed(wanted.split("-")))  # int4-awq, as benchmarks write it
+    if turned in names():
+        return f"Did you mean {turned}?"
     known = {one.replace("_", "-"): one for one in names()}
     close = [known[one] for one in known if wanted and one.startswith(wanted)]
     close = close or [known[one] for one in get_close_matches(wanted, known, n=3)]
@@ -82,6 +85,8 @@ def requantize(spec: ModelSpec, name: str) -> ModelSpec:
     Raises:
         UsageError: an unknown name.
     """
+    if spec.scheme is not None and spec.scheme.id == name:
+        return spec  # in that format already, with what its makers left out of it
     declared = wanted(name)
     known: dict[int, Block] = {}
     bare = spec.with_blocks(
