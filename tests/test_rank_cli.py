@@ -189,6 +189,19 @@ def test_replicas_and_engines_are_named(cli: Cli) -> None:
     assert facts["plan"]["replicas"] == facts["placements"][0]["replicas"] > 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--acceptance", "0.5"), "--acceptance is of drafted tokens, and none are drafted."),
+        (("--replicas", "100000"), "--replicas must be between 1 and 1,000, not 100,000."),
+    ],
+)
+def test_what_contradicts_itself_is_refused(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    shown = cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--rank-by", "cost", *words)
+    assert (shown.code, shown.out) == (2, "")
+    assert said in shown.err
+
+
 def test_where_no_rent_is_known_nothing_is_best_value(cli: Cli) -> None:
     words = ("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--rank-by", "cost")
     shown = cli(*words, "--tier", "serverless", "--term", "3y").out

@@ -17,6 +17,7 @@ from selfhost.workload import Workload
 if TYPE_CHECKING:
     from selfhost.catalog.price_types import Term, Tier
     from selfhost.ranking.types import Load, Rank
+    from selfhost.throughput.types import Traffic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,14 +88,27 @@ class Wish:
             prefix_hit_ratio=self.prefix_hit_ratio or 0.0,
             acceptance=self.acceptance,
         )
-        longest, needed = workload.max_model_len, traffic.prompt_tokens + traffic.output_tokens
-        if longest is not None and longest < needed:
-            raise UsageError(
-                f"Prompts of {traffic.prompt_tokens:,} and answers of {traffic.output_tokens:,} tokens are longer than "
-                f"--context {longest:,}.",
-                hint="Give a longer --context, or fewer --prompt-tokens.",
-            )
+        agrees(traffic, workload)
         return Load(traffic=traffic, ttft_goal_ms=self.ttft_goal, tpot_goal_ms=self.tpot_goal)
+
+
+def agrees(traffic: Traffic, workload: Workload) -> None:
+    """Refuse a traffic that contradicts the engine's knobs.
+
+    Raises:
+        UsageError: requests beyond --context, or accepted drafts where none are made.
+    """
+    longest, needed = workload.max_model_len, traffic.prompt_tokens + traffic.output_tokens
+    if longest is not None and longest < needed:
+        raise UsageError(
+            f"Prompts of {traffic.prompt_tokens:,} and answers of {traffic.output_tokens:,} tokens are longer than "
+            f"--context {longest:,}.",
+            hint="Give a longer --context, or fewer --prompt-tokens.",
+        )
+    if traffic.acceptance is not None and not workload.speculative_tokens:
+        raise UsageError(
+            "--acceptance is of drafted tokens, and none are drafted.", hint="Add --speculative-tokens N."
+        )
 
 
 def _choice(flag: str, values: tuple[str, ...], help_text: str) -> Callable[[F], F]:

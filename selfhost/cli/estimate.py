@@ -19,6 +19,7 @@ from selfhost.cli._options import (
     workload_options,
 )
 from selfhost.cli._output import Align, emit_json, facts, headline, next_step, say, table
+from selfhost.cli._rank_options import agrees
 from selfhost.cli._ranked_table import per_second
 from selfhost.cli._simulating import (
     Arriving,
@@ -106,6 +107,7 @@ def command(
     simulates requests one by one, for percentiles. Exit code 4: not one request fits.
     """
     from selfhost.engines import parse_engine
+    from selfhost.ranking.types import Load
     from selfhost.throughput.estimate import curve, estimate
     from selfhost.throughput.goals import meeting
     from selfhost.throughput.simulated import simulate_deployment, traffic_of
@@ -115,9 +117,7 @@ def command(
         raise UsageError("Speed is of a GPU.", hint="Name one with --gpu; `selfhost gpus` lists them.")
     clients = context.get_parameter_source("concurrency") is click.core.ParameterSource.COMMANDLINE
     if clients and request_rate is not None:
-        raise UsageError(
-            "--concurrency and --request-rate are two kinds of load.", hint="Leave one of them out."
-        )
+        raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one out.")
     trace = arriving_trace(context, arriving, request_rate, prompt_tokens, output_tokens)
     if trace is not None and arriving.trace is not None:
         traffic = traffic_of(trace, prefix_hit_ratio=prefix_hit_ratio, acceptance=acceptance)
@@ -132,7 +132,8 @@ def command(
         )
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     assert card is not None
-    _check(spec, workload, traffic, ttft_goal, tpot_goal)
+    Load(traffic=traffic, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal)  # refuses goals that are none
+    agrees(traffic, workload)
     against = objection_to(spec, version, card, split, workload)
     if against is not None:
         raise UnsupportedError(as_sentence(f"{spec.id} on {card.name}: {against.because}"), hint=against.hint)
@@ -157,30 +158,6 @@ def command(
     words = again(model, replace(workload, concurrency=1), split, more=own)
     _show(words, spec, card, traffic, found, points, met, simulated)
     return 0
-
-
-def _check(
-    spec: ModelSpec, workload: Workload, traffic: Traffic, ttft_goal: float | None, tpot_goal: float | None
-) -> None:
-    """What was typed agrees with itself.
-
-    Raises:
-        UsageError: goals that are none, requests beyond --context, accepted drafts where none are made.
-    """
-    from selfhost.ranking.types import Load
-
-    Load(traffic=traffic, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal)
-    needed, longest = traffic.prompt_tokens + traffic.output_tokens, workload.max_model_len
-    if longest is not None and longest < needed:
-        raise UsageError(
-            f"Prompts of {traffic.prompt_tokens:,} and answers of {traffic.output_tokens:,} tokens are longer than "
-            f"--context {longest:,}.",
-            hint="Give a longer --context, or fewer --prompt-tokens.",
-        )
-    if traffic.acceptance is not None and not workload.speculative_tokens:
-        raise UsageError(
-            "--acceptance is of drafted tokens, and none are drafted.", hint="Add --speculative-tokens N."
-        )
 
 
 def _clock(

@@ -90,12 +90,15 @@ def command(
     from selfhost.engines import parse_engine
     from selfhost.hub import load_model
     from selfhost.model.parse import parse_model
+    from selfhost.plan.check import MOST_REPLICAS
 
     printed = output is not None and str(output) == "-"
     if printed and as_json:
         raise UsageError("--json prints the plan already.", hint="Leave -o - out.")
     if gpu_memory is not None and len(gpu) != 1:
         raise UsageError("--gpu-memory goes with exactly one --gpu.", hint="Name the GPU whose memory it is.")
+    if replicas > MOST_REPLICAS:  # as a plan.json holds no more
+        raise UsageError(f"--replicas must be between 1 and {MOST_REPLICAS:,}, not {replicas:,}.")
     named = {card.id: card for one in gpu if (card := choose_gpu(one, gpu_memory)) is not None}
     cards = tuple(named.values()) or searched()
     raw = load_model(model)

@@ -24,6 +24,8 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _LARGEST_FIGURE = 1e15
 _HTTP_PATH = re.compile(r"/[-A-Za-z0-9._~/]{0,100}")
 
+MOST_REPLICAS = 1000
+
 
 def check(plan: Plan) -> None:
     """Refuse a plan that no engine or cluster could be given.
@@ -112,7 +114,7 @@ def _licence(plan: Plan) -> None:
 
 
 def _numbers(plan: Plan) -> None:
-    _need(1 <= plan.replicas <= 1000, "replicas", "must be between 1 and 1000")
+    _need(1 <= plan.replicas <= MOST_REPLICAS, "replicas", f"must be between 1 and {MOST_REPLICAS}")
     _need(1024 <= plan.engine.port <= 65535, "engine.port", "must be between 1024 and 65535")
     _need(plan.gpu.count == plan.split.gpus, "gpu.count", f"must be the {plan.split.gpus} GPUs of the split")
     _need(plan.memory.gpu_id == plan.gpu.id, "memory.gpu_id", "must be the planned GPU")
