@@ -13,8 +13,9 @@ from selfhost import __version__
 
 # The way through the tool comes first in `--help`; every other command follows by name.
 FIRST = (
-    "size", "estimate", "plan", "cost", "advise", "report", "up", "deploy", "preflight", "status", "test", "logs", "upgrade", "rollback", "scale", "pause",
-    "destroy", "down", "render", "lint", "diff", "migrate", "pull", "verify", "bundle", "health", "monitor",
+    "size", "estimate", "plan", "cost", "advise", "report", "up", "deploy", "preflight", "status", "test", "logs",
+    "upgrade", "rollback", "scale", "pause", "destroy", "down", "render", "lint", "diff", "migrate", "pull",
+    "verify", "bundle", "health", "monitor",
 )  # fmt: skip
 _HERE = os.path.dirname(__file__)  # pathlib would cost --help a tenth of its time
 
