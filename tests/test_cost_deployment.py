@@ -339,7 +339,8 @@ def test_no_volume_is_more_than_its_copies_answer_with(cli: Cli) -> None:
 def test_prompts_carry_their_part_of_the_machines(cli: Cli) -> None:
     def share(prompt: int, answer: int) -> float:
         lengths = ("--prompt-tokens", str(prompt), "--output-tokens", str(answer))
-        return run(cli, *H100, *lengths, "--tokens-per-month", "100M", "--buy")["options"][0]["input_share"]
+        ran = run(cli, *H100, *lengths, "--tokens-per-month", "100M", "--buy")
+        return float(ran["options"][0]["input_share"])
 
     even = [share(prompt, 500) for prompt in (1, 500, 1000, 4000)]
     assert even == sorted(even)

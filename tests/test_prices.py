@@ -343,7 +343,9 @@ discount: {company: 0.06}
     def test_a_mark_at_the_beginning_of_a_file_is_no_key(self, tmp_path: Path) -> None:
         own = tmp_path / "own.yaml"
         own.write_bytes(b"\xef\xbb\xbfpue: {colocation: 1.25}\r\n")
-        assert load_prices(own).pue("colocation").typical == 1.25
+        found = load_prices(own).pue("colocation")
+        assert found is not None
+        assert found.typical == 1.25
 
     def test_files_that_are_none(self, tmp_path: Path) -> None:
         for path in (tmp_path / "none.yaml", tmp_path):
