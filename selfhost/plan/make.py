@@ -92,16 +92,8 @@ def make_plan(
     driver = get_engine(engine.engine)
     clocks = derive.clocks(stored.value, drains=driver.drains(engine), drain_seconds=drain_seconds)
     resolved = _resolved(workload, budget)
-    serving = serving_for(
-        spec,
-        engine,
-        gpu,
-        split,
-        resolved,
-        load_seconds=clocks.load_seconds.value,
-        drain_seconds=clocks.drain_seconds.value,
-        memory=budget,
-    )
+    waits = {"load_seconds": clocks.load_seconds.value, "drain_seconds": clocks.drain_seconds.value}
+    serving = serving_for(spec, engine, gpu, split, resolved, memory=budget, **waits)
     objection = driver.object_to(serving)
     if objection is not None:
         raise UnsupportedError(f"{spec.id} on {gpu.name}: {objection.because}.", hint=objection.hint)
