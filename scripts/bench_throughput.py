@@ -1,8 +1,9 @@
 """Estimated against measured speed: output tokens per second and time per output token of published benchmarks.
 
-`python scripts/bench_throughput.py` compares `selfhost estimate` with the rows of bench/throughput.json, for each
-generation, engine version and source, and fails where an error is larger than its limit. `--rows FILE` takes other
-rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
+`python scripts/bench_throughput.py` compares the roofline with the rows of selfhost/catalog/measured_throughput.json,
+for each generation, engine version and source, and fails where an error is larger than its limit. What is scored is
+`estimate()` itself, which does not know these rows (`selfhost estimate` prints them beside it). `--rows FILE` takes
+other rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
 utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on each
 source that a fit has not seen.
 """
@@ -10,7 +11,6 @@ source that a fit has not seen.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from selfhost.catalog.gpus import Gpu, find_gpu
+from selfhost.catalog.measured import consistent, rows_of
 from selfhost.engines import EngineVersion, parse_engine
 from selfhost.errors import SelfhostError
 from selfhost.hub import load_model
@@ -28,7 +29,7 @@ from selfhost.throughput.estimate import estimate
 from selfhost.throughput.types import Estimate, Traffic
 from selfhost.workload import Split, Workload
 
-ROWS = Path(__file__).resolve().parents[1] / "bench" / "throughput.json"
+ROWS = Path(__file__).resolve().parents[1] / "selfhost" / "catalog" / "measured_throughput.json"
 # Of the requirement: median and 90th percentile of the absolute error.
 LIMITS = {"vllm on Hopper and Ampere": (0.15, 0.40), "elsewhere": (0.25, None)}
 # What published rows call a weight format -> `--quant`, where the checkpoint is not in it already.
@@ -100,7 +101,7 @@ def case_of(row: dict[str, Any]) -> Case:
     replicas = int(row.get("replicas") or 1)
     precision = str(row["precision"]).split(" ")[0]
     spec = parse_model(load_model(SPELLED.get(row["model"], row["model"])))
-    quantization = FORMATS.get(precision) if spec.scheme is None else None
+    quantization = row.get("quant") or (FORMATS.get(precision) if spec.scheme is None else None)
     kv = str(row.get("kv_cache_dtype") or "auto")
     rate = row.get("request_rate") if not row.get("max_concurrency") else None
     return Case(
@@ -145,19 +146,6 @@ def usable(row: dict[str, Any]) -> bool:
     return bool(
         row.get("clean", True) and row.get("isl") and row.get("osl") and loaded and row.get("output_tok_s")
     )
-
-
-def consistent(row: dict[str, Any]) -> bool:
-    """Whether a row's times agree with its own throughput, by Little's law.
-
-    Clients in a closed loop are always under way: tokens per second x (TPOT + TTFT / tokens) is their number. Some
-    tools time the arrival of batched chunks, and report a time per token that would need a tenth of the clients.
-    """
-    clients = row.get("max_concurrency")
-    if not clients:
-        return True
-    each = (row["tpot_mean_ms"] + row.get("ttft_mean_ms", 0.0) / row["osl"]) / 1e3
-    return bool(row["output_tok_s"] * each > 0.5 * clients)
 
 
 def errors_of(case: Case, found: Estimate) -> list[Error]:
@@ -251,7 +239,7 @@ def read(path: Path) -> tuple[list[Case], list[str]]:
     """Deployments of a file of rows, and why rows are left out."""
     cases: list[Case] = []
     skipped: list[str] = []
-    for row in json.loads(path.read_text(encoding="utf-8")):
+    for row in rows_of(path.read_text(encoding="utf-8")):
         if not usable(row):
             continue
         try:
@@ -267,7 +255,7 @@ def main() -> int:
     """Compare, print, and judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--rows", type=Path, default=ROWS, help="rows to compare with (bench/throughput.json)"
+        "--rows", type=Path, default=ROWS, help="rows to compare with (those of the catalogue)"
     )
     parser.add_argument("--each", action="store_true", help="print every row")
     parser.add_argument("--left-out", action="store_true", help="errors on sources that a fit has not seen")

@@ -130,7 +130,9 @@ def asked(case: Case) -> dict[str, Any] | str:
 
 def peer_errors(cases: list[Case], python: str) -> tuple[list[Error], list[tuple[Case, str]]]:
     """Errors of the package's own estimates, and the rows that it does not cover, with the reason."""
-    from bench_throughput import Error, consistent
+    from bench_throughput import Error
+
+    from selfhost.catalog.measured import consistent
 
     words = [(case, asked(case)) for case in cases]
     left = [(case, one) for case, one in words if isinstance(one, str)]

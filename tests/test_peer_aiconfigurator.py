@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from selfhost.catalog.measured import measured_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """#!{python}
@@ -34,11 +35,11 @@ def scripts() -> Iterator[tuple[Any, Any]]:
 
 @pytest.fixture
 def cases(scripts: tuple[Any, Any]) -> list[Any]:
-    rows = json.loads((ROOT / "bench" / "throughput.json").read_text(encoding="utf-8"))
+    rows = measured_rows()
     # One H100 with 8 clients, two with four, arrivals at a rate, a B60, an H20.
     wanted = ("T0191", "T0229", "T0233", "T0312")
     found = [scripts[0].case_of(row) for row in rows if row["id"] in wanted]
-    return [*found, scripts[0].case_of(next(row for row in rows if row["gpu"] == "H20 96GB"))]
+    return [*found, scripts[0].case_of(next(row for row in rows if row["gpu"] == "h20-sxm-96gb"))]
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_rows_are_counted_where_the_peer_answers_and_named_where_not(
         ("T0229", "TPOT", 10.0),
         ("T0229", "output tokens/s", 400.0),
     ]
-    assert {case.row["id"]: why for case, why in left if case.row["gpu"] != "H20 96GB"} == {
+    assert {case.row["id"]: why for case, why in left if case.row["gpu"] != "h20-sxm-96gb"} == {
         "T0233": "no estimate for requests that arrive at a rate",
         "T0312": "ValueError: no",
     }

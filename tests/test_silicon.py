@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfhost.catalog.gpus import find_gpu, gpus
+from selfhost.catalog.measured import measured_rows
 from selfhost.engines import parse_engine
 from selfhost.errors import ProviderError, SelfhostError, UnsupportedError
 from selfhost.hub import load_model
@@ -414,12 +415,11 @@ def test_real_tables_take_longer_than_the_hardware_and_less_than_three_times_tha
 
 
 def test_real_tables_agree_with_measured_tokens() -> None:
-    """Qwen3-8B on one H100, vLLM 0.11, GPUStack performance lab (bench/throughput.json T0188 to T0191)."""
+    """Qwen3-8B on one H100, vLLM 0.11, GPUStack performance lab (T0188 to T0191 of measured_throughput.json)."""
     python = real()
     clock, _ = clock_by(python)
     spec = parse_model(load_model(QWEN))
-    rows = json.loads((Path(__file__).parents[1] / "bench" / "throughput.json").read_text(encoding="utf-8"))
-    compared = [row for row in rows if row["id"] in ("T0188", "T0189", "T0190", "T0191")]
+    compared = [row for row in measured_rows() if row["id"] in ("T0188", "T0189", "T0190", "T0191")]
     assert len(compared) == 4
     for row in compared:
         traffic = Traffic(
