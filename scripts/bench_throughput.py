@@ -3,9 +3,9 @@
 `python scripts/bench_throughput.py` compares the roofline with the rows of selfhost/catalog/measured_throughput.json,
 for each generation, engine version and source, and fails where an error is larger than its limit. What is scored is
 `estimate()` itself, which does not know these rows (`selfhost estimate` prints them beside it). `--rows FILE` takes
-other rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit` fits the
-utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on each
-source that a fit has not seen.
+other rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit`
+fits the utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on
+each source that a fit has not seen.
 """
 
 from __future__ import annotations
