@@ -92,16 +92,18 @@ class TestPrices:
         assert (result["prices"], result["unknown"]) == ([], ["mi355x-288gb"])
 
     @pytest.mark.parametrize(
-        ("words", "said"),
+        ("words", "code", "said"),
         [
-            (("h100-smx-80gb",), "No GPU in the catalogue"),
-            (("l4-24gb", "--currency", "GBP"), "The currency 'GBP' is not known"),
-            (("--prices", "none.yaml"), "cannot be read"),
+            (("h100-smx-80gb",), 1, "No GPU in the catalogue"),
+            (("l4-24gb", "--currency", "GBP"), 2, "The currency 'GBP' is not known"),
+            (("--prices", "none.yaml"), 2, "cannot be read"),
         ],
     )
-    def test_errors_are_one_line_and_one_way_out(self, words: tuple[str, ...], said: str, cli: Cli) -> None:
+    def test_errors_are_one_line_and_one_way_out(
+        self, words: tuple[str, ...], code: int, said: str, cli: Cli
+    ) -> None:
         ran = cli("catalog", "prices", *words)
-        assert (ran.code, ran.out) == (1, "")
+        assert (ran.code, ran.out) == (code, "")
         assert said in ran.err
         assert ran.err.count("Error:") == 1
         assert "Hint:" in ran.err
@@ -110,7 +112,7 @@ class TestPrices:
         own = tmp_path / "own.yaml"
         own.write_text("gpu_purchase: {l4-24gb: {new: -5}}\n")
         ran = cli("catalog", "prices", "l4", "--prices", own, "--json")
-        assert (ran.code, ran.out) == (1, "")
+        assert (ran.code, ran.out) == (2, "")
         error = json.loads(ran.err)
         assert "must not be negative" in json.dumps(error)
 

@@ -190,7 +190,7 @@ def test_a_users_own_price_goes_before_the_catalogues(cli: Cli, tmp_path: Path) 
     assert {line["name"]: line["amount"] for line in own["lines"]}["GPUs"] == 2000
     (tmp_path / "bad.yaml").write_text("gpu_purchase: {a10g-24gb: {new: -2000}}\n")
     ran = cli("cost", *words, tmp_path / "bad.yaml")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "must not be negative" in ran.err
 
 
@@ -246,12 +246,18 @@ def test_all_rentals_are_those_with_a_price(cli: Cli) -> None:
         (("Qwen/Qwen3-32B", "--tokens-per-month", "1B"), "Own cost is of a GPU"),
         ((), "Name a MODEL"),
         ((*H100, "--tokens-per-month", "1B", "--tpot-goal", "0.001"), "goal"),
+        ((*H100, "--tokens-per-month", "1B", "--tpot-goal", "nan"), "not a number of milliseconds"),
+        ((*H100, "--tokens-per-month", "1B", "--ttft-goal", "inf"), "not a number of milliseconds"),
+        (
+            (*H100, "--tokens-per-month", "1B", "--cached-share", "nan"),
+            "'--cached-share': nan is not a share",
+        ),
+        ((*H100, "--tokens-per-month", "1B", "--batch-share", "nan"), "'--batch-share': nan is not a share"),
     ],
 )
 def test_bad_input_is_one_clear_error(words: tuple[str, ...], message: str, cli: Cli) -> None:
     ran = cli("cost", *words)
-    assert ran.code in (1, 2)
-    assert ran.out == ""
+    assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert ran.err.count("Error:") == 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is a field's name
 from typing import Literal
 
-from selfhost.errors import SelfhostError
+from selfhost.errors import UsageError
 
 Confidence = Literal["high", "medium", "low", "yours"]
 Condition = Literal["new", "used"]
@@ -19,7 +19,7 @@ TERMS = ("on-demand", "1y", "3y", "spot")
 CURRENCIES = ("USD", "CNY", "EUR")
 
 
-class PriceError(SelfhostError):
+class PriceError(UsageError):
     """A price file with an unknown key, a negative or impossible price, or a currency that is not known."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from selfhost.cli._options import COUNT
+from selfhost.cli._load_options import OUTPUT_TOKENS, PROMPT_TOKENS, speed_options
 from selfhost.errors import UsageError
 from selfhost.workload import Workload
 
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# As in `selfhost estimate`.
-PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 256
 _RANKS = ("gpus", "cost", "capital", "latency", "throughput", "room")
 _TIERS = ("hyperscaler", "specialty", "marketplace", "serverless")
 _TERMS = ("on-demand", "1y", "3y", "spot")
-_MILLISECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,30 +114,7 @@ def _choice(flag: str, values: tuple[str, ...], help_text: str) -> Callable[[F],
 
 _OPTIONS: tuple[Callable[[F], F], ...] = (
     _choice("--rank-by", _RANKS, "What counts; cost is that of a million output tokens.  [default: gpus]"),
-    click.option(
-        "--prompt-tokens", type=COUNT, metavar="N",
-        help=f"Of a request, for its speed.  [default: {PROMPT_TOKENS}]",
-    ),
-    click.option(
-        "--output-tokens", type=COUNT, metavar="N", help=f"Of its answer.  [default: {OUTPUT_TOKENS}]"
-    ),
-    click.option(
-        "--request-rate", type=float, metavar="R",
-        help="Requests a second, arriving at random, instead of --concurrency.",
-    ),
-    click.option(
-        "--prefix-hit-ratio", type=float, metavar="R",
-        help="Share of the prompts that the prefix cache holds (0-1).  [default: 0]",
-    ),
-    click.option(
-        "--acceptance", type=float, metavar="R", help="Share of drafted tokens that is accepted (0-1)."
-    ),
-    click.option(
-        "--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Longest time to the first token that is wanted."
-    ),
-    click.option(
-        "--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted."
-    ),
+    speed_options(default=False),
     click.option(
         "--search-quant", is_flag=True, default=None, help="Try the usual weight formats besides its own."
     ),

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._cost_deployment import DECIMAL, Load
+from selfhost.cli._cost_deployment import Load
+from selfhost.cli._load_options import (
+    SHARE,
+    goal_options,
+    length_options,
+    place_options,
+    volume_options,
+    way_options,
+)
 from selfhost.cli._options import (
     AT_LEAST,
-    COUNT,
-    RATIO,
     NamedPath,
     engine_option,
     gpu_memory_option,
@@ -33,8 +39,6 @@ if TYPE_CHECKING:
     from selfhost.cost.study import Study
 
 _FILE = NamedPath(path_type=Path)
-_MOST_YEARS = 5
-_MILLISECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
@@ -48,49 +52,17 @@ _MILLISECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--replicas", type=AT_LEAST[1], metavar="N", help="Copies of it all; as many as it takes if absent."
 )
-@click.option("--prompt-tokens", type=COUNT, default=1024, metavar="N", help="Of a request.  [default: 1024]")
-@click.option("--output-tokens", type=COUNT, default=256, metavar="N", help="Of its answer.  [default: 256]")
+@length_options()
+@volume_options()
 @click.option(
-    "--tokens-per-month", type=DECIMAL, metavar="N", help="Volume: prompts and answers, as 200M or 1.5B."
-)
-@click.option("--requests-per-month", type=DECIMAL, metavar="N", help="Volume: requests.")
-@click.option("--request-rate", type=DECIMAL, metavar="R", help="Volume: requests a second, on average.")
-@click.option(
-    "--utilization", type=RATIO, metavar="R", help="Volume: share of what the copies can answer with."
-)
-@click.option(
-    "--cached-share", type=click.FloatRange(0, 1), default=0.0, metavar="R",
-    help="Share of prompt tokens that a cache holds, here and at the API.  [default: 0]",
-)  # fmt: skip
-@click.option(
-    "--batch-share", type=click.FloatRange(0, 1), default=0.0, metavar="R",
+    "--batch-share", type=SHARE, default=0.0, metavar="R",
     help="Share of the traffic that an API may answer within a day.  [default: 0]",
 )  # fmt: skip
-@click.option(
-    "--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Full load keeps the first token within this."
-)
-@click.option(
-    "--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Full load keeps each further token within this."
-)
+@goal_options(of="Full load")
 @click.option("--buy", is_flag=True, help="Compare with buying the GPUs new.")
 @click.option("--buy-used", is_flag=True, help="Compare with buying them used.")
-@click.option(
-    "--rent", multiple=True, metavar="TIER[:TERM]|all",
-    help="Compare with renting: hyperscaler, specialty, marketplace, serverless; on-demand, 1y, 3y, spot.",
-)  # fmt: skip
-@click.option("--api", multiple=True, metavar="PROVIDER/MODEL", help="Compare with an API.")
-@click.option(
-    "--country", default="US", show_default=True, metavar="CC", help="Where machines and people are."
-)
-@click.option(
-    "--currency", default="USD", show_default=True, metavar="C", help="Of the result: USD, CNY or EUR."
-)
-@click.option("--years", type=AT_LEAST[1], default=3, metavar="N", help="Horizon, 1 to 5.  [default: 3]")
-@click.option(
-    "--hosted", type=click.Choice(["colocation", "office"]), default="colocation", show_default=True,
-    help="Where owned machines stand.",
-)  # fmt: skip
-@click.option("--prices", type=_FILE, metavar="FILE", help="Own prices before the catalogue's.")
+@way_options
+@place_options()
 @click.option(
     "--assumptions", type=_FILE, metavar="FILE", help="Own assumptions before those that are exported."
 )
@@ -144,9 +116,7 @@ def command(
         hint = "Say it in the file, or leave --scenario out."
         _refuse_beside(context, _WITH_SCENARIO, "--scenario", hint)
         return _scenario(scenario, assumptions, export_assumptions, as_json=as_json)
-    if years > _MOST_YEARS:
-        raise UsageError(f"--years must be between 1 and {_MOST_YEARS}, not {years}.")
-    from selfhost.catalog.prices import currency_of, load_prices
+    from selfhost.catalog.prices import load_prices
     from selfhost.cli._cost_deployment import deployment_of, ways_of, without_unpriced
 
     served, copies = _served(context, model, gpu, gpu_memory, split, workload, engine, ttft_goal, tpot_goal)
@@ -160,8 +130,8 @@ def command(
     asked = ways_of(bought, rent, api, served.spec.id, prompt_tokens=prompt_tokens, batch_share=batch_share)
     ways = without_unpriced(asked, known, served.gpu.id, rent)
     facts, deployment = deployment_of(
-        served, load, ways, known, copies=replicas or copies, months=12 * years, country=_country(country),
-        currency=currency_of(currency), hosted=hosted,
+        served, load, ways, known, copies=replicas or copies, months=12 * years, country=country, currency=currency,
+        hosted=hosted,
     )  # fmt: skip
     from selfhost.cli._cost_files import apply, read_assumptions, write_assumptions
     from selfhost.cost.study import study
@@ -175,12 +145,6 @@ def command(
     plan = model if model is not None and model.endswith(".json") else None
     _show_deployment(served, ways, deployment, found, plan=plan, as_json=as_json)
     return 0
-
-
-def _country(code: str) -> str:
-    if len(code) != 2 or not (code.isascii() and code.isalpha()):
-        raise UsageError(f"--country {code[:40]!r} is no country.", hint="Two letters, such as US, CN or DE.")
-    return code.upper()
 
 
 _WITH_SCENARIO = frozenset({"scenario", "assumptions", "export_assumptions", "as_json"})

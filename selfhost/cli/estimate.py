@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from selfhost.cli._load_options import speed_options
 from selfhost.cli._options import (
     AT_LEAST,
-    COUNT,
     engine_option,
     gpu_memory_option,
     gpu_option,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _CURVE: tuple[tuple[str, Align], ...] = (
     ("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left"),
 )  # fmt: skip
-_MILLISECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
@@ -52,25 +51,7 @@ _MILLISECONDS = click.FloatRange(min=0, min_open=True)
 @gpu_memory_option("Memory that the engine sees, for a shared or a part of a GPU.")
 @split_options
 @click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies of it all.  [default: 1]")
-@click.option("--prompt-tokens", type=COUNT, default=1024, metavar="N", help="Of a request.  [default: 1024]")
-@click.option("--output-tokens", type=COUNT, default=256, metavar="N", help="Of its answer.  [default: 256]")
-@click.option(
-    "--request-rate",
-    type=float,
-    metavar="R",
-    help="Requests a second, arriving at random, instead of --concurrency.",
-)
-@click.option(
-    "--prefix-hit-ratio", type=float, default=0.0, metavar="R",
-    help="Share of the prompts that the prefix cache holds (0-1).  [default: 0]",
-)  # fmt: skip
-@click.option("--acceptance", type=float, metavar="R", help="Share of drafted tokens that is accepted (0-1).")
-@click.option(
-    "--ttft-goal", type=_MILLISECONDS, metavar="MS", help="Longest time to the first token that is wanted."
-)
-@click.option(
-    "--tpot-goal", type=_MILLISECONDS, metavar="MS", help="Longest time per output token that is wanted."
-)
+@speed_options()
 @click.option(
     "--provider", type=click.Choice(["roofline", "silicon"]), default="roofline",
     help="Step times by the roofline, or by tables of measured kernels.  [default: roofline]",

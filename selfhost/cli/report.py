@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from selfhost.cli._cost_deployment import DECIMAL, Load
-from selfhost.cli._options import AT_LEAST, COUNT, RATIO, NamedPath
+from selfhost.cli._cost_deployment import Load
+from selfhost.cli._load_options import length_options, place_options, volume_options, way_options
+from selfhost.cli._options import AT_LEAST, NamedPath
 from selfhost.cli._output import headline, next_step, say
 from selfhost.errors import NoRoomError, SelfhostError, UnsupportedError, UsageError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from selfhost.throughput.types import Traffic
 
 _FILE = NamedPath(path_type=Path)
-_MOST_YEARS = 5
 # Ours: what the copies answer with where nobody says how much is asked: clusters that serve people by day are busy
 # about half of the time. It is listed as an assumption and named as a risk.
 ASSUMED_UTILIZATION = 0.5
@@ -61,46 +61,14 @@ class Money:
 @click.option("--advice", type=_FILE, metavar="FILE", help="What `selfhost advise --json` printed.")
 @click.option("--no-charts", is_flag=True, help="Tables alone; without the extra selfhost[report].")
 @click.option("--no-cost", is_flag=True, help="Leave money out.")
-@click.option(
-    "--prompt-tokens", type=COUNT, metavar="N", help="Of a request.  [default: the plan's, or 1024]"
-)
-@click.option(
-    "--output-tokens", type=COUNT, metavar="N", help="Of its answer.  [default: the plan's, or 256]"
-)
+@length_options(default=False, instead="the plan's, or ")
 @click.option(
     "--concurrency", type=AT_LEAST[1], metavar="N", help="Requests at once, for speed.  [default: the plan's]"
 )
-@click.option(
-    "--tokens-per-month", type=DECIMAL, metavar="N", help="Volume: prompts and answers, as 200M or 1.5B."
-)
-@click.option("--requests-per-month", type=DECIMAL, metavar="N", help="Volume: requests.")
-@click.option("--request-rate", type=DECIMAL, metavar="R", help="Volume: requests a second, on average.")
-@click.option(
-    "--utilization", type=RATIO, metavar="R",
-    help="Volume: share of what the copies can answer with.  [default: 0.5, where no volume is given]",
-)  # fmt: skip
-@click.option(
-    "--cached-share", type=click.FloatRange(0, 1), default=0.0, metavar="R",
-    help="Share of prompt tokens that a cache holds, here and at the API.  [default: 0]",
-)  # fmt: skip
+@volume_options(utilization="  [default: 0.5, where no volume is given]")
 @click.option("--buy-used", is_flag=True, help="Compare with buying GPUs used, besides new.")
-@click.option(
-    "--rent", multiple=True, metavar="TIER[:TERM]",
-    help="Compare with renting: hyperscaler, specialty, marketplace, serverless; on-demand, 1y, 3y, spot.",
-)  # fmt: skip
-@click.option("--api", multiple=True, metavar="PROVIDER/MODEL", help="Compare with an API.")
-@click.option(
-    "--country", default="US", show_default=True, metavar="CC", help="Where machines and people are."
-)
-@click.option(
-    "--currency", default="USD", show_default=True, metavar="C", help="Of all money: USD, CNY or EUR."
-)
-@click.option("--years", type=AT_LEAST[1], default=3, metavar="N", help="Horizon, 1 to 5.  [default: 3]")
-@click.option(
-    "--hosted", type=click.Choice(["colocation", "office"]), default="colocation", show_default=True,
-    help="Where owned machines stand.",
-)  # fmt: skip
-@click.option("--prices", type=_FILE, metavar="FILE", help="Own prices before the catalogue's.")
+@way_options
+@place_options(currency="Of all money")
 @click.option(
     "--assumptions",
     type=_FILE,
@@ -145,8 +113,6 @@ def command(
     from selfhost.report.words import Words
     from selfhost.report.write import format_of
 
-    if years > _MOST_YEARS:
-        raise UsageError(f"--years must be between 1 and {_MOST_YEARS}, not {years}.")
     chosen = format_of(output, form)
     decided = read_plan(plan)
     advised = None if advice is None else read_advice(advice)
@@ -210,7 +176,7 @@ def _report(
     plan: Plan, spec: ModelSpec | None, why: str, traffic: Traffic, money: Money | None, advised: AdviceFile | None,
     assumed: tuple[Risk, ...],
 ) -> Report:  # fmt: skip
-    from selfhost.catalog.prices import currency_of, load_prices
+    from selfhost.catalog.prices import load_prices
     from selfhost.cli._planning import now
     from selfhost.ranking.costs import Pricing
     from selfhost.report.build import build_report
@@ -218,7 +184,7 @@ def _report(
     pricing, study = None, None
     if money is not None:
         known = load_prices(money.prices)
-        pricing = Pricing(known, tier="specialty", term="on-demand", currency=currency_of(money.currency))
+        pricing = Pricing(known, tier="specialty", term="on-demand", currency=money.currency)
         try:
             study = None if spec is None else _study(plan, spec, money)
         except (UnsupportedError, NoRoomError):
@@ -231,7 +197,7 @@ def _report(
 
 def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
     from selfhost.catalog.gpus import find_gpu
-    from selfhost.catalog.prices import currency_of, load_prices
+    from selfhost.catalog.prices import load_prices
     from selfhost.cli._cost_deployment import Served, deployment_of, ways_of, without_unpriced
     from selfhost.cli._cost_files import apply, read_assumptions
     from selfhost.cost.study import study
@@ -250,7 +216,7 @@ def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
     try:
         facts, deployment = deployment_of(
             served, money.load, without_unpriced(ways, known, plan.gpu.id, money.rent), known, copies=plan.replicas,
-            months=12 * money.years, country=_country(money.country), currency=currency_of(money.currency),
+            months=12 * money.years, country=money.country, currency=money.currency,
             hosted=money.hosted,
         )  # fmt: skip
     except UsageError as error:
@@ -263,12 +229,6 @@ def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
     if money.assumptions is not None:
         rows = apply(rows, read_assumptions(money.assumptions), money.assumptions)
     return study(rows, deployment.build)
-
-
-def _country(code: str) -> str:
-    from selfhost.cli.cost import _country as checked
-
-    return checked(code)
 
 
 def _laid_out(report: Report, lang: str, *, pictures: bool) -> Page:
