@@ -20,12 +20,13 @@ from typing import Any
 
 from selfhost.catalog.gpus import Gpu, find_gpu
 from selfhost.catalog.measured import consistent, rows_of
-from selfhost.engines import EngineVersion, parse_engine
+from selfhost.engines import EngineVersion
 from selfhost.errors import SelfhostError
 from selfhost.hub import load_model
 from selfhost.model.parse import parse_model
 from selfhost.model.spec import ModelSpec
 from selfhost.throughput.estimate import estimate
+from selfhost.throughput.runs import release_of
 from selfhost.throughput.types import Estimate, Traffic
 from selfhost.workload import Split, Workload
 
@@ -108,14 +109,19 @@ def case_of(row: dict[str, Any]) -> Case:
         row=row,
         spec=spec,
         gpu=find_gpu(_gpu_name(row["gpu"])),
-        engine=_engine(row["engine"], str(row["engine_version"])),
+        engine=release_of(row["engine"], str(row["engine_version"]))[0],
         split=Split(
             tensor=int(row.get("tp") or 1),
             pipeline=int(row.get("pp") or 1),
             data=int(row.get("dp") or 1) if not row.get("replicas") else 1,
             expert=bool(row.get("ep")),
         ),
-        workload=Workload(quantization=quantization, kv_dtype="fp8" if "fp8" in kv else "auto"),
+        workload=Workload(
+            quantization=quantization,
+            kv_dtype="fp8" if "fp8" in kv else "auto",
+            max_num_seqs=row.get("max_num_seqs"),
+            enforce_eager=bool(row.get("enforce_eager")),
+        ),
         traffic=Traffic(
             prompt_tokens=max(1, round(row["isl"])),
             output_tokens=max(1, round(row["osl"])),
@@ -128,16 +134,6 @@ def case_of(row: dict[str, Any]) -> Case:
 
 def _gpu_name(text: str) -> str:
     return text.split(" (", maxsplit=1)[0]
-
-
-def _engine(name: str, version: str) -> EngineVersion:
-    """The release that a row names, the newest known where it names none."""
-    word = version.split(" ", maxsplit=1)[0].removeprefix("v")
-    text = "0.11.0" if "2025-10" in version else word  # images of October 2025 had 0.11.0 (2025-10-02)
-    try:
-        return parse_engine(f"{name}@{text}")
-    except SelfhostError:
-        return parse_engine(name)
 
 
 def usable(row: dict[str, Any]) -> bool:

@@ -100,9 +100,12 @@ def measurements() -> tuple[Measurement, ...]:
 
 
 def _measurement(row: dict[str, Any]) -> Measurement:
-    alone = row.get("decode_tok_s_per_user")
-    decoding_alone = alone is not None and alone == row["output_tok_s"] and row.get("max_concurrency") == 1
-    clients = row.get("max_concurrency")
+    clients, alone, tpot = (
+        row.get("max_concurrency"),
+        row.get("decode_tok_s_per_user"),
+        row.get("tpot_mean_ms"),
+    )
+    decoding_alone = clients == 1 and alone == row["output_tok_s"]
     return Measurement(
         id=row["id"],
         model=row["model"],
@@ -125,7 +128,7 @@ def _measurement(row: dict[str, Any]) -> Measurement:
         dataset=row["dataset"],
         mode=row["mode"],
         output_tokens_per_second=None if decoding_alone else row["output_tok_s"],
-        tpot_ms=1e3 / alone if decoding_alone else row.get("tpot_mean_ms") if consistent(row) else None,
+        tpot_ms=1e3 / row["output_tok_s"] if decoding_alone else tpot if consistent(row) else None,
         ttft_ms=row.get("ttft_mean_ms"),
         title=row["source_title"],
         url=row["url"],
