@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def value(option: Option, rank: Rank) -> float:
         "capital": cost.capital.typical if cost.capital else float("inf"),
         "latency": speed.tpot_ms.typical,
         "throughput": -speed.output_tokens_per_second.typical,
-        "room": -(speed.concurrency_admitted - speed.running),
+        "room": -(speed.concurrency_admitted - math.ceil(speed.running - 1e-3)),
     }[rank]
 
 
@@ -260,3 +261,29 @@ def test_prices_of_one_s_own_come_first(tmp_path: Path) -> None:
     assert best.gpu.id == "l4-24gb"
     assert best.cost is not None
     assert best.cost.per_hour == Range(low=0.01 * best.gpus, typical=0.01 * best.gpus, high=0.01 * best.gpus)
+
+
+def test_equal_room_and_equal_speed_go_to_the_fewest_and_smallest_gpus() -> None:
+    found = ask(Load(traffic=Traffic(prompt_tokens=1024, output_tokens=256, request_rate=7.0)))
+    for rank in ("room", "throughput"):
+        ranked = order(found.options, rank, each_gpu=False)
+        first = ranked[0]
+        for option in ranked[1:]:
+            if behind_first(option, first, rank) == "as good":
+                assert (option.gpus, option.gpu.reported_bytes) >= (first.gpus, first.gpu.reported_bytes)
+        assert all(isinstance(option.spare, int) for option in ranked)
+    speeds = [option.estimate.output_tokens_per_second.typical for option in found.options]
+    assert max(speeds) == pytest.approx(7 * 256)
+    cheapest = [option.gpus for option in order(found.options, "throughput", each_gpu=False)]
+    assert cheapest == sorted(cheapest)  # all keep up
+
+
+def test_a_gpu_that_is_a_whole_machine_needs_none_around_it() -> None:
+    spark = find_gpu("gb10-128gb")
+    price = load_prices().gpu_purchase(spark.id)
+    assert price is not None
+    for option in ask(gpus=(spark,)).options:
+        assert option.cost is not None
+        assert option.cost.capital is not None
+        network = 1.125 if option.gpus > 1 else 1.0
+        assert option.cost.capital.typical == pytest.approx(price.typical * option.gpus * network, rel=0.02)

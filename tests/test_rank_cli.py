@@ -161,11 +161,12 @@ def test_without_a_context_the_lengths_of_the_load_decide(cli: Cli) -> None:
         (("--request-rate", "0"), 2, "--request-rate must be more than 0"),
         (("--context", "1k", "--prompt-tokens", "2k"), 2, "longer than --context 1,024"),
         (("--prefix-hit-ratio", "2"), 2, "--prefix-hit-ratio must be between 0 and 1"),
-        (("--rank-by", "cost", "--currency", "DOGE"), 1, "DOGE"),
-        (("--rank-by", "cost", "--assumptions", "absent.yaml"), 1, "absent.yaml"),
+        (("--rank-by", "cost", "--currency", "DOGE"), 2, "DOGE"),
+        (("--rank-by", "cost", "--assumptions", "absent.yaml"), 2, "absent.yaml"),
         (("--search-quant", "--quant", "fp8"), 2, "--quant names the format already"),
         (("--rank-by", "cost", "--pick", "500"), 2, "rows at most"),
         (("--rank-by", "speed"), 2, "speed"),
+        (("--prompt-tokens", "50000"), 1, "beyond the model's 40,960"),
         (("--ttft-goal", "0"), 2, "--ttft-goal"),
         (("--rank-by", "cost", "--engine", "llamacpp"), 1, "GGUF"),
     ],
@@ -228,6 +229,15 @@ def test_an_engine_that_was_measured_comes_before_one_that_it_stands_in_for(cli:
         if row["gpus"] == rows[0]["gpus"]
     ]
     assert alike.index("vllm") < alike.index("triton")
+
+
+def test_the_command_that_comes_next_is_of_the_same_load(cli: Cli) -> None:
+    words = ("--gpu", "h100-sxm-80gb", "--concurrency", "64", "--rank-by", "latency", "--ep")
+    shown = cli("plan", "openai/gpt-oss-20b", *words)
+    assert shown.code == 0, shown.err
+    following = next(line for line in shown.out.splitlines() if line.startswith("Next:"))
+    for word in ("--concurrency 64", "--rank-by latency", " --ep"):
+        assert word in following
 
 
 def test_a_goal_that_is_missed_is_named_as_it_was_given(cli: Cli) -> None:

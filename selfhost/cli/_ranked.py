@@ -64,6 +64,21 @@ def searched(
     )
 
 
+def within(spec: ModelSpec, load: Load) -> None:
+    """Refuse requests that the engine would: as with a `--context` beyond the model's.
+
+    Raises:
+        UnsupportedError: they are longer than the model's context.
+    """
+    prompt, answer = load.traffic.prompt_tokens, load.traffic.output_tokens
+    longest = spec.facts.max_context_tokens
+    if prompt + answer > longest:
+        raise UnsupportedError(
+            f"{spec.id}: prompts of {prompt:,} and answers of {answer:,} tokens are beyond the model's {longest:,}.",
+            hint="Give fewer --prompt-tokens, or fewer --output-tokens.",
+        )
+
+
 def _pricing(wish: Wish) -> Pricing:
     from selfhost.catalog.prices import load_prices
     from selfhost.ranking.costs import Pricing

@@ -146,6 +146,8 @@ def _by_worth(
 
     given = context.params
     load = wish.load(asked.workload, clients=_was_typed(context, "concurrency"))
+    _ranked.within(asked.spec, load)
+    typed_load = asked.workload
     if not _was_typed(context, "max_model_len"):
         # One request of the model's own context has to fit; how many of the load's do, its lengths decide.
         asked = replace(asked, workload=replace(asked.workload, concurrency=1))
@@ -168,7 +170,8 @@ def _by_worth(
         emit_json("placements", _ranked.ranked_facts(asked, options, found, plan, pick, output, load, wish))
         return 0
     _ranked_table.show_ranked(asked, options, found, plan, pick, load, wish)
-    words = again(given["model"], asked.workload, split if fixed else None, more=_typed(context))
+    words = again(given["model"], typed_load, split if fixed else None, more=_typed(context))
+    words += " --ep" if split.expert and not fixed else ""
     show_next(words, pick, output, several=options[pick - 1].split.gpus > NODE_GPUS)
     return 0
 

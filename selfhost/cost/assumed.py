@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BOARD_GPUS = 8  # of an HGX or MI300X board (NVIDIA HGX H100, AMD MI300X platform data sheets, 2024)
 TRAY_GPUS = 4  # of a compute tray of a GB200 NVL72 (NVIDIA data sheet, 2025)
 MOST_CARDS = 8  # PCIe cards in one server (Supermicro SYS-522GA, Lenovo SR675 V3, 2025)
+ITSELF = "itself"  # of a GPU that is sold as a whole machine
 FEW_CARDS = 4  # in one workstation or small server (Dell R750xa; host prices of the catalogue are of such)
 SERVER = f"server of {BOARD_GPUS} GPUs, new"  # name of the assumption
 HOSTED_AT = ("colocation", "office")
@@ -28,8 +29,8 @@ class Machine:
         gpu_id, gpu_name, tdp_watts: of the GPU.
         gpus: of one copy.
         board: GPUs that are sold together; 1 where they are single cards.
-        host: kind of machine that up to four cards stand in, `workstation` or `refurbished`; None for servers whose
-            price is a share of their GPUs'.
+        host: kind of machine that up to four cards stand in, `workstation` or `refurbished`, or `itself`; None for
+            servers whose price is a share of their GPUs'.
     """
 
     gpu_id: str
@@ -41,6 +42,8 @@ class Machine:
 
     def node_gpus(self, copies: int) -> int:
         """GPUs of a node."""
+        if self.host == ITSELF:
+            return 1
         return (
             self.board if self.board > 1 else min(FEW_CARDS if self.host else MOST_CARDS, self.gpus * copies)
         )
@@ -95,6 +98,8 @@ class Ways:
 
 def host_of(kind: str, form_factor: str, gpus: int) -> str | None:
     """Kind of machine whose own price is known: a few cards in a workstation, or in a small server where passive."""
+    if form_factor.endswith("box"):
+        return ITSELF  # DGX Spark: its price is that of the whole
     if board_of(form_factor) > 1 or gpus > FEW_CARDS:
         return None
     return "refurbished" if kind == "datacenter" else "workstation"
@@ -106,6 +111,25 @@ def board_of(form_factor: str) -> int:
         return BOARD_GPUS
     return TRAY_GPUS if form_factor.startswith("NVL72") else 1
 
+
+_OF_BOXES = (
+    Assumption(
+        key="machine around the GPUs",
+        low=0.0,
+        typical=0.0,
+        high=0.0,
+        unit="per machine",
+        source="It is sold as a whole machine.",
+    ),
+    Assumption(
+        key="power besides the GPUs",
+        low=0.03,
+        typical=0.06,
+        high=0.1,
+        unit="kW",
+        source="Ours: between the 140 W of the chip and the 240 W of the supply (NVIDIA DGX Spark data sheet, 2025).",
+    ),
+)
 
 # What no catalogue has. Every one is ours, and says why; a file of assumptions replaces it.
 _OURS = (
@@ -229,7 +253,7 @@ def _owned(
     found: _Found, prices: Prices, machine: Machine, ways: Ways, months: int, country: str, hosted: str
 ) -> None:
     for condition in ways.buy:
-        if condition == "new" and (server := _server(prices, machine)) is not None:
+        if condition == "new" and (server := server_price(prices, machine)) is not None:
             found.figure(SERVER, server, "", "")
             continue
         what = f"no {condition} purchase price for {machine.gpu_name}"
@@ -239,7 +263,10 @@ def _owned(
             f"buy:{condition}",
             what,
         )
-    if machine.host is not None:
+    if machine.host == ITSELF:
+        for one in _OF_BOXES:
+            found.add(one)
+    elif machine.host is not None:
         found.figure("machine around the GPUs", prices.host(machine.host), "buy", "price of a workstation")
         found.figure(
             "power besides the GPUs", prices.node_power("workstation"), "buy", "power of a workstation"
@@ -265,7 +292,7 @@ def _owned(
         )  # fmt: skip
 
 
-def _server(prices: Prices, machine: Machine) -> Figure | None:
+def server_price(prices: Prices, machine: Machine) -> Figure | None:
     """Price of a whole server of a board, where one was published and the user has no price of a GPU of their own."""
     if machine.board != BOARD_GPUS:
         return None

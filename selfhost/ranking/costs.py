@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfhost.place import NODE_GPUS
+from selfhost.cost.assumed import ITSELF, Machine, board_of, host_of, server_price
 from selfhost.ranking.types import Cost
 from selfhost.throughput.types import Estimate, Range
-from selfhost.units import ceil_div
 
 if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
@@ -15,10 +14,6 @@ if TYPE_CHECKING:
     from selfhost.catalog.prices import Prices
 
 SECONDS_PER_HOUR = 3600
-# GPUs that are sold on boards of eight alone (HGX, OAM), so that a part of a node cannot be bought.
-WHOLE_NODES = ("SXM", "OAM")
-# Ours: cards that one workstation holds; more stand in servers of eight.
-_CARDS = 4
 
 
 class Pricing:
@@ -78,14 +73,17 @@ class Pricing:
         return self._capitals[key]
 
     def _bought(self, gpu: Gpu, gpus: int) -> tuple[Range | None, str | None, tuple[Figure, ...]]:
-        """What it takes to buy the GPUs, of what that is made, and the prices behind it."""
-        whole = any(gpu.form_factor.upper().startswith(name) for name in WHOLE_NODES)
-        nodes = ceil_div(gpus, NODE_GPUS)
-        if whole or gpus > _CARDS:
-            bought = nodes * NODE_GPUS if whole else gpus
-            found = self._servers(gpu, nodes, bought)
-        else:
-            found = self._cards(gpu, gpus)
+        """What it takes to buy the GPUs, of what that is made, and the prices behind it: as `selfhost cost` has it."""
+        machine = Machine(
+            gpu_id=gpu.id,
+            gpu_name=gpu.name,
+            tdp_watts=gpu.tdp_watts,
+            gpus=gpus,
+            board=board_of(gpu.form_factor),
+            host=host_of(gpu.kind, gpu.form_factor, gpus),
+        )
+        nodes = machine.nodes(1)
+        found = self._servers(machine, nodes) if machine.host is None else self._cards(machine)
         if found is None:
             return None, None, ()
         total, words, figures = found
@@ -97,30 +95,35 @@ class Pricing:
             words, figures = f"{words}, network between them", (*figures, network)
         return total, words, figures
 
-    def _servers(self, gpu: Gpu, nodes: int, bought: int) -> tuple[Range, str, tuple[Figure, ...]] | None:
-        full = bought == nodes * NODE_GPUS
-        server = self.prices.server_purchase(gpu.id, NODE_GPUS) if full else None
+    def _servers(self, machine: Machine, nodes: int) -> tuple[Range, str, tuple[Figure, ...]] | None:
+        many = "s" if nodes > 1 else ""
+        server = server_price(self.prices, machine)
         if server is not None:
             converted = self.prices.convert(server, self.currency)
-            return (
-                _range(converted).scaled(nodes),
-                f"{nodes} server{'s' if nodes > 1 else ''} of {NODE_GPUS}",
-                (server,),
-            )
-        each, around = self.prices.gpu_purchase(gpu.id), self.prices.server_overhead()
+            return _range(converted).scaled(nodes), f"{nodes} server{many} of {machine.board}", (server,)
+        each, around = self.prices.gpu_purchase(machine.gpu_id), self.prices.server_overhead()
         if each is None or around is None:
             return None
+        bought = machine.bought(1)
         cards = _range(self.prices.convert(each, self.currency)).scaled(bought)
-        words = f"{bought} GPUs and the server{'s' if nodes > 1 else ''} around them"
+        words = f"{bought} GPUs and the server{many} around them"
         return _sum(cards, _product(cards, around)), words, (each, around)
 
-    def _cards(self, gpu: Gpu, gpus: int) -> tuple[Range, str, tuple[Figure, ...]] | None:
-        each, host = self.prices.gpu_purchase(gpu.id), self.prices.host()
-        if each is None or host is None:
+    def _cards(self, machine: Machine) -> tuple[Range, str, tuple[Figure, ...]] | None:
+        """A few cards and the one machine that they stand in."""
+        each = self.prices.gpu_purchase(machine.gpu_id)
+        if each is None or machine.host is None:
             return None
-        cards = _range(self.prices.convert(each, self.currency)).scaled(gpus)
+        cards = _range(self.prices.convert(each, self.currency)).scaled(machine.gpus)
+        if machine.host == ITSELF:
+            return cards, f"{machine.gpus} whole machine{'s' if machine.gpus > 1 else ''}", (each,)
+        host = self.prices.host(machine.host)
+        if host is None:
+            return None
         around = _range(self.prices.convert(host, self.currency))
-        return _sum(cards, around), f"{gpus} card{'s' if gpus > 1 else ''} in a workstation", (each, host)
+        where = "a workstation" if machine.host == "workstation" else "a server"
+        words = f"{machine.gpus} card{'s' if machine.gpus > 1 else ''} in {where}"
+        return _sum(cards, around), words, (each, host)
 
 
 def _range(figure: Figure) -> Range:

@@ -37,7 +37,8 @@ _KEYS: dict[Rank, Callable[[Option], tuple[float, ...]]] = {
     "cost": lambda option: _known(_cost(option)),
     "capital": lambda option: _known(_capital(option)),
     "latency": lambda option: (option.estimate.tpot_ms.typical, option.estimate.ttft_ms.typical),
-    "throughput": lambda option: (-option.estimate.output_tokens_per_second.typical,),
+    # Rounded, as several replicas that answer the same load do so but for the last digit of a sum.
+    "throughput": lambda option: (-round(option.estimate.output_tokens_per_second.typical, 6),),
     "room": lambda option: (-option.spare,),
 }
 

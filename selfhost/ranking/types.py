@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Rank = Literal["gpus", "cost", "capital", "latency", "throughput", "room"]
 RANKS: tuple[Rank, ...] = ("gpus", "cost", "capital", "latency", "throughput", "room")
+_HARDLY = 1e-3  # of a request: what a search for the steady state leaves open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +100,9 @@ class Option:
         return self.split.gpus * self.replicas
 
     @property
-    def spare(self) -> float:
-        """Requests at once that would be let in beside those under way."""
-        return self.estimate.concurrency_admitted - self.estimate.running
+    def spare(self) -> int:
+        """Whole requests at once that would be let in beside those under way."""
+        return self.estimate.concurrency_admitted - math.ceil(self.estimate.running - _HARDLY)
 
     @property
     def room(self) -> float:
