@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_EXPONENT = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?[eE][+-]?\d{1,4}")
 
 
 def parse_tables(suffix: str, text: str) -> object:
@@ -34,6 +37,11 @@ def parse_tables(suffix: str, text: str) -> object:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
         raise ValueError(" ".join(str(getattr(error, "problem", None) or error).split()) + where) from None
+
+
+def exponent(value: object) -> object:
+    """The number of a text such as 3e8, which YAML 1.1 takes for a text; anything else as it is."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

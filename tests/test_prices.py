@@ -316,9 +316,16 @@ discount: {company: 0.06}
             ("currency: 3", "currency must be a text", None),
             ("pue: {colocation: {typical: 1.3, currency: USD}}", "has no currency", "Leave"),
             ("pue: {colocation: 0.9}", "at least 1", None),
-            ("residual: {36: 30}", "more than the whole price", "share"),
+            ("residual: {36: 30}", "more than the whole", "share"),
+            ("discount: {company: 8}", "more than the whole", "share"),
             ("residual: {-3: 0.3}", "whole number above 0", None),
             ("fx: {USD: {CNY: 0}}", "more than 0", None),
+            ("fx: {USD: {EUR: 0.9}, EUR: {USD: 2}}", "contradict each other", "one rate"),
+            ("fx: {USD: {CNY: 7, EUR: 0.9}, EUR: {CNY: 12}}", "contradict each other", "one rate"),
+            ("fx: {USD: {USD: 2}}", "contradict each other", "one rate"),
+            ("electricity: {DE: 0.1, de: 0.2}", "electricity.DE stands twice", None),
+            ("gpu_purchase: {l4-24gb: {new: 1e308}}", "must be at most 1e+15", None),
+            ("", "is empty", "gpu_purchase"),
             ("electricity: {Germany: 0.3}", "two letters", None),
             ("electricity: {DE: {typical: 1, date: soon}}", "is no date", "YYYY"),
             ("- 1", "must hold tables", None),
@@ -339,6 +346,15 @@ discount: {company: 0.06}
         assert "\n" not in refused.value.message
         assert len(refused.value.message) < 300
         assert hint is None or hint in (refused.value.hint or "")
+
+    @pytest.mark.parametrize("text", ["fx: {CNY: {USD: 0.1}}", "fx: {USD: {CNY: 1e1}}"])
+    def test_own_rates_of_exchange_hold_for_every_pair(self, text: str, tmp_path: Path) -> None:
+        own = tmp_path / "own.yaml"
+        own.write_text(text)
+        found = load_prices(own)
+        assert found.fx("USD", "CNY").typical == pytest.approx(10)
+        assert found.fx("CNY", "USD").typical == pytest.approx(0.1)
+        assert found.fx("EUR", "CNY").typical == pytest.approx(10 * PRICES.fx("EUR", "USD").typical)
 
     def test_a_mark_at_the_beginning_of_a_file_is_no_key(self, tmp_path: Path) -> None:
         own = tmp_path / "own.yaml"

@@ -20,7 +20,7 @@ from selfhost.catalog.price_types import (
     first_day,
 )
 from selfhost.catalog.prices import currency_of
-from selfhost.tables import parse_tables
+from selfhost.tables import exponent, parse_tables
 
 _MOST_BYTES = 1 << 20
 _MOST = 1e15  # of any price, as bad input
@@ -28,7 +28,9 @@ _COLUMNS = ("typical", "low", "high", "currency", "date", "source", "note")
 _FIXED = {
     "condition": CONDITIONS, "tier": TIERS, "term": TERMS, "from": CURRENCIES, "to": CURRENCIES,
 }  # fmt: skip
-_RATIOS_TO_ONE = frozenset({"residual"})
+_RATIOS_TO_ONE = frozenset({"residual", "discount"})
+# Ours: rates of exchange that contradict each other by more than fees and a day's movement explain.
+_MOST_APART = 0.02
 
 
 def read_overrides(path: Path) -> dict[str, Figure]:
@@ -50,7 +52,28 @@ def read_overrides(path: Path) -> dict[str, Figure]:
         if name not in KINDS:
             raise _unknown(path, name, (*KINDS, "currency"))
         _collect(path, (name,), KINDS[name], tables, currency, found)
+    _agree(path, found)
     return found
+
+
+def _agree(path: Path, found: Mapping[str, Figure]) -> None:
+    """Refuse rates of exchange by which money grows on its way there and back, or around."""
+    given = {tuple(key.split(".")[1:]): one.typical for key, one in found.items() if key.startswith("fx.")}
+    rates = {(to, of): 1 / rate for (of, to), rate in given.items()} | given
+    for (of, to), rate in given.items():
+        back = rates[to, of] * rate
+        around = [
+            rates[of, by] * rates[by, to] / rate
+            for by in CURRENCIES
+            if (of, by) in rates and (by, to) in rates and by not in (of, to)
+        ]
+        for factor in (back, *around):
+            if abs(factor - 1) > _MOST_APART:
+                raise PriceError(
+                    f"{path.name}: the rates of fx contradict each other: {of} to {to} and back, or by way of the "
+                    f"third currency, makes {factor:.3g} of 1.",
+                    hint="Give one rate for each two currencies.",
+                )
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
@@ -68,6 +91,8 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         raise PriceError(
             f"{path} cannot be read: {reason}.", hint="Name a YAML, TOML or JSON file."
         ) from None
+    if not text.strip():
+        raise PriceError(f"{path} is empty.", hint="Begin with `gpu_purchase:` or another kind.")
     try:
         data = parse_tables(path.suffix.lower(), text)
     except (ValueError, RecursionError) as error:
@@ -91,9 +116,13 @@ def _collect(
     wanted = kind.keys[len(keys) - 1]
     if not isinstance(value, dict):
         raise PriceError(f"{path.name}: {'.'.join(keys)} must be a table by {wanted}, not {_shown(value)}.")
+    taken: set[str] = set()  # keys that differ for a parser alone, such as DE and de
     for key, below in value.items():
         # YAML 1.1 reads Norway's NO as false.
         text = _checked(path, keys, wanted, "NO" if key is False and wanted == "country" else str(key))
+        if text in taken:
+            raise PriceError(f"{path.name}: {'.'.join((*keys, text))} stands twice.")
+        taken.add(text)
         _collect(path, (*keys, text), kind, below, currency, found)
 
 
@@ -143,7 +172,7 @@ def _figure(path: Path, keys: tuple[str, ...], kind: Kind, value: object, curren
         raise PriceError(f"{name}: low {low:g}, typical {typical:g} and high {high:g} are not in this order.")
     if keys[0] in _RATIOS_TO_ONE and high > 1:
         raise PriceError(
-            f"{name}: {high:g} is more than the whole price.", hint="Give a share, such as 0.35."
+            f"{name}: {high:g} is more than the whole.", hint="Give a share, such as 0.35 for 35 %."
         )
     if keys[0] == "pue" and low < 1:
         raise PriceError(f"{name}: a PUE is at least 1, not {low:g}.")
@@ -178,6 +207,7 @@ def _day(name: str, text: str | None) -> str:
 
 
 def _number(name: str, value: object) -> float:
+    value = exponent(value)
     wrong = isinstance(value, float) and not math.isfinite(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or wrong:
         raise PriceError(f"{name} must be a number, not {_shown(value)}.")

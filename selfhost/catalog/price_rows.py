@@ -81,9 +81,9 @@ def figures_of(key: str, row: Mapping[str, Any]) -> Figure:
     best = max(chosen, key=lambda one: (_ORDER[one.confidence], first_day(one.date)))
     currency = row.get("currency", "USD") if kind.priced else None
     return Figure(
-        low=min(one.value if one.low is None else one.low for one in chosen),
-        typical=round(median(one.value for one in chosen), 6),
-        high=max(one.value if one.high is None else one.high for one in chosen),
+        low=float(min(one.value if one.low is None else one.low for one in chosen)),
+        typical=round(float(median(one.value for one in chosen)), 6),
+        high=float(max(one.value if one.high is None else one.high for one in chosen)),
         unit=f"{currency}/{kind.unit}" if kind.priced else kind.unit,
         currency=currency,
         date=chosen[0].date,

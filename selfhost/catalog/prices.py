@@ -147,14 +147,15 @@ class Prices:
         if source == target:
             return _plain("ratio", 1.0, None)
         direct, inverse = self._row("fx", source, target), self._row("fx", target, source)
-        if direct is not None:
-            return direct
-        if inverse is not None:
-            return replace(
+        if inverse is not None and (direct is None or _yours(inverse) > _yours(direct)):
+            direct = replace(
                 inverse, low=1 / inverse.high, typical=1 / inverse.typical, high=1 / inverse.low, seen=()
             )
+        # A user's own rates hold for every pair that they say something of, also by way of USD.
+        if direct is not None and ("USD" in (source, target) or _yours(direct) or not self._own_dollars()):
+            return direct
         first, second = self.fx(source, "USD"), self.fx("USD", target)
-        older = min(first, second, key=lambda one: first_day(one.date))
+        older = min(first, second, key=lambda one: first_day(one.date) if one.date else date.max)
         return replace(
             older,
             low=first.low * second.low,
@@ -162,6 +163,14 @@ class Prices:
             high=first.high * second.high,
             note="By way of USD.",
             seen=(),
+        )
+
+    def _own_dollars(self) -> bool:
+        """Whether the user gave a rate to or from USD."""
+        return any(
+            one is not None and _yours(one)
+            for other in CURRENCIES
+            for one in (self._row("fx", "USD", other), self._row("fx", other, "USD"))
         )
 
     def convert(self, figure: Figure, currency: str) -> Figure:
@@ -254,6 +263,10 @@ def _catalogue() -> Prices:
     from selfhost.catalog.price_rows import Rows
 
     return Prices(figures=Rows())
+
+
+def _yours(figure: Figure) -> bool:
+    return figure.confidence == "yours"
 
 
 def _whole(gpu_id: str) -> str:

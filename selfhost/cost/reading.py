@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from selfhost.errors import UsageError
+from selfhost.tables import exponent
 
 _MOST = 1e18
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 class Table:
@@ -98,8 +97,7 @@ def number_of(value: object, where: str, *, least: float = 0.0, most: float = _M
     Raises:
         UsageError: it is something else.
     """
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):  # YAML 1.1 takes 3e8 for a text
-        value = float(value)
+    value = exponent(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"{where} must be a number.")
     if isinstance(value, float) and not math.isfinite(value):
