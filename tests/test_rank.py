@@ -216,6 +216,14 @@ def test_replicas_share_what_one_cannot_hold() -> None:
     assert {option.replicas for option in fixed.options} == {1}
 
 
+def test_an_engine_s_limit_is_one_of_each_replica() -> None:
+    load = Load(traffic=Traffic(prompt_tokens=1024, output_tokens=256, concurrency=200))
+    knobs = Workload(max_model_len=4096, concurrency=200, max_num_seqs=64)
+    found = ask(load, workload=knobs, gpus=KINDS[:1])
+    assert {option.replicas for option in found.options if option.split.gpus > 1} == {4}
+    assert all(option.workload.concurrency <= 64 for option in found.options)
+
+
 def test_a_format_that_has_to_be_published_is_told_apart() -> None:
     made = {option.quantization: option.published for option in FOUND.options}
     assert made == {None: True, "fp8": True, "w4a16": False}

@@ -125,6 +125,7 @@ class _Try:
         # What was given with --quant is tried as None: the search then changes nothing.
         self.quantization = quantization or question.workload.quantization
         self.workload = replace(question.workload, quantization=self.quantization)
+        self._one = replace(self.workload, concurrency=1)
         spec = question.spec
         # As if it had been published in the format, for engines that do not make it while loading.
         self.published = None if quantization is None else replace(spec, quantization=quantization)
@@ -177,7 +178,8 @@ class _Try:
         return found
 
     def _asked(self, gpu: Gpu, split: Split) -> str | bool:
-        spec, load = self.question.spec, self.workload
+        # How many requests one replica takes at once is found later; that the engine takes one is what counts here.
+        spec, load = self.question.spec, self._one
         against = self.driver.object_to(serving_for(spec, self.engine, gpu, split, load))
         if against is None:
             return True
