@@ -24,6 +24,7 @@ class Measurement:
         quantization: the `--quant` that says in which format they were, None for the repository's own.
         precision: the same as the source calls it.
         kv_dtype: `auto` or `fp8`.
+        enforce_eager, max_num_seqs: the engine's knobs as far as the source says that they were turned.
         gpu: id in the catalogue.
         tensor, pipeline, data, expert, replicas: how it was divided; `replicas` are copies behind one address.
         engine: its name.
@@ -43,6 +44,8 @@ class Measurement:
     quantization: str | None
     precision: str
     kv_dtype: str
+    enforce_eager: bool
+    max_num_seqs: int | None
     gpu: str
     tensor: int
     pipeline: int
@@ -112,6 +115,8 @@ def _measurement(row: dict[str, Any]) -> Measurement:
         quantization=row.get("quant"),
         precision=row["precision"],
         kv_dtype=row.get("kv_cache_dtype", "auto"),
+        enforce_eager=row.get("enforce_eager", False),
+        max_num_seqs=row.get("max_num_seqs"),
         gpu=row["gpu"],
         tensor=row["tp"],
         pipeline=row.get("pp", 1),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from selfhost.cli._load_options import speed_options
+from selfhost.cli._measured import all_provenance, as_measurements, evidence_near, show_measurements
 from selfhost.cli._options import (
     AT_LEAST,
     engine_option,
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from selfhost.catalog.gpus import Gpu
     from selfhost.engines import EngineVersion
     from selfhost.model.spec import ModelSpec
+    from selfhost.throughput.evidence import Evidence
     from selfhost.throughput.goals import Met
+    from selfhost.throughput.runs import Asked
     from selfhost.throughput.simulated import Simulated
-    from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock, Traffic
+    from selfhost.throughput.types import Estimate, Point, Provenance, Range, StepClock
 
 _CURVE: tuple[tuple[str, Align], ...] = (
     ("at once", "right"), ("TTFT ms", "right"), ("TPOT ms", "right"), ("tokens/s", "right"), ("what binds", "left"),
@@ -53,8 +56,9 @@ _CURVE: tuple[tuple[str, Align], ...] = (
 @click.option("--replicas", type=AT_LEAST[1], default=1, metavar="N", help="Copies of it all.  [default: 1]")
 @speed_options()
 @click.option(
-    "--provider", type=click.Choice(["roofline", "silicon"]), default="roofline",
-    help="Step times by the roofline, or by tables of measured kernels.  [default: roofline]",
+    "--provider", type=click.Choice(["roofline", "silicon", "measured"]), default="roofline",
+    help="Step times by the roofline or by tables of measured kernels; or a published run's numbers.  "
+    "[default: roofline]",
 )  # fmt: skip
 @arrival_options
 @workload_options
@@ -90,7 +94,9 @@ def command(
     from selfhost.engines import parse_engine
     from selfhost.ranking.types import Load
     from selfhost.throughput.estimate import curve, estimate
+    from selfhost.throughput.from_runs import from_measurements
     from selfhost.throughput.goals import meeting
+    from selfhost.throughput.runs import Asked
     from selfhost.throughput.simulated import simulate_deployment, traffic_of
     from selfhost.throughput.types import Traffic
 
@@ -100,6 +106,11 @@ def command(
     if clients and request_rate is not None:
         raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one out.")
     trace = arriving_trace(context, arriving, request_rate, prompt_tokens, output_tokens)
+    if trace is not None and provider == "measured":
+        raise UsageError(
+            "A simulation takes times of single steps, which no published run has.",
+            hint="Leave out --provider measured, or the trace.",
+        )
     if trace is not None and arriving.trace is not None:
         traffic = traffic_of(trace, prefix_hit_ratio=prefix_hit_ratio, acceptance=acceptance)
     else:
@@ -122,6 +133,12 @@ def command(
     found = estimate(
         spec, workload, split, card, version, traffic, replicas=replicas, clock=clock, measured=measured
     )
+    asked = Asked(
+        spec=spec, workload=workload, split=split, gpu=card, engine=version, traffic=traffic, replicas=replicas
+    )  # fmt: skip
+    near, modelled = evidence_near(asked), found
+    if provider == "measured":
+        found = from_measurements(asked, modelled, near)
     points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
     met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal)
     simulated = None
@@ -131,13 +148,14 @@ def command(
             balance=arriving.balance, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal,
         )  # fmt: skip
     if as_json:
-        told = as_facts(spec, card, version, split, replicas, traffic, found, points, met)
-        emit_json("estimate", {**told, "simulation": as_simulation(simulated)})
+        told = as_facts(asked, found, points, met)
+        backed = {"provenance": all_provenance(found, modelled), "measurements": as_measurements(near)}
+        emit_json("estimate", {**told, **backed, "simulation": as_simulation(simulated)})
         return 0
     lengths = ("--prompt-tokens", str(traffic.prompt_tokens), "--output-tokens", str(traffic.output_tokens))
     own = ("--gpu", gpu, *lengths)
     words = again(model, replace(workload, concurrency=1), split, more=own)
-    _show(words, spec, card, traffic, found, points, met, simulated)
+    _show(words, asked, found, points, met, simulated, near)
     return 0
 
 
@@ -151,7 +169,7 @@ def _clock(
     engine: EngineVersion,
 ) -> tuple[StepClock | None, Provenance | None]:
     """Step times from elsewhere than the roofline, and where those are from."""
-    if provider == "roofline":
+    if provider != "silicon":
         return None, None
     from selfhost.hub import load_model
     from selfhost.silicon import kernel_clock
@@ -159,43 +177,36 @@ def _clock(
     return kernel_clock(load_model(model).config, spec, workload, split, gpu, engine)
 
 
-def as_facts(
-    spec: ModelSpec,
-    gpu: Gpu,
-    engine: EngineVersion,
-    split: Split,
-    replicas: int,
-    traffic: Traffic,
-    found: Estimate,
-    points: tuple[Point, ...],
-    met: Met | None,
-) -> dict[str, object]:
-    """The object of `selfhost/estimate/v1`."""
+def as_facts(asked: Asked, found: Estimate, points: tuple[Point, ...], met: Met | None) -> dict[str, object]:
+    """The object of `selfhost/estimate/v1`, without what its numbers rest on."""
     from selfhost.throughput.goals import knee
+    from selfhost.throughput.limits import limits_of
 
+    traffic = asked.traffic
     return {
-        "model": spec.id,
-        "gpu": gpu.id,
+        "model": asked.spec.id,
+        "gpu": asked.gpu.id,
         "gpus": found.gpus,
-        "split": asdict(split),
-        "replicas": replicas,
-        "engine": {"name": engine.engine, "version": engine.text},
+        "split": asdict(asked.split),
+        "replicas": asked.replicas,
+        "engine": {"name": asked.engine.engine, "version": asked.engine.text},
         "traffic": asdict(traffic),
         "ttft_ms": asdict(found.ttft_ms),
         "tpot_ms": asdict(found.tpot_ms),
         "output_tokens_per_second": asdict(found.output_tokens_per_second),
         "output_tokens_per_second_per_gpu": asdict(found.output_tokens_per_second.scaled(1 / found.gpus)),
         "requests_per_second": found.requests_per_second,
+        "requests_per_second_range": asdict(found.output_tokens_per_second.scaled(1 / traffic.output_tokens)),
         "concurrency_admitted": found.concurrency_admitted,
         "running": found.running,
         "binds": found.binds,
+        "binds_each": limits_of(asked, found),
         "saturated": found.saturated,
         "queue": found.queue,
         "curve": [asdict(point) for point in points],
         "knee_concurrency": knee(points[:-1]),
         "goals": None if met is None else asdict(met),
         "notes": list(found.notes),
-        "provenance": [asdict(one) for one in found.provenance],
     }
 
 
@@ -205,16 +216,17 @@ def _span(found: Range, *, digits: int = 0) -> str:
 
 def _show(
     words: str,
-    spec: ModelSpec,
-    gpu: Gpu,
-    traffic: Traffic,
+    asked: Asked,
     found: Estimate,
     points: tuple[Point, ...],
     met: Met | None,
     simulated: Simulated | None,
+    near: tuple[Evidence, ...],
 ) -> None:
     from selfhost.throughput.goals import knee
+    from selfhost.throughput.limits import limits_of
 
+    traffic, limits = asked.traffic, limits_of(asked, found)
     load = (
         f"{traffic.concurrency:,} at once"
         if traffic.concurrency is not None
@@ -223,7 +235,7 @@ def _show(
     speed = found.output_tokens_per_second.typical
     verb = "More arrives than is served: " if found.saturated and traffic.request_rate is not None else ""
     headline(
-        f"{verb}{found.gpus:,} × {gpu.name} {'gives' if found.gpus == 1 else 'give'} {spec.id} about "
+        f"{verb}{found.gpus:,} × {asked.gpu.name} {'gives' if found.gpus == 1 else 'give'} {asked.spec.id} about "
         f"{speed:,.0f} tokens/s for {load}.",
         good=None if not verb else False,
     )
@@ -236,7 +248,8 @@ def _show(
             "each GPU, tokens/s": _span(found.output_tokens_per_second.scaled(1 / found.gpus)),
             "requests/s": f"{found.requests_per_second:,.2f}",
             "admitted at once": f"{found.concurrency_admitted:,}",
-            "what binds": found.binds,
+            "what binds": f"{found.binds}; the first token: {limits['ttft_ms']}; each further one: "
+            f"{limits['tpot_ms']}; admission: {limits['concurrency_admitted']}",
         }
     )
     click.echo()
@@ -269,4 +282,6 @@ def _show(
         say(f"Note: {note}")
     for because in dict.fromkeys(one.because for one in found.provenance if one.number != "ttft_ms"):
         say(f"Rests on {because}.")
+    measured = any(one.kind == "measured" for one in found.provenance)
+    show_measurements(near, taken=measured)
     next_step(f"selfhost cost {words} --request-rate {found.requests_per_second:.3g}", "what that costs")

@@ -141,17 +141,13 @@ def _cache_type(asked: Asked) -> str:
 
 def _differs(run: Measurement, own: Asked, asked: Asked) -> tuple[str, ...]:
     traffic, load = asked.traffic, asked.workload
-    # What of a workload has other fields of its own here, or does nothing to prompts that share nothing.
-    plain = replace(
-        load, max_model_len=None, concurrency=1, quantization=None, kv_dtype="auto", prefix_caching=True
-    )
     shared = "shared-prefix" in run.dataset  # of such prompts a share was in the cache that nobody published
     told = (
         ("model", own.spec.id.lower() != asked.spec.id.lower()),
         ("quantization", _format(own.spec, run.quantization) != _format(asked.spec, load.quantization)),
         ("kv_dtype", _cache_type(own) != _cache_type(asked)),
         ("engine_version", not is_release(run, asked.engine)),
-        ("engine_options", plain != Workload()),
+        ("engine_options", _knobs(load) != _knobs(own.workload)),
         ("prompt_tokens", not _alike(run.prompt_tokens, traffic.prompt_tokens)),
         ("output_tokens", not _alike(run.output_tokens, traffic.output_tokens)),
         ("concurrency", run.concurrency != traffic.concurrency),
@@ -159,6 +155,13 @@ def _differs(run: Measurement, own: Asked, asked: Asked) -> tuple[str, ...]:
         ("prefix_hit_ratio", shared or (traffic.prefix_hit_ratio > 0 and load.prefix_caching)),
     )
     return tuple(name for name, other in told if other)
+
+
+def _knobs(load: Workload) -> Workload:
+    """Those that have no other name here; a prefix cache does nothing to prompts that share nothing."""
+    return replace(
+        load, max_model_len=None, concurrency=1, quantization=None, kv_dtype="auto", prefix_caching=True
+    )
 
 
 def _alike(theirs: float, ours: float) -> bool:

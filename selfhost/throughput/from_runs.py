@@ -113,16 +113,17 @@ def _nearest(asked: Asked, near: tuple[Evidence, ...]) -> str:
     """A sentence about the run that comes nearest."""
     if near:
         other = ", ".join(name.replace("_", " ") for name in near[0].differs)
-        return f"Nearest is {about(near[0].run)}; another {other}."
+        return f"Nearest is {about(near[0].run)}, which differs in {other}."
     of_model = [run for run in measurements() if run.model.lower() == asked.spec.id.lower()]
     on_gpu = [run for run in measurements() if run.gpu == asked.gpu.id]
     for some, where in (
-        ([run for run in of_model if run.gpu == asked.gpu.id], "on this GPU"),
-        (of_model, "none of them on this GPU"),
+        ([run for run in of_model if run.gpu == asked.gpu.id], " on this GPU"),
+        (of_model, ", none of them on this GPU"),
     ):
         if some:
             one = min(some, key=lambda run: (run.engine != asked.engine.engine, _apart(run, asked.traffic)))
-            return f"Of this model {len(some)} runs are known, {where}; nearest is {about(one)}."
+            count = "1 run of this model is" if len(some) == 1 else f"{len(some)} runs of this model are"
+            return f"{count} known{where}; nearest is {about(one)}."
     if on_gpu:
         models = ", ".join(sorted({run.model for run in on_gpu}))
         return f"On this GPU runs are known of {models}."

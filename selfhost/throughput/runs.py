@@ -72,7 +72,12 @@ def asked_of(run: Measurement, gpu: Gpu, find: Find) -> Asked:
     """
     return Asked(
         spec=find(run.model),
-        workload=Workload(quantization=run.quantization, kv_dtype=run.kv_dtype),
+        workload=Workload(
+            quantization=run.quantization,
+            kv_dtype=run.kv_dtype,
+            enforce_eager=run.enforce_eager,
+            max_num_seqs=run.max_num_seqs,
+        ),
         split=Split(tensor=run.tensor, pipeline=run.pipeline, data=run.data, expert=run.expert),
         gpu=gpu,
         engine=release_of(run.engine, run.version)[0],
