@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,30 @@ def test_a_users_own_price_goes_before_the_catalogues(cli: Cli, tmp_path: Path) 
     ran = cli("cost", *words, tmp_path / "bad.yaml")
     assert ran.code == 2
     assert "must not be negative" in ran.err
+
+
+def test_stale_prices_are_flagged(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*H100, "--rent", "specialty", "--api", "openai/gpt-6.1-terra", "--tokens-per-month", "1B")
+    staff = load_prices().staff("US")
+    assert staff is not None
+    assert staff.fresh_until is not None
+    day = datetime(staff.fresh_until.year, staff.fresh_until.month, staff.fresh_until.day, 12, tzinfo=UTC)
+
+    def stale(after: timedelta, *more: str | Path) -> dict[str, bool]:
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int((day + after).timestamp())))
+        return {one["name"]: one["stale"] for one in run(cli, *words, *more)["assumptions"]}
+
+    assert not stale(timedelta())["staff"]
+    (tmp_path / "own.yaml").write_text("assumption: {staff: 150000}")
+    assert not stale(timedelta(days=1), "--assumptions", tmp_path / "own.yaml")["staff"]
+    found = stale(timedelta(days=1))
+    assert found["staff"]
+    assert found["openai/gpt-6.1-terra: input"]
+    assert not found["volume"]
+    assert "agoradigest.com; stale" in " ".join(cli("cost", *words).out.split())
+    # What is written down and taken back is as old as it was.
+    cli("cost", *words, "--export-assumptions", tmp_path / "all.toml")
+    assert stale(timedelta(days=1), "--assumptions", tmp_path / "all.toml") == found
 
 
 def test_a_users_own_gpu_goes_before_a_published_server(cli: Cli, tmp_path: Path) -> None:

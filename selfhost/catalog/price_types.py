@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - `date` is a field's name
+from datetime import timedelta
 from typing import Literal
 
 from selfhost.errors import UsageError
@@ -74,6 +75,14 @@ class Figure:
     note: str | None = None
     key: str = ""
     seen: tuple[Observation, ...] = ()
+
+    @property
+    def fresh_until(self) -> Date | None:
+        """Last day on which it is no older than its kind stays fresh; None for a user's own, which never is stale."""
+        kind = KINDS.get(self.key.partition(".")[0])
+        if kind is None or self.confidence == "yours" or not self.date:
+            return None
+        return first_day(self.date) + timedelta(days=kind.fresh_days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,10 @@ def offers(
 
 
 def _offer(name: str, prompt_tokens: int, batch_share: float) -> Offer:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
-    from selfhost.api_prices import price_of
+    from selfhost.api_prices import FRESH_DAYS, price_of
+    from selfhost.catalog.price_types import first_day
     from selfhost.cli._planning import now
 
     provider, _, model = name.partition("/")
@@ -75,6 +76,7 @@ def _offer(name: str, prompt_tokens: int, batch_share: float) -> Offer:
         source=price.source,
         date=price.date,
         note=_note(name, price, batch_share),
+        fresh_until=(first_day(price.date) + timedelta(days=FRESH_DAYS)).isoformat(),
     )
 
 

@@ -232,8 +232,9 @@ def deployment_of(
     Raises:
         UsageError: the volume is more than the copies that were asked for can answer with.
     """
-    from selfhost.cost.assumed import Machine, assumed, board_of, host_of
+    from selfhost.cost.assumed import assumed
     from selfhost.cost.deployment import Deployment
+    from selfhost.cost.machines import Machine, board_of, host_of
 
     gpu, split = served.gpu, served.split
     found, share = served.speed(load)

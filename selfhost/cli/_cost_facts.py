@@ -10,6 +10,8 @@ from selfhost.cost.breakeven import in_years, within
 from selfhost.cost.types import MONTHS
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from selfhost.cost.breakeven import Amount
     from selfhost.cost.published import Held
     from selfhost.cost.rules import Judged
@@ -38,6 +40,7 @@ def as_facts(
     copies: Copies,
     rules: Sequence[Judged],
     notes: Sequence[str],
+    today: date,
 ) -> dict[str, object]:
     """Everything that was worked out.
 
@@ -49,6 +52,7 @@ def as_facts(
         copies: break-even volumes with more copies of a deployment.
         rules: of thumb.
         notes: sentences for the user.
+        today: by which prices are stale.
     """
     scenario = found.scenario
     return {
@@ -66,7 +70,7 @@ def as_facts(
         "tornado": [_swing(one) for one in found.swings],
         "published": [_held(one) for one in held],
         "rules": [asdict(one) for one in rules],
-        "assumptions": [assumption(one) for one in found.assumptions],
+        "assumptions": [assumption(one, today) for one in found.assumptions],
         "notes": list(notes),
     }
 
@@ -197,7 +201,7 @@ def _held(one: Held) -> dict[str, object]:
     }
 
 
-def assumption(one: Assumption) -> dict[str, object]:
+def assumption(one: Assumption, today: date) -> dict[str, object]:
     """One assumption with its bounds and its source."""
     return {
         "name": one.key,
@@ -209,4 +213,5 @@ def assumption(one: Assumption) -> dict[str, object]:
         "source": one.source,
         "date": one.date,
         "note": one.note,
+        "stale": one.is_stale(today),
     }

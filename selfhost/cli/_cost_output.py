@@ -12,6 +12,8 @@ from selfhost.cli._output import facts, headline, next_step, say, table
 from selfhost.cost.types import MONTHS
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from selfhost.cost.breakeven import Amount
     from selfhost.cost.published import Held
     from selfhost.cost.rules import Judged
@@ -57,6 +59,7 @@ def show(
     rules: Sequence[Judged],
     notes: Sequence[str],
     onward: tuple[str, str],
+    today: date,
 ) -> None:
     """Print everything.
 
@@ -68,6 +71,7 @@ def show(
         rules: of thumb; those that say otherwise are shown.
         notes: sentences for the user.
         onward: the next command, and why.
+        today: by which prices are stale.
     """
     headline(_answer(found, copies))
     click.echo()
@@ -76,7 +80,7 @@ def show(
     _flips(found)
     _published(held)
     _rules(rules)
-    _assumptions(found.assumptions)
+    _assumptions(found.assumptions, today)
     unknown = [
         f"{one.option.name} is unknown and left out: {'; '.join(one.option.unknown)}{_give(one)}."
         for one in found.costed
@@ -326,15 +330,20 @@ def _rules(rules: Sequence[Judged]) -> None:
         say(f"{one.rule} ({_site(one.source)}): {one.because}.")
 
 
-def _assumptions(assumptions: Sequence[Assumption]) -> None:
+def _assumptions(assumptions: Sequence[Assumption], today: date) -> None:
     click.echo("\nRests on:")
     facts(
         {
             one.key: f"{_number(one.typical)} {one.unit}"
             + "".join(f"; {each}" for each in (one.date, _site(one.source)) if each)
+            + "; stale" * one.is_stale(today)
             for one in assumptions
         }
     )
+    if any(one.is_stale(today) for one in assumptions):
+        say(
+            "What is stale is older than its kind of price stays fresh (`selfhost catalog check`); --prices FILE renews."
+        )
     say("--json and --export-assumptions FILE have every bound and source; --assumptions FILE takes it back.")
 
 

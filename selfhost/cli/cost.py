@@ -33,6 +33,8 @@ from selfhost.errors import UnsupportedError, UsageError
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from selfhost.cli._cost_deployment import Served
     from selfhost.cost.assumed import Ways
     from selfhost.cost.deployment import Deployment
@@ -194,14 +196,31 @@ def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_j
         about = dict.fromkeys(("model", "gpu", "gpus_in_use", "split", "copies", "engine", "hosted_open"))
         emit_json(
             "cost",
-            as_facts(found, title=file.title, about=about, held=held, copies={}, rules=(), notes=notes),
+            as_facts(
+                found,
+                title=file.title,
+                about=about,
+                held=held,
+                copies={},
+                rules=(),
+                notes=notes,
+                today=_today(),
+            ),
         )
     else:
         show(
-            found, title=file.title, held=held, copies={}, rules=(), notes=notes,
+            found, title=file.title, held=held, copies={}, rules=(), notes=notes, today=_today(),
             onward=("selfhost cost MODEL --gpu ID …", "the same for a model on GPUs, with their prices"),
         )  # fmt: skip
     return 0
+
+
+def _today() -> date:
+    from datetime import date
+
+    from selfhost.cli._planning import now
+
+    return date.fromisoformat(now()[:10])
 
 
 def _not_overfull(found: Study) -> None:
@@ -286,11 +305,20 @@ def _show_deployment(
         }
         emit_json(
             "cost",
-            as_facts(found, title=title, about=about, held=(), copies=copies, rules=rules, notes=notes),
+            as_facts(
+                found,
+                title=title,
+                about=about,
+                held=(),
+                copies=copies,
+                rules=rules,
+                notes=notes,
+                today=_today(),
+            ),
         )
         return
     show(
-        found, title=title, held=(), copies=copies, rules=rules, notes=notes,
+        found, title=title, held=(), copies=copies, rules=rules, notes=notes, today=_today(),
         onward=_onward(served, plan),
     )  # fmt: skip
 

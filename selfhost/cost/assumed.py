@@ -6,60 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from selfhost.cost.machines import BOARD_GPUS, ITSELF, Machine
 from selfhost.cost.types import MONTHS, Assumption
 
 if TYPE_CHECKING:
     from selfhost.catalog.price_types import Condition, Figure, Term, Tier
     from selfhost.catalog.prices import Prices
 
-BOARD_GPUS = 8  # of an HGX or MI300X board (NVIDIA HGX H100, AMD MI300X platform data sheets, 2024)
-TRAY_GPUS = 4  # of a compute tray of a GB200 NVL72 (NVIDIA data sheet, 2025)
-MOST_CARDS = 8  # PCIe cards in one server (Supermicro SYS-522GA, Lenovo SR675 V3, 2025)
-ITSELF = "itself"  # of a GPU that is sold as a whole machine
-FEW_CARDS = 4  # in one workstation or small server (Dell R750xa; host prices of the catalogue are of such)
 SERVER = f"server of {BOARD_GPUS} GPUs, new"  # name of the assumption
 HOSTED_AT = ("colocation", "office")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What one copy of a deployment runs on.
-
-    Args:
-        gpu_id, gpu_name, tdp_watts: of the GPU.
-        gpus: of one copy.
-        board: GPUs that are sold together; 1 where they are single cards.
-        host: kind of machine that up to four cards stand in, `workstation` or `refurbished`, or `itself`; None for
-            servers whose price is a share of their GPUs'.
-    """
-
-    gpu_id: str
-    gpu_name: str
-    tdp_watts: int
-    gpus: int
-    board: int
-    host: str | None
-
-    def node_gpus(self, copies: int) -> int:
-        """GPUs of a node."""
-        if self.host == ITSELF:
-            return 1
-        return (
-            self.board if self.board > 1 else min(FEW_CARDS if self.host else MOST_CARDS, self.gpus * copies)
-        )
-
-    def nodes(self, copies: int) -> int:
-        """Nodes that so many copies take."""
-        return -(-self.gpus * copies // self.node_gpus(copies))
-
-    def rented_nodes(self, copies: int) -> int:
-        """Nodes that so many copies take at a provider, whose machines hold as many GPUs as any."""
-        most = self.board if self.board > 1 else MOST_CARDS
-        return -(-self.gpus * copies // most)
-
-    def bought(self, copies: int) -> int:
-        """GPUs in them: a board is bought whole, a card is not."""
-        return self.nodes(copies) * self.board if self.board > 1 else self.gpus * copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +28,7 @@ class Offer:
         source, date: of the prices.
         note: for the user, None for nothing.
         unpriced: why no price is known; None where one is.
+        fresh_until: last day, YYYY-MM-DD, on which the prices are fresh; None for no such day.
     """
 
     name: str
@@ -85,6 +41,7 @@ class Offer:
     date: str | None
     note: str | None = None
     unpriced: str | None = None
+    fresh_until: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,41 +52,6 @@ class Ways:
     rent: tuple[tuple[Tier, Term], ...]
     apis: tuple[Offer, ...]
 
-
-def host_of(kind: str, form_factor: str, gpus: int) -> str | None:
-    """Kind of machine whose own price is known: a few cards in a workstation, or in a small server where passive."""
-    if form_factor.endswith("box"):
-        return ITSELF  # DGX Spark: its price is that of the whole
-    if board_of(form_factor) > 1 or gpus > FEW_CARDS:
-        return None
-    return "refurbished" if kind == "datacenter" else "workstation"
-
-
-def board_of(form_factor: str) -> int:
-    """GPUs that are sold together: 8 on a board of SXM or OAM modules, 4 on a tray of superchips, else single ones."""
-    if form_factor.startswith(("SXM", "OAM")):
-        return BOARD_GPUS
-    return TRAY_GPUS if form_factor.startswith("NVL72") else 1
-
-
-_OF_BOXES = (
-    Assumption(
-        key="machine around the GPUs",
-        low=0.0,
-        typical=0.0,
-        high=0.0,
-        unit="per machine",
-        source="It is sold as a whole machine.",
-    ),
-    Assumption(
-        key="power besides the GPUs",
-        low=0.03,
-        typical=0.06,
-        high=0.1,
-        unit="kW",
-        source="Ours: between the 140 W of the chip and the 240 W of the supply (NVIDIA DGX Spark data sheet, 2025).",
-    ),
-)
 
 # What no catalogue has. Every one is ours, and says why; a file of assumptions replaces it.
 _OURS = (
@@ -313,7 +235,7 @@ def _api(found: _Found, offer: Offer) -> None:
             Assumption(
                 key=f"{offer.name}: {part}", low=price, typical=price, high=price,
                 unit=f"{offer.currency}/million tokens", currency=offer.currency, source=offer.source,
-                date=offer.date, note=offer.note,
+                date=offer.date, note=offer.note, fresh_until=offer.fresh_until,
             )
         )  # fmt: skip
 
@@ -342,6 +264,7 @@ class _Found:
             Assumption(
                 key=rate_key(currency, self.currency), low=rate.low, typical=rate.typical, high=rate.high,
                 unit=f"{self.currency}/{currency}", source=_source(rate), date=rate.date or None,
+                fresh_until=_fresh_until(rate),
             )
         )  # fmt: skip
 
@@ -355,6 +278,7 @@ class _Found:
             Assumption(
                 key=key, low=figure.low, typical=figure.typical, high=figure.high, unit=figure.unit,
                 currency=figure.currency, source=_source(figure), date=figure.date or None, note=_caveat(figure),
+                fresh_until=_fresh_until(figure),
             )
         )  # fmt: skip
 
@@ -362,6 +286,11 @@ class _Found:
         return Assumed(
             assumptions=tuple(self.list), unknown={key: tuple(value) for key, value in self.missing.items()}
         )
+
+
+def _fresh_until(figure: Figure) -> str | None:
+    until = figure.fresh_until
+    return None if until is None else until.isoformat()
 
 
 def _source(figure: Figure) -> str:
@@ -398,6 +327,7 @@ def overridden(found: Sequence[Assumption], own: Sequence[Assumption]) -> tuple[
             source=given.source,
             date=given.date,
             note=given.note,
+            fresh_until=one.fresh_until if (given.date, given.source) == (one.date, one.source) else None,
         )
         if (given := by_key.get(one.key)) is not None
         else one

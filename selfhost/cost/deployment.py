@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from selfhost.cost.assumed import SERVER, Machine, Offer, Ways, rate_key
+from selfhost.cost.assumed import SERVER, Offer, Ways, rate_key
 from selfhost.cost.breakeven import Amount, break_even_volume
 from selfhost.cost.flows import total
+from selfhost.cost.machines import Machine
 from selfhost.cost.types import (
     HOURS_PER_MONTH,
     MONTHS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date as Date  # noqa: N812 - `date` is a field's name
 from typing import Literal
 
 # What a line's amount is per. `kwh` needs the power of the machines; `residual` is money back at the end, `residual
@@ -156,6 +157,7 @@ class Assumption:
         date: when that was so.
         note: a sentence, None for none.
         joint: whether it moves with all others where bounds of a result are asked for, and not in a tornado alone.
+        fresh_until: last day, YYYY-MM-DD, on which its kind of price is fresh; None for what does not age.
     """
 
     key: str
@@ -168,11 +170,16 @@ class Assumption:
     date: str | None = None
     note: str | None = None
     joint: bool = True
+    fresh_until: str | None = None
 
     @property
     def varies(self) -> bool:
         """Whether anything but the typical value is possible."""
         return self.low != self.high
+
+    def is_stale(self, today: Date) -> bool:
+        """Whether its price is older than its kind stays fresh."""
+        return self.fresh_until is not None and today.isoformat() > self.fresh_until
 
 
 # From one value per assumption to what is compared.

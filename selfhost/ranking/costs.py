@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfhost.cost.assumed import ITSELF, Machine, board_of, host_of, server_price
+from selfhost.cost.assumed import server_price
+from selfhost.cost.machines import ITSELF, Machine, board_of, host_of
 from selfhost.ranking.types import Cost
 from selfhost.throughput.types import Estimate, Range
 
