@@ -341,9 +341,7 @@ def _assumptions(assumptions: Sequence[Assumption], today: date) -> None:
         }
     )
     if any(one.is_stale(today) for one in assumptions):
-        say(
-            "What is stale is older than its kind of price stays fresh (`selfhost catalog check`); --prices FILE renews."
-        )
+        say("Stale is what is older than its kind of price stays fresh (`selfhost catalog check`).")
     say("--json and --export-assumptions FILE have every bound and source; --assumptions FILE takes it back.")
 
 

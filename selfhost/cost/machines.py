@@ -66,23 +66,3 @@ def board_of(form_factor: str) -> int:
     if form_factor.startswith(("SXM", "OAM")):
         return BOARD_GPUS
     return TRAY_GPUS if form_factor.startswith("NVL72") else 1
-
-
-_OF_BOXES = (
-    Assumption(
-        key="machine around the GPUs",
-        low=0.0,
-        typical=0.0,
-        high=0.0,
-        unit="per machine",
-        source="It is sold as a whole machine.",
-    ),
-    Assumption(
-        key="power besides the GPUs",
-        low=0.03,
-        typical=0.06,
-        high=0.1,
-        unit="kW",
-        source="Ours: between the 140 W of the chip and the 240 W of the supply (NVIDIA DGX Spark data sheet, 2025).",
-    ),
-)
