@@ -28,6 +28,11 @@ from selfhost.workload import Split, Workload
 from tests.conftest import Cli
 
 LOAD = ("--prompt-tokens", "233", "--output-tokens", "221", "--concurrency", "4")
+FIELDS = """
+    id source page date engine engine_version model precision quant gpu tp pp dp ep replicas dataset mode isl osl
+    max_concurrency request_rate num_ok kv_cache_dtype enforce_eager max_num_seqs output_tok_s tpot_mean_ms
+    ttft_mean_ms decode_tok_s_per_user source_title source_date url
+"""
 WORDS = ("estimate", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", *LOAD)
 
 
@@ -49,12 +54,7 @@ def near(load: Asked) -> tuple[Evidence, ...]:
 
 
 def test_rows_name_what_the_catalogue_has_and_no_field_is_lost() -> None:
-    known = {
-        "id", "source", "page", "date", "engine", "engine_version", "model", "precision", "quant", "gpu", "tp", "pp",
-        "dp", "ep", "replicas", "dataset", "mode", "isl", "osl", "max_concurrency", "request_rate", "num_ok",
-        "kv_cache_dtype", "enforce_eager", "max_num_seqs", "output_tok_s", "tpot_mean_ms", "ttft_mean_ms", "decode_tok_s_per_user", "source_title",
-        "source_date", "url",
-    }  # fmt: skip
+    known = set(FIELDS.split())
     rows = measured_rows()
     assert len({row["id"] for row in rows}) == len(rows) == len(measurements()) == 105
     for row, one in zip(rows, measurements(), strict=True):
@@ -243,7 +243,11 @@ def test_every_number_of_the_json_has_a_provenance_a_range_and_a_limit(cli: Cli)
 
 def test_text_shows_both_and_where_to_read_it(cli: Cli) -> None:
     shown = cli(*WORDS).out
-    assert "4  233 + 221  64 (59)  7.4 (7.5)  497 (518)" in shown
+    said = estimated(asked("T0190"))
+    row = f"64 ({said.ttft_ms.typical:.0f}) 7.4 ({said.tpot_ms.typical:.1f}) 497 ("
+    assert f"4 233 + 221 {row}{said.output_tokens_per_second.typical:.0f}) vllm 0.11.0" in " ".join(
+        shown.split()
+    )
     assert "/docs/performance-lab/qwen3-8b/h100-latency.md\n" in shown
     assert "--provider measured takes its numbers" in shown
     assert "what binds weights bandwidth; the first token: engine overhead;" in " ".join(shown.split())
