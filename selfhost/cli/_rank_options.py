@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from selfhost.catalog.price_types import TERMS, TIERS
 from selfhost.cli._load_options import OUTPUT_TOKENS, PROMPT_TOKENS, speed_options
 from selfhost.errors import UsageError
 from selfhost.workload import Workload
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _RANKS = ("gpus", "cost", "capital", "latency", "throughput", "room")
-_TIERS = ("hyperscaler", "specialty", "marketplace", "serverless")
-_TERMS = ("on-demand", "1y", "3y", "spot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +118,8 @@ _OPTIONS: tuple[Callable[[F], F], ...] = (
         "--search-quant", is_flag=True, default=None, help="Try the usual weight formats besides its own."
     ),
     click.option("--search-engines", is_flag=True, default=None, help="Try every engine."),
-    _choice("--tier", _TIERS, "Kind of provider that GPUs are rented from.  [default: specialty]"),
-    _choice("--term", _TERMS, "For how long they are rented.  [default: on-demand]"),
+    _choice("--tier", TIERS, "Kind of provider that GPUs are rented from.  [default: specialty]"),
+    _choice("--term", TERMS, "For how long they are rented.  [default: on-demand]"),
     click.option("--currency", metavar="CODE", help="USD, CNY or EUR.  [default: USD]"),
     click.option(
         "--assumptions", type=click.Path(path_type=Path), metavar="FILE",

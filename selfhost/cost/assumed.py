@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from selfhost.cost.machines import BOARD_GPUS, ITSELF, Machine
-from selfhost.cost.types import MONTHS, Assumption
+from selfhost.cost.types import Assumption
 
 if TYPE_CHECKING:
     from selfhost.catalog.price_types import Condition, Figure, Term, Tier
     from selfhost.catalog.prices import Prices
 
 SERVER = f"server of {BOARD_GPUS} GPUs, new"  # name of the assumption
-HOSTED_AT = ("colocation", "office")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,8 +351,3 @@ def overridden(found: Sequence[Assumption], own: Sequence[Assumption]) -> tuple[
         else one
         for one in found
     )
-
-
-def years_of(months: int) -> float:
-    """Months as years."""
-    return months / MONTHS
