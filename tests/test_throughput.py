@@ -302,10 +302,11 @@ def test_requests_beyond_the_model_s_context_are_noted() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--ttft-goal", "nan"), "--ttft-goal must be more than 0 ms, not nan."),
-        (("--tpot-goal", "inf"), "--tpot-goal must be more than 0 ms, not inf."),
+        (("--ttft-goal", "nan"), "nan is not a number of milliseconds."),
+        (("--tpot-goal", "inf"), "inf is not a number of milliseconds."),
         (("--acceptance", "0.5"), "--acceptance is of drafted tokens, and none are drafted."),
         (("--context", "1k"), "are longer than --context 1,024."),
+        (("--no-prefix-caching", "--prefix-hit-ratio", "0.5"), "--no-prefix-caching turns it off."),
     ],
 )
 def test_what_contradicts_itself_is_refused(cli: Cli, words: tuple[str, ...], said: str) -> None:
@@ -322,6 +323,14 @@ def test_one_request_is_one_and_what_comes_next_has_the_lengths_of_the_trace(
     shown = cli("estimate", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", "--trace", trace).out
     assert "for 1 request a second" in " ".join(shown.split())
     assert "--prompt-tokens 200 --output-tokens 20" in shown
+
+
+def test_what_comes_next_is_of_the_same_deployment(cli: Cli) -> None:
+    more = ("--engine", "sglang", "--replicas", "2", "--gpu-memory", "40GiB", "--prefix-hit-ratio", "0.5")
+    shown = " ".join(cli("estimate", "Qwen/Qwen3-8B", "--gpu", "h100-sxm-80gb", *more).out.split())
+    named = "--gpu h100-sxm-80gb --gpu-memory 40GiB --engine sglang --replicas 2 "
+    assert f"Next: selfhost cost Qwen/Qwen3-8B {named}" in shown
+    assert "--cached-share 0.5" in shown
 
 
 @pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.id)

@@ -92,7 +92,7 @@ def agrees(traffic: Traffic, workload: Workload) -> None:
     """Refuse a traffic that contradicts the engine's knobs.
 
     Raises:
-        UsageError: requests beyond --context, or accepted drafts where none are made.
+        UsageError: requests beyond --context, accepted drafts where none are made, hits of a cache that is off.
     """
     longest, needed = workload.max_model_len, traffic.prompt_tokens + traffic.output_tokens
     if longest is not None and longest < needed:
@@ -104,6 +104,11 @@ def agrees(traffic: Traffic, workload: Workload) -> None:
     if traffic.acceptance is not None and not workload.speculative_tokens:
         raise UsageError(
             "--acceptance is of drafted tokens, and none are drafted.", hint="Add --speculative-tokens N."
+        )
+    if traffic.prefix_hit_ratio > 0 and not workload.prefix_caching:
+        raise UsageError(
+            "--prefix-hit-ratio is of the prefix cache, and --no-prefix-caching turns it off.",
+            hint="Leave one out.",
         )
 
 

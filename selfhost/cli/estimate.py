@@ -31,6 +31,7 @@ from selfhost.cli._simulating import (
 )
 from selfhost.cli._sizing import again, as_sentence, choose_gpu, objection_to, understand
 from selfhost.errors import UnsupportedError, UsageError
+from selfhost.units import size_words
 from selfhost.workload import Split, Workload
 
 if TYPE_CHECKING:
@@ -152,9 +153,17 @@ def command(
         backed = {"provenance": all_provenance(found, modelled), "measurements": as_measurements(near)}
         emit_json("estimate", {**told, **backed, "simulation": as_simulation(simulated)})
         return 0
-    lengths = ("--prompt-tokens", str(traffic.prompt_tokens), "--output-tokens", str(traffic.output_tokens))
-    own = ("--gpu", gpu, *lengths)
-    words = again(model, replace(workload, concurrency=1), split, more=own)
+    own = {
+        "--gpu": gpu,
+        "--gpu-memory": size_words(gpu_memory) if gpu_memory is not None else None,
+        "--engine": engine if parse_engine(engine) != parse_engine("vllm") else None,
+        "--replicas": str(replicas) if replicas > 1 else None,
+        "--prompt-tokens": str(traffic.prompt_tokens),
+        "--output-tokens": str(traffic.output_tokens),
+        "--cached-share": f"{prefix_hit_ratio:g}" if prefix_hit_ratio else None,
+    }
+    given = tuple(word for flag, value in own.items() if value is not None for word in (flag, value))
+    words = again(model, replace(workload, concurrency=1), split, more=given)
     _show(words, asked, found, points, met, simulated, near)
     return 0
 
