@@ -192,10 +192,11 @@ def test_a_wrong_scenario_is_one_clear_error(
 ) -> None:
     path = tmp_path / "case.json"
     path.write_text(json.dumps({"option": [BUY], **change}))
-    ran = cli("cost", "--scenario", path)
+    ran = cli("cost", "--scenario", path, "--export-assumptions", tmp_path / "all.toml")
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert ran.err.count("Error:") == 1
+    assert not (tmp_path / "all.toml").exists()
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,8 @@ def test_a_wrong_scenario_is_one_clear_error(
         ("case.yaml", "option: [", "cannot be understood"),
         ("case.txt", "option", "its name ends in none of"),
         ("case.json", "[]", "is not a table"),
+        ("case.json", "", "case.json is empty"),
+        ("case.yaml", " \n", "case.yaml is empty"),
         ("case.json", '{"title": "a", "title": "b"}', "'title' stands twice"),
         ("case.yaml", "title: a\ntitle: b\n", "'title' stands twice (line 2)"),
         ("case.json", "[" * 9999, "it nests too deep"),

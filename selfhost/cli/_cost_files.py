@@ -33,6 +33,8 @@ def read_tables(path: Path) -> object:
         raise UsageError(f"{path} is not UTF-8 text.", hint=_HINT) from None
     if len(data) > _MOST_BYTES:
         raise UsageError(f"{path} is larger than 4 MiB.")
+    if not text.strip():
+        raise UsageError(f"{path} is empty.", hint="docs/cost.md shows what it holds.")
     try:
         return parse_tables(path.suffix.lower(), text)
     except (ValueError, RecursionError) as error:

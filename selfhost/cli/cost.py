@@ -141,9 +141,9 @@ def command(
     rows = facts.assumptions
     if assumptions is not None:
         rows = apply(rows, read_assumptions(assumptions), assumptions)
+    found = study(rows, deployment.build)
     if export_assumptions is not None:
         write_assumptions(export_assumptions, rows)
-    found = study(rows, deployment.build)
     plan = model if model is not None and model.endswith(".json") else None
     _show_deployment(served, ways, deployment, found, plan=plan, as_json=as_json)
     return 0
@@ -184,11 +184,11 @@ def _scenario(path: Path, assumptions: Path | None, export: Path | None, *, as_j
     rows = file.assumptions
     if assumptions is not None:
         rows = apply(rows, read_assumptions(assumptions), assumptions)
-    if export is not None:
-        write_assumptions(export, rows)
     found = study(rows, file.build)
     _not_overfull(found)
     held = [hold(claim, found) for claim in file.claims]
+    if export is not None:  # nothing is written of what is refused
+        write_assumptions(export, rows)
     notes = [
         note for note in (file.note, file.source and f"{file.source} ({file.date or 'no date'})") if note
     ]
