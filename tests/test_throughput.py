@@ -299,6 +299,26 @@ def test_requests_beyond_the_model_s_context_are_noted() -> None:
     assert note.startswith("50,200 tokens are beyond the model's 40,960")
 
 
+def test_near_what_is_served_the_slow_end_of_a_rate_falls_behind() -> None:
+    """A range that says the whole rate is answered is only true where slow steps answer it too."""
+
+    def under(rate: float) -> Estimate:
+        load = Traffic(prompt_tokens=1000, output_tokens=500, request_rate=rate)
+        return estimate(model("Qwen/Qwen3-32B"), Workload(), Split(tensor=2), H100, VLLM, load)
+
+    calm, full = under(0.5), under(1e6)
+    most = full.requests_per_second
+    assert calm.output_tokens_per_second.low == calm.output_tokens_per_second.high == 250
+    assert calm.notes == ()
+    near = under(0.95 * most)
+    assert not near.saturated
+    assert near.output_tokens_per_second.typical == pytest.approx(475 * most)
+    assert near.output_tokens_per_second.low == pytest.approx(full.output_tokens_per_second.low, rel=0.02)
+    assert near.ttft_ms.high > 5 * near.ttft_ms.typical
+    assert near.tpot_ms.low < near.tpot_ms.typical < near.tpot_ms.high
+    assert "falls behind" in near.notes[0]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

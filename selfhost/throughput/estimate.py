@@ -13,7 +13,8 @@ from selfhost.memory import NEWEST, MemoryBudget, prepare
 from selfhost.model.spec import ModelSpec
 from selfhost.sizing import budget_for
 from selfhost.throughput.efficiency import Utilization, at_peak, efficiency_of
-from selfhost.throughput.ranges import around_range, first_range, offered_range
+from selfhost.throughput.ranges import around_range, first_range, offered_range, open_range
+from selfhost.throughput.scaled import ScaledClock
 from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened
 from selfhost.throughput.step import Step
 from selfhost.throughput.types import Estimate, Point, Provenance, StepClock, Traffic
@@ -254,7 +255,7 @@ class Deployed:
         busy = copies if traffic.concurrency is None else min(copies, traffic.concurrency)
         rate = served.requests_per_second * busy
         least = self._least_seconds(served)
-        return Estimate(
+        found = Estimate(
             ttft_ms=first_range(served, spread),
             tpot_ms=around_range(served.token_seconds * 1e3, spread, least * 1e3),
             output_tokens_per_second=offered_range(
@@ -270,6 +271,17 @@ class Deployed:
             notes=tuple(note for note in (admitted.note, self._beyond(traffic)) if note),
             provenance=() if self._brief else _provenance(self._used, admitted, self._engine, self._measured),
         )
+        if traffic.request_rate is None or self._brief:
+            return found
+        faster, slower = (
+            _served(
+                ScaledClock(self._clock, factor), self._sizes, traffic, copies, admitted.requests, self._used,
+                split.pipeline,
+            )
+            for factor in (1 / (1 + spread), 1 + spread)
+        )  # fmt: skip
+        least = self._least_seconds(faster)
+        return open_range(found, traffic, faster, slower, copies=copies, least=least)
 
     def _beyond(self, traffic: Traffic) -> str | None:
         needed = traffic.prompt_tokens + traffic.output_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from selfhost.throughput.steady import Served
-from selfhost.throughput.types import Range, Traffic
+from selfhost.throughput.types import Estimate, Range, Traffic
 
 # What the 95th of 100 requests waits, over the mean wait: an exponential tail (-ln 0.05).
 _TAIL = 3.0
@@ -24,6 +24,38 @@ def first_range(served: Served, spread: float) -> Range:
     high = served.alone_seconds * (1 + spread) + (wait if served.saturated else _TAIL * wait) * (1 + spread)
     return Range(
         low=served.alone_seconds / (1 + spread) * 1e3, typical=served.first_seconds * 1e3, high=high * 1e3
+    )
+
+
+def open_range(
+    found: Estimate, traffic: Traffic, faster: Served, slower: Served, *, copies: int, least: float
+) -> Estimate:
+    """The ranges under arrivals, by the same queue with steps at both ends of their range.
+
+    Near what the engine can serve, a step that takes a little longer means many more requests under way, and beyond it
+    not all of what arrives is answered.
+
+    Args:
+        found: the estimate.
+        traffic: its load, a rate.
+        faster, slower: what one copy gives with the quickest and the slowest steps.
+        copies: of the whole deployment.
+        least: seconds per token that no engine goes below, with as many requests under way as the quickest steps leave.
+    """
+    first, token, speed = found.ttft_ms, found.tpot_ms, found.output_tokens_per_second
+    answered = slower.requests_per_second * copies * traffic.output_tokens
+    behind = slower.saturated and not found.saturated
+    note = "With steps at the slow end of their range it falls behind this rate, and the queue grows."
+    return replace(
+        found,
+        ttft_ms=replace(first, high=max(first.high, first_range(slower, 0.0).high)),
+        tpot_ms=Range(
+            low=min(token.low, max(faster.token_seconds, least) * 1e3),
+            typical=token.typical,
+            high=max(token.high, slower.token_seconds * 1e3),
+        ),
+        output_tokens_per_second=replace(speed, low=min(speed.low, answered)),
+        notes=(*found.notes, note) if behind else found.notes,
     )
 
 
