@@ -228,7 +228,7 @@ def test_every_number_of_the_json_has_a_provenance_a_range_and_a_limit(cli: Cli)
     told = cli(*WORDS, "--tpot-goal", "20", "--json").json()
     numbers = {
         "ttft_ms", "tpot_ms", "output_tokens_per_second", "output_tokens_per_second_per_gpu", "requests_per_second",
-        "concurrency_admitted", "running", "curve", "knee_concurrency", "goals", "simulation",
+        "concurrency_admitted", "running", "curve", "knee_concurrency", "goals",
     }  # fmt: skip
     assert {one["number"] for one in told["provenance"]} == numbers
     assert set(told["binds_each"]) == {

@@ -90,8 +90,9 @@ def test_estimate_by_kernel_tables_says_so_and_starts_one_process(
     found = by_tables.json()
     jsonschema.validate(found, schema("estimate"))
     kinds = {one["number"]: one["kind"] for one in found["provenance"]}
-    speed = ("ttft_ms", "tpot_ms", "output_tokens_per_second")
-    assert kinds == dict.fromkeys(speed, "kernel tables") | {"concurrency_admitted": "roofline"}
+    assert kinds.pop("concurrency_admitted") == "roofline"
+    assert {"ttft_ms", "tpot_ms", "output_tokens_per_second", "curve"} <= set(kinds)
+    assert set(kinds.values()) == {"kernel tables"}
     assert len(found["curve"]) > 5
     for one in found["provenance"][:3]:
         assert "aiconfigurator-core 0.12.0" in one["because"]

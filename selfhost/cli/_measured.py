@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -81,12 +82,15 @@ def _as_measurement(one: Evidence) -> dict[str, object]:
     }
 
 
-def all_provenance(found: Estimate, modelled: Estimate) -> list[dict[str, object]]:
+def all_provenance(
+    found: Estimate, modelled: Estimate, told: Mapping[str, object]
+) -> list[dict[str, object]]:
     """Where each number comes from, those too that follow from others.
 
     Args:
         found: the estimate.
         modelled: the same before measurements took the place of some of its numbers.
+        told: the object they stand in; what it has null has no provenance.
     """
     by_name = {one.number: one for one in found.provenance}
     speed = by_name["output_tokens_per_second"]
@@ -95,7 +99,7 @@ def all_provenance(found: Estimate, modelled: Estimate) -> list[dict[str, object
         for name, how in _DERIVED.items()
     ]
     model = next(one for one in modelled.provenance if one.number == "output_tokens_per_second")
-    derived += [replace(model, number=name) for name in _MODELLED]
+    derived += [replace(model, number=name) for name in _MODELLED if told.get(name) is not None]
     return [asdict(one) for one in (*found.provenance, *derived)]
 
 

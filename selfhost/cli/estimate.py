@@ -149,9 +149,9 @@ def command(
             balance=arriving.balance, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal,
         )  # fmt: skip
     if as_json:
-        told = as_facts(asked, found, points, met)
-        backed = {"provenance": all_provenance(found, modelled), "measurements": as_measurements(near)}
-        emit_json("estimate", {**told, **backed, "simulation": as_simulation(simulated)})
+        told = {**as_facts(asked, found, points, met), "simulation": as_simulation(simulated)}
+        rests = all_provenance(found, modelled, told)
+        emit_json("estimate", {**told, "provenance": rests, "measurements": as_measurements(near)})
         return 0
     own = {
         "--gpu": gpu,
