@@ -253,6 +253,15 @@ def test_text_shows_both_and_where_to_read_it(cli: Cli) -> None:
     assert "what binds weights bandwidth; the first token: engine overhead;" in " ".join(shown.split())
 
 
+def test_text_says_what_else_differs_and_names_a_source_once(cli: Cli) -> None:
+    words = ("--tp", "8", "--prompt-tokens", "2048", "--output-tokens", "2048", "--concurrency", "32")
+    shown = cli("estimate", "amd/Llama-3.1-405B-Instruct-FP8-KV", "--gpu", "mi300x-192gb", *words).out
+    assert "Other than here, with some of them: engine options." in shown
+    assert shown.count("Published in dstack") == 1
+    assert shown.count("https://github.com/dstackai/") == 3
+    assert "--provider measured" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

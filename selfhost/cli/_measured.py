@@ -20,6 +20,13 @@ _COLUMNS: tuple[tuple[str, Align], ...] = (
     ("at once", "right"), ("tokens", "left"), ("TTFT ms", "left"), ("TPOT ms", "left"), ("tokens/s", "left"),
     ("release", "left"),
 )  # fmt: skip
+_SEEN = (
+    "engine_version",
+    "prompt_tokens",
+    "output_tokens",
+    "concurrency",
+    "request_rate",
+)  # in the table itself
 # Numbers that are another one in a different unit, and those that are the model's own whatever was measured.
 _DERIVED = {
     "output_tokens_per_second_per_gpu": "divided by the GPUs",
@@ -118,9 +125,14 @@ def show_measurements(near: tuple[Evidence, ...], *, taken: bool) -> None:
     table(_COLUMNS, [_row(one) for one in shown], wrap=5)
     if len(near) > len(shown):
         say(f"And {len(near) - len(shown)} more (--json).")
-    for title, url, date in dict.fromkeys((one.run.title, one.run.url, one.run.date) for one in shown):
-        say(f"Published in {title}, {date}:")
-        click.echo(f"  {url}")
+    besides = dict.fromkeys(name for one in shown for name in one.differs if name not in _SEEN)
+    if besides:
+        say(f"Other than here, with some of them: {', '.join(besides).replace('_', ' ')}.")
+    for title in dict.fromkeys(one.run.title for one in shown):
+        of_it = [one.run for one in shown if one.run.title == title]
+        say(f"Published in {title}, {max(run.date for run in of_it)}:")
+        for url in dict.fromkeys(run.url for run in of_it):
+            click.echo(f"  {url}")
     if near[0].covers and not taken:
         say("One is of this very load: --provider measured takes its numbers.")
 
