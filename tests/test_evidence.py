@@ -254,8 +254,16 @@ def test_text_shows_both_and_where_to_read_it(cli: Cli) -> None:
 
 
 def test_text_says_what_else_differs_and_names_a_source_once(cli: Cli) -> None:
-    words = ("--tp", "8", "--prompt-tokens", "2048", "--output-tokens", "2048", "--concurrency", "32")
-    shown = cli("estimate", "amd/Llama-3.1-405B-Instruct-FP8-KV", "--gpu", "mi300x-192gb", *words).out
+    words = ("--tp", "8", "--prompt-tokens", "2048", "--output-tokens", "2048", "--kv-dtype", "fp8")
+    shown = cli(
+        "estimate",
+        "amd/Llama-3.1-405B-Instruct-FP8-KV",
+        "--gpu",
+        "mi300x-192gb",
+        *words,
+        "--concurrency",
+        "32",
+    ).out
     assert "Other than here, with some of them: engine options." in shown
     assert shown.count("Published in dstack") == 1
     assert shown.count("https://github.com/dstackai/") == 3
