@@ -5,7 +5,8 @@ for each generation, engine version and source, and fails where an error is larg
 `estimate()` itself, which does not know these rows (`selfhost estimate` prints them beside it). `--rows FILE` takes
 other rows with the same fields, `--peer PYTHON` compares aiconfigurator's errors on the rows that it covers, `--fit`
 fits the utilizations of catalog/efficiency.toml anew and prints them, and `--left-out` says how large the error is on
-each source that a fit has not seen.
+each source that a fit has not seen. Without `--rows` the errors on bench/throughput_held_out.json follow: runs that no
+fit ever saw.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from selfhost.throughput.types import Estimate, Traffic
 from selfhost.workload import Split, Workload
 
 ROWS = Path(__file__).resolve().parents[1] / "selfhost" / "catalog" / "measured_throughput.json"
+# Rows that no fit has seen, and that `--fit` refuses: other runs, mostly of other sources.
+HELD_OUT = Path(__file__).resolve().parents[1] / "bench" / "throughput_held_out.json"
 # Of the requirement: median and 90th percentile of the absolute error.
 LIMITS = {"vllm on Hopper and Ampere": (0.15, 0.40), "elsewhere": (0.25, None)}
 # What published rows call a weight format -> `--quant`, where the checkpoint is not in it already.
@@ -260,33 +263,54 @@ def main() -> int:
     )
     parser.add_argument("--fit", action="store_true", help="fit the utilizations anew and print them")
     asked = parser.parse_args()
-    cases, skipped = read(asked.rows)
+    if asked.fit and asked.rows.resolve() == HELD_OUT:
+        parser.error("no fit sees the rows that are held out")
+    try:
+        cases, skipped = read(asked.rows)
+    except OSError as error:
+        parser.error(f"{asked.rows} cannot be read: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        parser.error(f"{asked.rows} has no rows like those of {ROWS.name}: {error!r}")
+    if not cases:
+        parser.error(f"{asked.rows} has no row that says what was run and what came out")
     if asked.fit:
         from throughput_fit import show_fit
 
         show_fit(cases)
         return 0
+    errors = left_out(cases) if asked.left_out else compare(cases)
+    if asked.each:
+        show_each(errors)
+    show("absolute error of", errors, skipped)
+    if asked.rows == ROWS and not asked.left_out:
+        held, unread = read(HELD_OUT)
+        show("held out, absolute error of", compare(held), unread)
     if asked.peer:
         from peer_aiconfigurator import show_peer
 
-        show_peer(cases, asked.peer, left_out(cases) if asked.left_out else None)
-        return 0
-    errors = left_out(cases) if asked.left_out else compare(cases)
-    if asked.each:
-        for error in errors:
-            row = error.case.row
-            print(
-                f"  {row['id']} {row['model'][-30:]:<30} {error.case.gpu.id[:16]:<16} {error.number:<15} "
-                f"{error.estimated:10,.1f} {error.measured:10,.1f} {error.ratio:+7.0%}"
-            )
-    print(f"\n  {'absolute error of':<58} {'n':>4} {'median':>7} {'90 %':>7}")
+        show_peer(cases, asked.peer, errors if asked.left_out else None)
+    return judge(errors)
+
+
+def show_each(errors: list[Error]) -> None:
+    """A line for each number."""
+    for error in errors:
+        row = error.case.row
+        print(
+            f"  {row['id']} {row['model'][-30:]:<30} {error.case.gpu.id[:16]:<16} {error.number:<15} "
+            f"{error.estimated:10,.1f} {error.measured:10,.1f} {error.ratio:+7.0%}"
+        )
+
+
+def show(title: str, errors: list[Error], skipped: list[str]) -> None:
+    """Errors by limit, number, GPU, engine version and source."""
+    print(f"\n  {title:<58} {'n':>4} {'median':>7} {'90 %':>7}")
     for name in ("group", "number", "GPU", "generation and version", "source"):
         print(f" by {name}")
-        for title, some in grouped(errors, name).items():
-            report(title, some)
+        for key, some in grouped(errors, name).items():
+            report(key, some)
     for line in skipped:
         print(f"  left out: {line}")
-    return judge(errors)
 
 
 def judge(errors: list[Error]) -> int:

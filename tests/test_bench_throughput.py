@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from selfhost.catalog.measured import consistent
+from selfhost.catalog.measured import consistent, rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,3 +72,42 @@ def test_a_fit_moves_towards_its_rows_and_is_taken_back(bench: Any) -> None:
         inside = bench.quantile(bench.compare(cases), 0.5)
     assert inside != before
     assert bench.quantile(bench.compare(cases), 0.5) == before
+
+
+def test_what_is_held_out_is_no_row_of_a_fit_and_near_all_the_same(bench: Any) -> None:
+    cases, _ = bench.read(bench.HELD_OUT)
+    seen = {(row["url"], row["output_tok_s"], row["isl"]) for row in rows_of(bench.ROWS.read_text("utf-8"))}
+    assert not seen & {(case.row["url"], case.row["output_tok_s"], case.row["isl"]) for case in cases}
+    assert len(cases) >= 150
+    assert len({case.row["source_title"] for case in cases}) >= 12
+    errors = bench.grouped(bench.compare(cases), "group")
+    for group, (median, _) in bench.LIMITS.items():
+        assert bench.quantile(errors[group], 0.5) < median
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        (None, (), "cannot be read: No such file"),
+        ("[]", (), "has no row that says"),
+        ('{"a": 1}', (), "has no rows like those"),
+        ("held out", ("--fit",), "no fit sees the rows that are held out"),
+    ],
+)
+def test_rows_that_are_none_are_one_error(
+    bench: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rows: str | None,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    path = bench.HELD_OUT if rows == "held out" else tmp_path / "rows.json"
+    if rows and path != bench.HELD_OUT:
+        path.write_text(rows, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--rows", str(path), *words])
+    with pytest.raises(SystemExit) as stopped:
+        bench.main()
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

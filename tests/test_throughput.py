@@ -19,10 +19,13 @@ from selfhost.hub import load_model
 from selfhost.model.parse import parse_model
 from selfhost.model.spec import ModelSpec
 from selfhost.sizing import budget_for
+from selfhost.throughput.arrivals import Trace
+from selfhost.throughput.asked import Limits
 from selfhost.throughput.efficiency import efficiency_of, generation_of, tables
 from selfhost.throughput.estimate import admission, clock_of, curve, estimate, tokens_per_step
 from selfhost.throughput.goals import knee, meeting
-from selfhost.throughput.steady import Lengths, closed, opened
+from selfhost.throughput.simulate import simulate
+from selfhost.throughput.steady import Lengths, closed, opened, recomputed_tokens
 from selfhost.throughput.types import Estimate, Traffic
 from selfhost.throughput.work import work_of
 from selfhost.workload import Split, Workload
@@ -160,6 +163,52 @@ def test_beyond_what_a_link_joins_sums_go_over_another(gpu: str, gpus: int, same
     assert (many.link == few.link) is same
 
 
+def test_a_ring_over_pcie_takes_its_time_by_its_steps() -> None:
+    two, four, eight, many = (
+        efficiency_of(find_gpu("l40s-48gb"), VLLM, Split(tensor=n)).efficiency.reduce_seconds
+        for n in (2, 4, 8, 16)
+    )
+    assert four == pytest.approx(eight * 6 / 14)  # NCCL's ring: 2 (n - 1) steps
+    assert efficiency_of(H100, VLLM, Split(tensor=2)).efficiency.reduce_seconds <= two < four < eight == many
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(1000, 1000), (1000, 200), (200, 1000), (4000, 500)])
+def test_where_the_cache_is_full_prompts_are_computed_again_as_in_a_simulation(
+    prompt: int, output: int
+) -> None:
+    limits = Limits(sequences=256, cache_tokens=120_000, chunk_tokens=2048)
+    clock, _ = clock_of(QWEN, Workload(), Split(), find_gpu("rtx-5090-32gb"), VLLM)
+    trace = Trace(
+        at_seconds=[0.0] * 800, prompt_tokens=[prompt] * 800, output_tokens=[output] * 800, name="burst"
+    )
+    simulated = simulate(trace, clock, limits)
+    sizes = Lengths(
+        prompt=prompt, cached=0, output=output, chunk=2048, recomputed=recomputed_tokens(output, kept=False)
+    )
+    admitted = 120_000 // (prompt + output // 2)
+    found = closed(clock, sizes, concurrency=400, admitted=admitted).requests_per_second * output
+    once = closed(
+        clock, replace(sizes, recomputed=0.0), concurrency=400, admitted=admitted
+    ).requests_per_second
+    assert simulated.preemptions > 0
+    assert found == pytest.approx(simulated.output_tokens_per_second, rel=0.1)
+    assert found < once * output
+    assert recomputed_tokens(output, kept=True) == output / 2
+
+
+def test_what_is_computed_again_begins_with_the_first_that_waits() -> None:
+    clock, _ = clock_of(QWEN, Workload(), Split(), H100, VLLM)
+    sizes = replace(LENGTHS, recomputed=200.0)
+    rates = [
+        closed(clock, sizes, concurrency=n, admitted=64).requests_per_second for n in (66, 67, 68, 70, 80)
+    ]
+    steps = [later / earlier for earlier, later in itertools.pairwise(rates)]
+    assert min(steps) > 0.9  # no cliff
+    assert closed(clock, sizes, concurrency=40, admitted=64) == closed(
+        clock, LENGTHS, concurrency=40, admitted=64
+    )
+
+
 def test_copies_that_share_experts_exchange_their_tokens() -> None:
     deepseek = model("deepseek-ai/DeepSeek-V3.1")
     split = Split(data=8, expert=True)
@@ -277,7 +326,9 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     speeds = [point.output_tokens_per_second.typical for point in points]
     most = admission(QWEN, Workload(), Split(), H100, VLLM, asked()).requests
     assert [point.concurrency for point in points[-2:]] == [most, 2 * most]
-    assert all(later > 0.99 * speed for speed, later in itertools.pairwise(speeds))
+    assert all(later > 0.99 * speed for speed, later in itertools.pairwise(speeds[:-1]))
+    # A tenth of the prompts is computed again while others wait: half of 200 tokens of 1,000.
+    assert 0.9 < speeds[-1] / speeds[-2] < 1
     bend = knee(points[:-1])
     # Two thirds of the most throughput at a fraction of the time that a request then takes.
     assert bend == 64

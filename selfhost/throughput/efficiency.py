@@ -217,6 +217,11 @@ def _path(gpu: Gpu, gpus: int, *, cards: int = 1) -> tuple[float, str]:
     return min(within, min(_NETWORK, slot) * cards), "reduce_pcie_us"
 
 
+def _ring(ranks: int) -> float:
+    """Steps of a ring through so many ranks, 2 x (ranks - 1) as NCCL does them, over those of a whole node."""
+    return min(1.0, (ranks - 1) / (_NODE - 1))
+
+
 @lru_cache(maxsize=1024)
 def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Utilization:
     known = tables()["generation"]
@@ -226,6 +231,8 @@ def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Uti
     values = {**known[like], **table} if like else table
     times, stands_in = _engine_table(engine)
     link, reduced = _path(gpu, tensor, cards=_NODE)
+    sums = values[reduced] * (_ring(tensor) if reduced == "reduce_pcie_us" else 1.0)
+    attention = times.get("attention_us", 0.0)  # launched one by one between the graphs of a layer
     outer, passed = _path(gpu, gpus)
     return Utilization(
         efficiency=Efficiency(
@@ -240,10 +247,10 @@ def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Uti
             expert_compute=values["expert_compute"],
             unpacked=values["unpacked"],
             attention=values["attention"],
-            layer_seconds=values["layer_us"] * 1e-6,
-            expert_layer_seconds=values["expert_layer_us"] * 1e-6,
+            layer_seconds=(values["layer_us"] + attention) * 1e-6,
+            expert_layer_seconds=(values["expert_layer_us"] + attention) * 1e-6,
             eager_layer_seconds=values["eager_layer_us"] * 1e-6,
-            reduce_seconds=values[reduced] * 1e-6,
+            reduce_seconds=max(sums, values["reduce_us"]) * 1e-6,
             outer_seconds=values[passed] * 1e-6,
             step_seconds=times["step_us"] * 1e-6,
             sequence_seconds=times["sequence_us"] * 1e-6,

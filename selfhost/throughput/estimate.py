@@ -15,7 +15,7 @@ from selfhost.sizing import budget_for
 from selfhost.throughput.efficiency import Utilization, at_peak, efficiency_of
 from selfhost.throughput.ranges import around_range, first_range, offered_range, open_range
 from selfhost.throughput.scaled import ScaledClock
-from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened
+from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened, recomputed_tokens
 from selfhost.throughput.step import Step
 from selfhost.throughput.types import Estimate, Point, Provenance, StepClock, Traffic
 from selfhost.throughput.work import Work, work_of
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ACCEPTANCE = 0.8
 # Requests of a step that are tried where the engine's own number leaves no memory: what people set by hand then.
 _FEWER = (256, 64, 16)
+# Engines that keep no room for answers, and take places back; others let in what fits to its end.
+_NO_ROOM_KEPT = ("vllm", "sglang")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,10 @@ def tokens_per_step(drafted: int, acceptance: float) -> float:
     return (1.0 - acceptance ** (drafted + 1)) / (1.0 - acceptance)
 
 
-def _lengths(workload: Workload, traffic: Traffic, chunk: int, *, drafts: bool) -> Lengths:
+def _lengths(
+    workload: Workload, traffic: Traffic, admitted: Admission, engine: EngineVersion, *, drafts: bool
+) -> Lengths:
+    fills = engine.engine in _NO_ROOM_KEPT and admitted.binds == "KV-cache memory"
     cached = traffic.prompt_tokens * traffic.prefix_hit_ratio if workload.prefix_caching else 0.0
     accepted = ACCEPTANCE if traffic.acceptance is None else traffic.acceptance
     return Lengths(
@@ -156,7 +161,8 @@ def _lengths(workload: Workload, traffic: Traffic, chunk: int, *, drafts: bool) 
         cached=cached,
         output=traffic.output_tokens,
         per_step=tokens_per_step(workload.speculative_tokens, accepted) if drafts else 1.0,
-        chunk=chunk,
+        chunk=admitted.chunk_tokens,
+        recomputed=recomputed_tokens(traffic.output_tokens, kept=workload.prefix_caching) if fills else 0.0,
     )
 
 
@@ -241,7 +247,7 @@ class Deployed:
             )
         self._longest = spec.facts.max_context_tokens
         self._clock = clock or self._step
-        self._sizes = _lengths(workload, traffic, self.admitted.chunk_tokens, drafts=self._step.rows > 1)
+        self._sizes = _lengths(workload, traffic, self.admitted, engine, drafts=self._step.rows > 1)
         self._split, self._gpu, self._engine = split, gpu, engine
         self._measured, self._brief = measured, brief
 

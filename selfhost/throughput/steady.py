@@ -18,6 +18,7 @@ QUEUE = "M/D/1 for prompts before the engine; Little's law for requests under wa
 _NEARLY_FULL = 0.98  # Ours: beyond, the formula of an endless queue says nothing about a run that ends
 _CLOSE = 1e-4  # of a share: nearer than any measurement
 _ROUNDS = 40
+_FULL = 0.999  # of the places: as near as the search for a state comes
 _HALF_A_MINUTE = 30.0
 
 
@@ -31,6 +32,7 @@ class Lengths:
         output: generated.
         per_step: tokens that a sequence gets in one step: 1, or more with accepted drafts.
         chunk: tokens of one engine step.
+        recomputed: tokens computed twice while others wait for its place, see `recomputed_tokens`.
     """
 
     prompt: float
@@ -38,6 +40,7 @@ class Lengths:
     output: float
     per_step: float = 1.0
     chunk: int = 8192
+    recomputed: float = 0.0
 
     @property
     def context(self) -> float:
@@ -82,6 +85,22 @@ class Served:
     saturated: bool
 
 
+def recomputed_tokens(output: float, *, kept: bool) -> float:
+    """Tokens of a request that are computed twice where the KV cache is full and others wait for a place in it.
+
+    vLLM lets a request in as soon as its prompt fits, and when the answers then outgrow the cache it takes the place of
+    the newest (preemption by recomputation, Kwon et al. 2023, arXiv:2309.06180, section 4.5). Between two answers that
+    end, all those under way together grow by `output` tokens, which newcomers have to give back; what is free at first
+    is anything up to a prompt, so that on average they are so many prompts as `output` holds. Prefix caching still has
+    half of what it took: while the newest waits, on average half of its blocks are written over.
+
+    Args:
+        output: tokens of an answer.
+        kept: whether prefix caching is on.
+    """
+    return output / 2.0 if kept else output
+
+
 class _State(NamedTuple):
     """The engine with so many sequences decoding, on average.
 
@@ -111,6 +130,7 @@ class _Engine:
         self.others = others  # share of the load that a request meets besides itself
         self.context = sizes.context
         self.tokens = max(1.0, sizes.steps) * sizes.per_step
+        self.again = 1.0  # prompts computed for each that is answered
 
     def state(self, decoding: float) -> _State:
         """What holds with so many sequences decoding; Little's law gives the rate."""
@@ -118,7 +138,7 @@ class _Engine:
         at_once = max(1.0, decoding / self.stages)  # a pipeline holds as many batches as it has stages
         decode = self.clock.step_seconds(at_once, self.context)
         mixed, added = self._prompt(at_once, decoding, decode)
-        added /= self.stages
+        added *= self.again / self.stages
         riding = (
             decoding * self.others / max(1.0, sizes.output)
         )  # prompts of others that one step of a sequence meets
@@ -210,7 +230,14 @@ def closed(
     # What arrives meets the others alone (arrival theorem, Reiser and Lavenberg 1980, doi 10.1145/322186.322195).
     engine = _Engine(clock, sizes, before, stages, (concurrency - 1.0) / concurrency)
     most = min(concurrency, admitted, sizes.most_running)
-    found, _ = engine.fullest(most, lambda one: max(one.clients / concurrency, one.inside / admitted))
+
+    def share(one: _State) -> float:
+        return max(one.clients / concurrency, one.inside / admitted)
+
+    found, _ = engine.fullest(most, share)
+    if sizes.recomputed and found.inside > _FULL * admitted:
+        engine.again += sizes.recomputed / sizes.prompt * min(1.0, max(0.0, concurrency - found.clients))
+        found, _ = engine.fullest(most, share)
     waiting = concurrency - found.clients
     waits = waiting > _CLOSE * 2 * concurrency
     return Served(
@@ -236,7 +263,16 @@ def opened(
     """
     engine = _Engine(clock, sizes, before, stages, 1.0)
     most = min(admitted, sizes.most_running)
-    found, _ = engine.fullest(most, lambda one: max(one.rate / rate, one.inside / admitted))
+
+    def share(one: _State) -> float:
+        return max(one.rate / rate, one.inside / admitted)
+
+    found, _ = engine.fullest(most, share)
+    if sizes.recomputed and found.inside > _FULL * admitted:
+        engine.again += (
+            sizes.recomputed / sizes.prompt * min(1.0, max(0.0, rate - found.rate) * _HALF_A_MINUTE)
+        )
+        found, _ = engine.fullest(most, share)
     saturated = found.rate < rate * (1.0 - 2 * _CLOSE)
     grown = (rate - found.rate) * _HALF_A_MINUTE if saturated else 0.0
     return Served(
