@@ -88,6 +88,7 @@ class TestPrices:
         ran = cli("catalog", "prices", "mi355x-288gb")
         assert (ran.code, ran.err) == (0, "")
         assert "No price of mi355x-288gb is known." in ran.out
+        assert "of a10g-24gb; its price to buy is unknown." in cli("catalog", "prices", "a10g-24gb").out
         result = cli("catalog", "prices", "mi355x-288gb", "--json").json()
         assert (result["prices"], result["unknown"]) == ([], ["mi355x-288gb"])
 

@@ -188,6 +188,17 @@ class TestAge:
         assert "electricity.CN" not in {one.figure.key for one in load_prices(own).stale(DAY)}
 
 
+def test_a_longer_term_is_no_dearer() -> None:
+    """In one tier, one GPU costs less an hour for three years than for one, and for one than from hour to hour."""
+    for key in PRICES.figures:
+        kind, gpu, *rest = key.split(".")
+        if kind != "gpu_rental" or rest[1] != "on-demand":
+            continue
+        found = [PRICES.figures.get(f"{kind}.{gpu}.{rest[0]}.{term}") for term in ("on-demand", "1y", "3y")]
+        prices = [one.typical for one in found if one is not None]
+        assert prices == sorted(prices, reverse=True), key
+
+
 class TestOwnPrices:
     YAML = """
 currency: cny

@@ -108,7 +108,8 @@ def prices(query: str | None, currency: str | None, own: Path | None, as_json: b
         next_step("selfhost cost … --prices FILE", "give it one of your own")
         return
     else:
-        headline(f"{len(chosen)} price{'s' if len(chosen) > 1 else ''} of {query}.")
+        bought = "; its price to buy is unknown" if unknown else ""
+        headline(f"{len(chosen)} price{'s' if len(chosen) > 1 else ''} of {query}{bought}.")
     _show_prices(chosen, numbered=query is not None)
 
 
