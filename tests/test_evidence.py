@@ -237,6 +237,11 @@ def test_every_number_of_the_json_has_a_provenance_a_range_and_a_limit(cli: Cli)
     assert told["requests_per_second_range"]["typical"] == pytest.approx(told["requests_per_second"])
     assert told["binds_each"]["concurrency_admitted"] == "engine batch limit"
     full = cli(*WORDS[:4], "--prompt-tokens", "8000", "--concurrency", "64", "--json").json()
+    admitted = full["concurrency_admitted_range"]
+    assert admitted["low"] < admitted["typical"] == full["concurrency_admitted"] <= admitted["high"]
+    assert set(told["concurrency_admitted_range"].values()) == {
+        1024
+    }  # the engine's own limit, whatever the memory
     assert full["binds_each"]["ttft_ms"] == "KV-cache memory"  # fourteen wait for a place
     assert full["binds_each"]["tpot_ms"] == "compute"
 

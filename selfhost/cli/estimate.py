@@ -189,9 +189,9 @@ def _clock(
 def as_facts(asked: Asked, found: Estimate, points: tuple[Point, ...], met: Met | None) -> dict[str, object]:
     """The object of `selfhost/estimate/v1`, without what its numbers rest on."""
     from selfhost.throughput.goals import knee
-    from selfhost.throughput.limits import limits_of
+    from selfhost.throughput.limits import admitted_range, limits_of
 
-    traffic = asked.traffic
+    traffic, admitted = asked.traffic, admitted_range(asked)
     return {
         "model": asked.spec.id,
         "gpu": asked.gpu.id,
@@ -207,6 +207,7 @@ def as_facts(asked: Asked, found: Estimate, points: tuple[Point, ...], met: Met 
         "requests_per_second": found.requests_per_second,
         "requests_per_second_range": asdict(found.output_tokens_per_second.scaled(1 / traffic.output_tokens)),
         "concurrency_admitted": found.concurrency_admitted,
+        "concurrency_admitted_range": {end: int(value) for end, value in asdict(admitted).items()},
         "running": found.running,
         "binds": found.binds,
         "binds_each": limits_of(asked, found),
@@ -233,7 +234,7 @@ def _show(
     near: tuple[Evidence, ...],
 ) -> None:
     from selfhost.throughput.goals import knee
-    from selfhost.throughput.limits import limits_of
+    from selfhost.throughput.limits import admitted_range, limits_of
 
     traffic, limits = asked.traffic, limits_of(asked, found)
     load = (
@@ -255,8 +256,8 @@ def _show(
             "time per output token, ms": _span(found.tpot_ms, digits=1),
             "output tokens/s": _span(found.output_tokens_per_second),
             "each GPU, tokens/s": _span(found.output_tokens_per_second.scaled(1 / found.gpus)),
-            "requests/s": f"{found.requests_per_second:,.2f}",
-            "admitted at once": f"{found.concurrency_admitted:,}",
+            "requests/s": _span(found.output_tokens_per_second.scaled(1 / traffic.output_tokens), digits=2),
+            "admitted at once": _span(admitted_range(asked)),
             "what binds": f"{found.binds}; the first token: {limits['ttft_ms']}; each further one: "
             f"{limits['tpot_ms']}; admission: {limits['concurrency_admitted']}",
         }

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from selfhost.throughput.estimate import admission, clock_of
 from selfhost.throughput.runs import Asked
-from selfhost.throughput.types import Estimate
+from selfhost.throughput.types import Estimate, Range
+
+
+def admitted_range(asked: Asked) -> Range:
+    """Requests that are let in at once, by the width within which the KV memory of similar start-ups lay.
+
+    Args:
+        asked: the deployment and load.
+    """
+    found = admission(asked.spec, asked.workload, asked.split, asked.gpu, asked.engine, asked.traffic)
+    bill, copies = found.budget, asked.split.data * asked.replicas
+    wide = (bill.certainty_bytes or 0) / max(1, bill.kv_available_bytes or 1)
+
+    def let_in(share: float) -> float:
+        return float(copies * min(bill.max_num_seqs, math.floor((bill.max_concurrency or 0.0) * share)))
+
+    return Range(
+        low=let_in(max(0.0, 1 - wide)), typical=float(copies * found.requests), high=let_in(1 + wide)
+    )
 
 
 def limits_of(asked: Asked, found: Estimate) -> dict[str, str]:
