@@ -231,7 +231,9 @@ def _breakevens(found: Study, copies: Copies) -> None:
     if pairs and late:
         say(f"Too late: not within {span(found.scenario.months)}.")
         if any(one.residual for one in found.costed):
-            say("After: when its cash is less for good, without what comes back at the end; volumes count that in.")
+            say(
+                "After: when its cash is less for good, without what comes back at the end; volumes count that in."
+            )
 
 
 def _worth_saying(pair: Against, found: Study) -> bool:
