@@ -84,5 +84,6 @@ def stale_prices(as_of: date) -> tuple[tuple[ApiPrice, int], ...]:
 
 
 def _holds(model: ApiModel, words: list[str]) -> bool:
-    text = " ".join((model.provider, model.model, model.name, model.weights or "", model.kind)).lower()
+    # `provider/model` is what --api takes, and what is shown.
+    text = " ".join((f"{model.provider}/{model.model}", model.name, model.weights or "", model.kind)).lower()
     return all(word in text for word in words)
