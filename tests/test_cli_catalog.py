@@ -125,8 +125,8 @@ class TestApi:
         assert "* other prices for long prompts or at some hours" in out
 
     def test_a_name_as_it_is_shown_is_found(self, cli: Cli) -> None:
-        found = cli("catalog", "api", "deepseek/deepseek-flash", "--json").json()["models"]
-        assert (found[0]["provider"], found[0]["model"]) == ("deepseek", "deepseek-flash")
+        (found,) = cli("catalog", "api", "deepseek/deepseek-flash", "--json").json()["models"]
+        assert (found["provider"], found["model"]) == ("deepseek", "deepseek-flash")
 
     def test_one_model_with_its_hours(self, cli: Cli) -> None:
         ran = cli("catalog", "api", "deepseek-cn", "pro")

@@ -51,7 +51,8 @@ def api_models(query: str = "") -> tuple[ApiModel, ...]:
             for model in genai.models()
             if (model.provider, model.model.lower()) not in own and _holds(model, words)
         ]
-    return tuple(found)
+    # A whole name means that model alone, not those whose names hold it.
+    return tuple([one for one in found if [f"{one.provider}/{one.model}".lower()] == words] or found)
 
 
 def price_of(provider: str, model: str, *, when: datetime) -> ApiPrice | None:
