@@ -18,6 +18,7 @@ import yaml
 
 import selfhost.cli
 from selfhost.advise import LANGUAGES, PATHS, Answers, Language, advise, parse_answers
+from selfhost.advise.commands import MOST_REPLICAS
 from selfhost.advise.match import holds
 from selfhost.advise.onward import go_on
 from selfhost.advise.tables import decisions, odds, onward, paths, pitfalls, questions, read, rules
@@ -290,6 +291,62 @@ def test_it_asks_and_takes_numbers_words_and_nothing(
     assert again["path"] == "closed-private"
 
 
+@pytest.mark.parametrize(
+    ("back", "path"), [("1", "closed-cloud"), ("latency", "open-private"), ("", "closed-cloud")]
+)
+def test_an_ambiguous_performance_is_asked_back_at_once(
+    back: str, path: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 49, typed: "very important" says too little, and Enter leaves it an open question."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"2\n\n\n\n\n\nvery important\n{back}\n"))
+    ran = cli("advise", "--no-onward")
+    assert ran.code == 0, ran.err
+    assert "Performance can mean opposite things here" in ran.err
+    assert ran.err.count("It matters, the meaning is open") == 1  # no answer to what is asked back
+    titles = {
+        "closed-cloud": "Recommended: Closed model, cloud",
+        "open-private": "Recommended: Open model, private",
+    }
+    assert ran.out.startswith(titles[path])
+    assert ("(performance)" in ran.out) is (back == "")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"budget": "20万元"}, {"upfront_budget": 200_000.0, "currency": "CNY"}),
+        ({"upfront_budget": "$20,000"}, {"upfront_budget": 20_000.0, "currency": "USD"}),
+        ({"monthly_spend": "1.5k EUR"}, {"monthly_spend": 1500.0, "currency": "EUR"}),
+        ({"team": "5人"}, {"team_people": 5.0}),
+        ({"scale": "2 billion"}, {"requests_per_day": 2e9}),
+        ({"performance": "low latency"}, {"performance": "latency"}),
+        ({"performance": "重要"}, {"performance": "critical"}),
+        ({"size": "中小企业", "need": "客服", "load": "突发"}, {"size": "small", "need": "generic", "load": "bursty"}),
+        ({"country": "UK"}, {"country": "GB"}),
+    ],
+)  # fmt: skip
+def test_answers_as_people_write_them(said: dict[str, object], expected: dict[str, object]) -> None:
+    assert parse_answers(said).values == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--set", "upfront_budget=$20000", "--set", "monthly_spend=5000元"),
+        ("--set", "upfront_budget=$20000", "--set", "currency=CNY"),
+        ("--answers", "a.yaml", "--set", "upfront_budget=$20000"),
+        ("--set", "requests_per_day=$20"),
+    ],
+)
+def test_amounts_in_two_currencies_are_refused(
+    words: tuple[str, ...], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("monthly_spend: 5000\ncurrency: CNY\n", encoding="utf-8")
+    ran = cli("advise", *words, "--no-onward")
+    assert (ran.code, ran.out, ran.err.count("Error:")) == (2, "", 1)
+
+
 def test_the_template_is_an_answers_file(cli: Cli, tmp_path: Path) -> None:
     for language in LANGUAGES:
         file = tmp_path / f"{language}.yaml"
@@ -362,15 +419,85 @@ def test_what_is_beyond_the_budget_is_said(amount: int, within: bool, cli: Cli) 
     assert found["within_upfront_budget"] is within
 
 
-def test_what_it_says_to_type_next_works(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        ("privacy=yes mlops=yes country=DE", "open-private"),
+        ("privacy=no control=yes team=basic requests_per_day=5e6", "open-cloud"),
+        ("data=sensitive team=none budget=ample need=generic requests_per_day=20亿", "closed-private"),
+        ("privacy=no mlops=no country=CN", "closed-cloud"),
+        ("data=sensitive team=professional mixed=yes requests_per_day=0.001", "hybrid"),
+        ("wish=open mlops=no privacy=no requests_per_day=9e6", "hosted-open"),
+    ],
+)
+def test_what_it_says_to_type_next_gives_its_numbers(
+    words: str, path: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every path, from next to nothing to billions a day: a plan, its cost and its report come of it as it was said."""
     monkeypatch.chdir(tmp_path)
-    said = cli("advise", "--set", "privacy=yes", "--set", "mlops=yes", "--set", "country=DE", "--json").json()
+    given = [part for word in words.split() for part in ("--set", word)]
+    said = cli("advise", *given, "-o", "advice.json", "--json").json()
     found = said["onward"]
-    for line in found["commands"][:2]:
-        ran = cli(*shlex.split(line)[1:], "--json")
+    planned, priced, reported = (shlex.split(line)[1:] for line in found["commands"])
+    outs = {}
+    for line in (planned, [*priced, "--json"], [*reported[:-1], "report.md", "--no-charts"]):
+        ran = cli(*line)
         assert ran.code == 0, (line, ran.err)
-    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    assert plan["gpu"]["id"] == found["hardware"]["gpu"]
+        outs[line[0]] = ran
+    cost = outs["cost"].json()
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    hardware, split = found["hardware"], plan["split"]
+    each = split["tensor"] * split["pipeline"] * split["data"]
+    parts = -(-hardware["replicas"] // MOST_REPLICAS)
+    assert (said["path"], found["parts"], plan["gpu"]["id"]) == (path, parts, hardware["gpu"])
+    assert (parts > 1) is ("亿" in words)
+    assert each == hardware["gpus"] // hardware["replicas"]
+    assert plan["replicas"] == -(-hardware["replicas"] // parts)
+    assert cost["gpus_in_use"] == hardware["gpus"]
+    options = {one["name"]: one for one in cost["options"]}
+    for total in found["totals"]:
+        one = options[total["option"]]
+        assert total["paid_once"] in (one["paid_once"], None)
+        assert (total["per_month"], total["three_years"]) == (one["per_month"], one["total"])
+        if total["paid_once"]:
+            assert found["cost"]["capital"]["typical"] == pytest.approx(total["paid_once"], rel=1e-6)
+    for api in found["apis"]:
+        rate = load_prices().fx(api["currency"], cost["currency"]).typical
+        month = options[f"{api['provider']}/{api['model']}"]["per_month"]
+        assert month == pytest.approx(api["per_month"] * rate, rel=1e-4, abs=0.01)
+    assert any(name in ("Parts", "分批") for name, _ in found["lines"]) is (parts > 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("privacy=yes mlops=yes prompt_tokens=3000000", "is longer than these models take"),
+        ("privacy=no mlops=no prompt_tokens=500000", "is longer than these models take"),
+    ],
+)
+def test_requests_that_no_model_takes_are_said_to_be(words: str, says: str, cli: Cli) -> None:
+    given = [part for word in words.split() for part in ("--set", word)]
+    found = cli("advise", *given, "--json").json()["onward"]
+    assert (found["hardware"], found["cost"], found["totals"]) == (None, None, [])
+    assert found["commands"] == ["selfhost models"]  # a plan of it would be refused
+    assert any(says in text for _, text in found["lines"])
+
+
+def test_a_plan_holds_as_many_copies_as_is_thought() -> None:
+    from selfhost.plan import check
+
+    assert MOST_REPLICAS == check.MOST_REPLICAS
+
+
+def test_hosts_are_ordered_by_money_of_one_kind(cli: Cli) -> None:
+    words = ("--set", "wish=open", "--set", "mlops=no", "--set", "privacy=no", "--set", "country=CN")
+    found = cli("advise", *words, "--json").json()["onward"]
+    assert len({one["currency"] for one in found["apis"]}) > 1
+    rates = load_prices()
+    bills = [one["per_month"] * rates.fx(one["currency"], "CNY").typical for one in found["apis"]]
+    assert bills == sorted(bills)
+    hosted = {one["weights"] for one in found["apis"]}
+    assert found["models"][0]["id"] in hosted
 
 
 def test_closed_and_hosted_paths_name_offers(cli: Cli) -> None:
@@ -490,7 +617,7 @@ def test_a_large_load_is_carried_by_as_many_copies_as_it_takes(cli: Cli) -> None
     speed = hardware["output_tokens_per_second"]["typical"]
     one_less = speed * (hardware["replicas"] - 1) / hardware["replicas"]
     assert one_less < peak * 300 <= speed * 1.001
-    assert f"--replicas {hardware['replicas']} " in found["commands"][1]
+    assert f"--replicas {hardware['replicas']} " in found["commands"][0]
     assert hardware["gpus"] % hardware["replicas"] == 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfhost.advise.decide import deciding
 from selfhost.advise.tables import Question, question
 from selfhost.advise.types import Answers
 
 # Asked of everybody, as each of them decides or sizes much: the order of the gates and criteria.
-_FIRST = ("privacy", "need", "team", "budget", "stage", "size")
+_FIRST = ("privacy", "need", "team", "budget", "stage", "size", "performance")
 # Asked once the way is clear, as they size it.
 _LAST = (
     "sector",
@@ -33,3 +35,11 @@ def next_question(answers: Answers, skipped: frozenset[str]) -> Question | None:
         if key not in done:
             return question(key)
     return None
+
+
+def asked_back(key: str, answers: Answers) -> Question | None:
+    """The question again without the answer that says too little (rule 49), None where what was answered is clear."""
+    if key != "performance" or answers.choice(key) != "critical":
+        return None
+    one = question(key)
+    return replace(one, choices=tuple(choice for choice in one.choices if choice.value != "critical"))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selfhost.model.spec import ModelSpec
     from selfhost.ranking import Option
     from selfhost.ranking.costs import Pricing
+    from selfhost.throughput.types import Estimate
 
 HOURS_PER_MONTH = 730  # 8,760 hours a year over 12, as in `selfhost cost`
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24
@@ -47,7 +48,16 @@ class Wanted:
     prices: Prices
 
 
-def hardware_for(spec: ModelSpec, wanted: Wanted) -> tuple[Hardware, Money] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The GPUs that were found, and one copy of the deployment on them."""
+
+    hardware: Hardware
+    cost: Money
+    option: Option
+
+
+def hardware_for(spec: ModelSpec, wanted: Wanted) -> Found | None:
     """The GPUs that carry a demand for the least money, None where none of the kinds that are tried does."""
     peak = wanted.demand.peak_requests_per_second
     rate = min(peak, AT_ONCE)
@@ -56,7 +66,7 @@ def hardware_for(spec: ModelSpec, wanted: Wanted) -> tuple[Hardware, Money] | No
         if rate < _SMALLEST:
             return None
     replicas = _replicas(option, peak / rate)
-    return _priced(option, replicas, _rests_on(spec, option, rate, wanted.demand), wanted)
+    return _priced(option, replicas, _speed(spec, option, replicas, wanted.demand), wanted)
 
 
 def _replicas(option: Option, times: float) -> int:
@@ -111,24 +121,23 @@ def _pricing(wanted: Wanted) -> Pricing:
     return Pricing(wanted.prices, tier="specialty", term="on-demand", currency=wanted.currency)
 
 
-def _rests_on(spec: ModelSpec, option: Option, rate: float, demand: Demand) -> tuple[str, ...]:
-    """What the speed of an option rests on; a search leaves that out."""
+def _speed(spec: ModelSpec, option: Option, replicas: int, demand: Demand) -> Estimate:
+    """Speed of all copies in the busiest hour, with what it rests on."""
     from selfhost.throughput.estimate import estimate
     from selfhost.throughput.types import Traffic
 
     traffic = Traffic(
-        prompt_tokens=demand.prompt_tokens, output_tokens=demand.output_tokens, request_rate=rate
+        prompt_tokens=demand.prompt_tokens,
+        output_tokens=demand.output_tokens,
+        request_rate=demand.peak_requests_per_second,
     )
-    found = estimate(
-        spec, option.workload, option.split, option.gpu, option.engine, traffic, replicas=option.replicas
+    return estimate(
+        spec, option.workload, option.split, option.gpu, option.engine, traffic, replicas=replicas
     )
-    return tuple(dict.fromkeys(one.kind for one in found.provenance))
 
 
-def _priced(
-    option: Option, replicas: int, speed_from: tuple[str, ...], wanted: Wanted
-) -> tuple[Hardware, Money]:
-    speed, demand = option.estimate, wanted.demand
+def _priced(option: Option, replicas: int, speed: Estimate, wanted: Wanted) -> Found:
+    demand = wanted.demand
     gpus = option.split.gpus * replicas
     cost = _pricing(wanted).cost(option.gpu, gpus, speed)
     rent = None if cost.per_hour is None else _span(cost.per_hour, HOURS_PER_MONTH)
@@ -143,11 +152,11 @@ def _priced(
         quantization=option.quantization,
         ttft_ms=_span(speed.ttft_ms, 1),
         tpot_ms=_span(speed.tpot_ms, 1),
-        output_tokens_per_second=_span(speed.output_tokens_per_second, replicas / option.replicas),
-        speed_from=speed_from,
+        output_tokens_per_second=_span(speed.output_tokens_per_second, 1),
+        speed_from=tuple(dict.fromkeys(one.kind for one in speed.provenance)),
         meets_latency=None if wanted.latency_ms is None else speed.ttft_ms.typical <= wanted.latency_ms,
     )
-    return hardware, Money(
+    money = Money(
         currency=wanted.currency,
         tier=cost.tier,
         term=cost.term,
@@ -158,6 +167,7 @@ def _priced(
         sources=cost.sources,
         date=cost.date,
     )
+    return Found(hardware=hardware, cost=money, option=option)
 
 
 def _span(found: Any, factor: float) -> Span:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from selfhost.advise.commands import BOUGHT, commands_for, parts_of
 from selfhost.advise.decide import facts_of, wished
 from selfhost.advise.facts import currency_said
-from selfhost.advise.machines import AT_ONCE, DAYS_PER_MONTH, Wanted, hardware_for
+from selfhost.advise.machines import DAYS_PER_MONTH, Found, Wanted, hardware_for
 from selfhost.advise.match import Facts, holds
 from selfhost.advise.offers import closed_offers, hosted_offers
 from selfhost.advise.onward_lines import lines_of
-from selfhost.advise.onward_types import Api, Candidate, Demand, Hardware, Money, Onward
+from selfhost.advise.onward_types import Api, Candidate, Demand, Onward, Total
 from selfhost.advise.tables import onward as rows
 from selfhost.advise.tables import word
 from selfhost.advise.types import Advice, Answers, Language
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from selfhost.catalog.prices import Prices
     from selfhost.model.spec import ModelSpec
 
+Bill = Callable[["ModelSpec", Found, Wanted], tuple[Total, ...]]
 SECONDS_PER_DAY = 86_400
 OWN = (
     "open-private",
@@ -33,7 +34,6 @@ OWN = (
     "hybrid",
     "closed-private",
 )  # of the last, an open model as the yardstick
-_BOUGHT = ("open-private", "closed-private")
 
 
 def go_on(
@@ -45,6 +45,7 @@ def go_on(
     prices: Prices,
     when: datetime,
     advice_file: str | None = None,
+    bill: Bill | None = None,
 ) -> Onward:
     """What the recommended path goes on with.
 
@@ -56,6 +57,7 @@ def go_on(
         prices: the catalogue of prices.
         when: as of which time APIs are priced.
         advice_file: where the advice is written, for the report; None where it is not.
+        bill: what the GPUs cost with everything in; None leaves that out.
     """
     facts = facts_of(answers, lambda amount, source: amount * prices.fx(source, "CNY").typical)
     demand = demand_of(answers, facts)
@@ -65,21 +67,28 @@ def go_on(
     if currency is None:  # amounts without one are read in CNY, as the rules have them
         currency = "CNY" if {"upfront_budget", "monthly_spend"} & answers.values.keys() else "USD"
     models = candidates(facts, wished(answers), use=use, language=language)
-    apis = _apis(advice, demand, models, facts, country, when)
+    apis = _apis(advice, demand, models, facts, country, when, prices)
+    if advice.path == "hosted-open":  # what somebody does run comes before what suits and nobody is known to
+        models = _hosted_first(apis, models, use, language)
     wanted = Wanted(
         demand=demand,
         country=country,
-        capital=advice.path in _BOUGHT,
+        capital=advice.path in BOUGHT,
         currency=currency,
         latency_ms=answers.number("latency_ms"),
         prices=prices,
     )
-    hardware, cost = _machines(models, wanted, load)
+    found = _machines(models, wanted, load)
+    longest = None if found is not None else _longest(models, load)
+    hardware = None if found is None else found.hardware
     onward = Onward(
         demand=demand,
         models=models,
         hardware=hardware,
-        cost=cost,
+        cost=None if found is None else found.cost,
+        totals=() if bill is None or found is None else bill(load(found.hardware.model), found, wanted),
+        parts=parts_of(hardware),
+        longest_tokens=longest,
         apis=apis,
         commands=commands_for(
             advice,
@@ -156,6 +165,20 @@ def candidates(facts: Facts, wish: Wish | None, *, use: Use, language: Language)
     return tuple(found)
 
 
+def _hosted_first(
+    apis: tuple[Api, ...], models: tuple[Candidate, ...], use: Use, language: Language
+) -> tuple[Candidate, ...]:
+    """The model that was named, those behind the offers, the cheapest host's first, then the others."""
+    known = {model.id.lower(): model for model in models}
+    named = word("why-own-wish", language)
+    first = {model.id: model for model in models if model.because == named}
+    for name in dict.fromkeys(one.weights for one in apis if one.weights is not None):
+        one = known.get(name.lower()) or _candidate(wish_of(name, use=use), word("why-hosted", language))
+        if one.permission in ("yes", "conditional"):
+            first[one.id] = one
+    return (*first.values(), *(model for model in models if model.id not in first))
+
+
 def _candidate(wish: Wish, because: str) -> Candidate:
     return Candidate(
         id=wish.name,
@@ -170,7 +193,7 @@ def _candidate(wish: Wish, because: str) -> Candidate:
 
 def _machines(
     models: tuple[Candidate, ...], wanted: Wanted, load: Callable[[str], ModelSpec]
-) -> tuple[Hardware | None, Money | None]:
+) -> Found | None:
     """GPUs for the first model that can be sized and placed."""
     for model in models:
         try:
@@ -178,94 +201,33 @@ def _machines(
         except SelfhostError:  # one model that cannot be sized is no reason to have none
             continue
         if found is not None:
-            return replace(found[0], model=model.id), found[1]
-    return None, None
+            return replace(found, hardware=replace(found.hardware, model=model.id))
+    return None
+
+
+def _longest(models: tuple[Candidate, ...], load: Callable[[str], ModelSpec]) -> int | None:
+    """Longest request that any of the models takes."""
+    found = []
+    for model in models:
+        try:
+            found.append(load(model.id).facts.max_context_tokens)
+        except SelfhostError:
+            continue
+    return max(found, default=None)
 
 
 def _apis(
-    advice: Advice, demand: Demand, models: tuple[Candidate, ...], facts: Facts, country: str, when: datetime
-) -> tuple[Api, ...]:
-    """Offers of APIs on the paths that use one."""
-    if advice.path == "hosted-open":
-        return hosted_offers(demand, models, country=country, when=when)
-    if advice.path in ("closed-cloud", "hybrid"):
-        return closed_offers(demand, country=country, frontier=facts["frontier"] == "yes", when=when)
-    return ()
-
-
-def commands_for(
     advice: Advice,
     demand: Demand,
     models: tuple[Candidate, ...],
-    hardware: Hardware | None,
-    apis: tuple[Api, ...],
-    *,
-    use: Use,
-    currency: str,
+    facts: Facts,
     country: str,
-    language: Language,
-    advice_file: str | None,
-) -> tuple[str, ...]:
-    """What to type next on that path."""
-    if not models:
-        return ("selfhost models",)
-    name = models[0].id if hardware is None else hardware.model
-    model = next(one for one in models if one.id == name)
-    terms = ["--accept-licence", str(model.licence)] if model.permission == "conditional" else []
-    lengths = ["--prompt-tokens", str(demand.prompt_tokens), "--output-tokens", str(demand.output_tokens)]
-    gpu = [] if hardware is None else ["--gpu", hardware.gpu]
-    gpu += ["--quant", hardware.quantization] if hardware is not None and hardware.quantization else []
-    ranked = ["--rank-by", "capital" if advice.path in _BOUGHT else "cost", "--use", use, *terms]
-    plan = [
-        "selfhost",
-        "plan",
-        name,
-        *gpu,
-        *lengths,
-        "--request-rate",
-        _rate(demand),
-        *ranked,
-        "-o",
-        "plan.json",
-    ]
-    requests = f"{demand.requests_per_day * DAYS_PER_MONTH:.0f}"
-    month = ["--requests-per-month", requests, "--currency", currency]
-    offers = [text for one in apis for text in ("--api", f"{one.provider}/{one.model}")]
-    ways = ["--buy"] if advice.path in _BOUGHT else []
-    where = [] if country == "unknown" else ["--country", country]
-    # A plan is of one deployment; where the load takes several, so many copies are priced.
-    several = hardware is not None and demand.peak_requests_per_second > AT_ONCE
-    copies = ["--replicas", str(hardware.replicas)] if hardware is not None and several else []
-    cost = [
-        "selfhost",
-        "cost",
-        "plan.json",
-        *copies,
-        *lengths,
-        *month,
-        *where,
-        *ways,
-        "--rent",
-        "specialty",
-        *offers,
-    ]
-    advised = [] if advice_file is None else ["--advice", advice_file]
-    spoken = [] if language == "en" else ["--lang", language]
-    report = [
-        "selfhost",
-        "report",
-        "plan.json",
-        *advised,
-        *month,
-        *where,
-        *offers,
-        *spoken,
-        "-o",
-        "report.html",
-    ]
-    return (shlex.join(plan), shlex.join(cost), shlex.join(report))
-
-
-def _rate(demand: Demand) -> str:
-    """Requests a second of one deployment, three digits of it."""
-    return f"{float(f'{max(0.001, min(AT_ONCE, demand.peak_requests_per_second)):.3g}'):g}"
+    when: datetime,
+    prices: Prices,
+) -> tuple[Api, ...]:
+    """Offers of APIs on the paths that use one."""
+    if advice.path == "hosted-open":
+        return hosted_offers(demand, models, country=country, when=when, prices=prices)
+    if advice.path in ("closed-cloud", "hybrid"):
+        return closed_offers(demand, country=country, frontier=facts["frontier"] == "yes", when=when)
+    return ()

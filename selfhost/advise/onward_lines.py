@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfhost.advise.commands import MOST_REPLICAS
 from selfhost.advise.onward_types import Api, Onward, Span
 from selfhost.advise.tables import word
 from selfhost.advise.types import Language, Path
@@ -36,6 +37,8 @@ def lines_of(
             licence = say("licence-line", licence=model.licence, permission=permission)
             found.append((say("onward-model"), f"{model.id}{pause}{model.because}{pause}{licence}{stop}"))
     machines = _machine_lines(onward, path, latency_ms, language)
+    if path == "hybrid":
+        found.append((say("onward-hybrid"), say("hybrid-line") + stop))
     apis = [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
     if called:
         found += [*(apis or [(say("onward-api"), say("no-api") + stop)]), *machines]
@@ -58,6 +61,10 @@ def _machine_lines(
     stop, pause, comma = ("。", "；", "，") if language == "zh" else (".", "; ", ", ")
     hardware, cost = onward.hardware, onward.cost
     if hardware is None or cost is None:
+        asked = onward.demand.prompt_tokens + onward.demand.output_tokens
+        most = onward.longest_tokens
+        if most is not None and most < asked:
+            return [(say("onward-hardware"), say("too-long", asked=f"{asked:,}", most=f"{most:,}") + stop)]
         return [(say("onward-hardware"), say("no-hardware") + stop)]
     gpus = say(
         "hardware-line",
@@ -94,13 +101,31 @@ def _machine_lines(
         else say("no-capital"),
     ]
     if path in ("closed-cloud", "hosted-open"):
-        model = f"{hardware.model}{pause}" if path == "closed-cloud" else ""
-        return [(say("onward-compare"), f"{model}{gpus}{pause}{pause.join(money)}{stop}")]
-    return [
+        told = [hardware.model, gpus, *money, *_all_in(onward, language)]
+        return [(say("onward-compare"), pause.join(told) + stop)]
+    found = [
         (say("onward-hardware"), gpus + stop),
         (say("onward-speed"), speed + stop),
         (say("onward-cost"), pause.join(money) + stop),
     ]
+    found += [(say("onward-total"), text + stop) for text in _all_in(onward, language)]
+    if onward.parts > 1:
+        parts = say("parts-line", parts=onward.parts, most=f"{MOST_REPLICAS:,}")
+        found.append((say("onward-parts"), parts + stop))
+    return found
+
+
+def _all_in(onward: Onward, language: Language) -> list[str]:
+    """What each way to have the GPUs costs with people, power and maintenance."""
+    assert onward.cost is not None
+    return [
+        word("bought-line" if one.option.startswith("buy") else "rented-line", language).format(
+            month=_number(one.per_month), currency=onward.cost.currency, total=_number(one.three_years.typical),
+            span=_span(one.three_years),
+        )
+        for one in onward.totals
+        if one.per_month is not None and one.three_years is not None
+    ]  # fmt: skip
 
 
 def _api(one: Api, language: Language) -> str:

@@ -98,12 +98,37 @@ class Money:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What one way to have the GPUs costs with everything in, as `selfhost cost` has it; None is unknown, never 0.
+
+    Args:
+        option: `buy new` or `rent specialty on-demand`.
+        paid_once: for what is bought.
+        per_month: hardware or rent, people, power and maintenance, less what is left of it, over the months.
+        per_million_output_tokens: of it, what falls on answers.
+        three_years: all of it.
+    """
+
+    option: str
+    paid_once: float | None
+    per_month: float | None
+    per_million_output_tokens: float | None
+    three_years: Span | None
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """An API and what the demand costs there, at its list prices of a million tokens."""
+    """An API and what the demand costs there, at its list prices of a million tokens.
+
+    Args:
+        weights: repository of the open model behind it, None where there is none, or it is not known.
+    """
 
     provider: str
     model: str
     kind: str
+    weights: str | None
     currency: str
     input: float
     output: float
@@ -120,6 +145,9 @@ class Onward:
         models: that suit, the first for most.
         hardware, cost: for the first of them, None where nothing carries it; on a path that calls an API, what running
             it instead would take.
+        totals: what those GPUs cost with people, power and maintenance.
+        parts: equal parts that the load is planned in, as one plan holds so many copies at most; 1 for most.
+        longest_tokens: longest request that the models take, where no GPU was found; None where one was.
         apis: offers that the path uses.
         within_upfront_budget, within_monthly_spend: whether what the path costs typically stays within what was said,
             None where that was not, or the price is not known.
@@ -135,4 +163,7 @@ class Onward:
     commands: tuple[str, ...]
     within_upfront_budget: bool | None = None
     within_monthly_spend: bool | None = None
+    totals: tuple[Total, ...] = ()
+    parts: int = 1
+    longest_tokens: int | None = None
     lines: tuple[tuple[str, str], ...] = ()

@@ -242,6 +242,11 @@ def word(name: str, language: Language) -> str:
     return text
 
 
+def unit(asked: Question, language: Language) -> str | None:
+    """What a number is of, for people."""
+    return None if asked.unit is None else word(f"unit-{asked.unit.replace(' ', '-')}", language)
+
+
 @cache
 def _words() -> dict[str, Any]:
     return read("words")

@@ -35,6 +35,12 @@ def read(file: str | None, given: tuple[str, ...]) -> Answers:
             raise UsageError(f"--set {key} stands twice.", hint="Keep one of them.")
         pairs[key] = value
     own = parse_answers(pairs)
+    told, before = own.values.get("currency"), answers.values.get("currency")
+    if told is not None and before not in (None, told) and not pairs.keys() & {"currency"}:
+        raise UsageError(
+            f"An amount of --set is in {told}, and the amounts of the file in {before}.",
+            hint="Give all amounts in one currency.",
+        )
     values = {key: value for key, value in answers.values.items() if key not in own.unknown}
     unknown = (answers.unknown - own.values.keys()) | own.unknown
     return type(answers)(values={**values, **own.values}, unknown=unknown)
@@ -140,28 +146,23 @@ def _strict(yaml: Any) -> Any:
 
 def ask(language: Language) -> Answers:
     """Ask the questions whose answer can still matter, one by one; the end of the input leaves the rest unknown."""
-    from selfhost.advise.ask import next_question
+    from selfhost.advise.ask import asked_back, next_question
     from selfhost.advise.tables import word
     from selfhost.advise.types import Answers
-    from selfhost.cli._advice_output import wrapped
-    from selfhost.cli._output import width
 
     answers, skipped = Answers(), frozenset[str]()
     click.echo(word("ask-intro", language), err=True)
     while (one := next_question(answers, skipped)) is not None:
-        click.echo("", err=True)
-        for line in wrapped(one.ask[language], width()):
-            click.echo(line, err=True)
-        for line in wrapped(word("ask-why", language).format(why=one.why[language]), width() - 2):
-            click.echo(f"  {line}", err=True)
-        for number, choice in enumerate(one.choices, start=1):
-            click.echo(f"  {number}  {choice.text[language]}", err=True)
-        value = _answer(one, language)
+        value = _asked(one, language)
         skipped |= {one.key}
+        if value is not None and value is not _END:
+            answers = answers.having(one.key, value)
+            if (again := asked_back(one.key, answers)) is not None:
+                value = _asked(again, language, word("ask-back", language))
+                if value is not None and value is not _END:
+                    answers = answers.having(one.key, value)
         if value is _END:
             break
-        if value is not None:
-            answers = answers.having(one.key, value)
     click.echo("", err=True)
     return answers
 
@@ -169,25 +170,47 @@ def ask(language: Language) -> Answers:
 _END: Any = object()
 
 
+def _asked(one: Any, language: Language, lead: str | None = None) -> Any:
+    """Show a question, and take its answer; a lead comes before it where it is asked back."""
+    from selfhost.advise.tables import word
+    from selfhost.cli._advice_output import wrapped
+    from selfhost.cli._output import width
+
+    click.echo("", err=True)
+    for line in wrapped(f"{lead or ''}{one.ask[language]}", width()):
+        click.echo(line, err=True)
+    for line in wrapped(word("ask-why", language).format(why=one.why[language]), width() - 2):
+        click.echo(f"  {line}", err=True)
+    for number, choice in enumerate(one.choices, start=1):
+        click.echo(f"  {number}  {choice.text[language]}", err=True)
+    return _answer(one, language)
+
+
 def _answer(one: Any, language: Language) -> Any:
     """One answer, asked again until it is one; None for unknown, `_END` where the input ends."""
     from selfhost.advise import parse_value
-    from selfhost.advise.tables import word
+    from selfhost.advise.tables import unit, word
 
+    taken = {choice.value for choice in one.choices}
+    named = unit(one, language)
+    prompt = f"{word('ask-choice', language)}{f' ({named})' if named else ''}: "
     while True:
-        unit = f" ({one.unit})" if one.unit else ""
-        click.echo(f"{word('ask-choice', language)}{unit}: ", nl=False, err=True)
+        click.echo(prompt, nl=False, err=True)
         line = sys.stdin.readline()
         if not line:
             return _END
         text = line.strip()
-        if text.isdigit() and one.choices and 1 <= int(text) <= len(one.choices):
-            text = one.choices[int(text) - 1].value
+        if text.isdecimal() and one.choices and 1 <= int(text[:3]) <= len(one.choices):
+            text = one.choices[int(text[:3]) - 1].value
         try:
-            return parse_value(one.key, text)
-        except UsageError as error:
-            say_again = word("ask-again", language).format(message=error.message, hint=error.hint or "")
-            click.echo(say_again, err=True)
+            value = parse_value(one.key, text)
+        except UsageError:
+            value = _END
+        if value is None or (value is not _END and (one.kind != "choice" or value in taken)):
+            return value
+        kind = one.kind if one.kind in ("choice", "number") else "text"
+        again = word(f"ask-again-{kind}", language).format(text=text[:60], most=len(one.choices))
+        click.echo(again, err=True)
 
 
 def saved(answers: Answers, path: Path) -> None:

@@ -62,7 +62,7 @@ def template_facts(language: Language) -> dict[str, Any]:
 def template(language: Language) -> str:
     """An answers file with every key commented."""
     from selfhost.advise.tables import questions as every
-    from selfhost.advise.tables import word
+    from selfhost.advise.tables import unit, word
 
     lines = [f"# {word('template-head', language)}", ""]
     for one in every():
@@ -70,7 +70,7 @@ def template(language: Language) -> str:
         if one.choices:
             lines += [f"#   {choice.value}: {choice.text[language]}" for choice in one.choices]
         elif one.unit:
-            lines.append(f"#   {one.unit}")
+            lines.append(f"#   {unit(one, language)}")
         lines += [f"{one.key}: unknown", ""]
     return "\n".join(lines)
 

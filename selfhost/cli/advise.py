@@ -102,6 +102,7 @@ def _onward(answers: Answers, advice: Advice, lang: Language, output: Path | Non
 
     from selfhost.advise.onward import go_on
     from selfhost.catalog.prices import load_prices
+    from selfhost.cli._advice_bill import bill
     from selfhost.cli._planning import now
     from selfhost.cli._sizing import understand
 
@@ -114,6 +115,7 @@ def _onward(answers: Answers, advice: Advice, lang: Language, output: Path | Non
         prices=load_prices(),
         when=when,
         advice_file=None if output is None else str(output),
+        bill=bill,
     )
 
 
