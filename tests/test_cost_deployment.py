@@ -195,6 +195,11 @@ def test_a_users_own_price_goes_before_the_catalogues(cli: Cli, tmp_path: Path) 
     assert "must not be negative" in ran.err
 
 
+def test_a_country_by_its_usual_letters_is_the_same(cli: Cli) -> None:
+    words = (*H100, "--buy", "--rent", "specialty", "--tokens-per-month", "1B", "--country")
+    assert run(cli, *words, "uk")["options"] == run(cli, *words, "GB")["options"]
+
+
 def test_stale_prices_are_flagged(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*H100, "--rent", "specialty", "--api", "openai/gpt-6.1-terra", "--tokens-per-month", "1B")
     staff = load_prices().staff("US")
