@@ -23,7 +23,7 @@ from selfhost.throughput.arrivals import Trace
 from selfhost.throughput.asked import Limits
 from selfhost.throughput.efficiency import efficiency_of, generation_of, tables
 from selfhost.throughput.estimate import admission, clock_of, curve, estimate, tokens_per_step
-from selfhost.throughput.goals import knee, meeting
+from selfhost.throughput.goals import knee, meeting, point_at
 from selfhost.throughput.simulate import simulate
 from selfhost.throughput.steady import Lengths, closed, opened, recomputed_tokens
 from selfhost.throughput.types import Estimate, Traffic
@@ -334,14 +334,21 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     assert bend == 64
     assert speeds[[point.concurrency for point in points].index(bend)] > speeds[-1] * 0.66
     goal = (points[3].tpot_ms.typical + points[4].tpot_ms.typical) / 2
-    met = meeting(points, ttft_ms=None, tpot_ms=goal)
+    at = point_at(QWEN, Workload(), Split(), H100, VLLM, asked())
+    met = meeting(points, ttft_ms=None, tpot_ms=goal, at=at)
     assert met is not None
     assert points[3].concurrency <= met.concurrency <= points[4].concurrency
+    # To the request: so many meet the goal, one more does not.
+    assert (
+        speed(asked(met.concurrency)).tpot_ms.typical
+        <= goal
+        < speed(asked(met.concurrency + 1)).tpot_ms.typical
+    )
     assert met.binds == "tpot"
-    alone = meeting(points, ttft_ms=0.001, tpot_ms=None)
+    alone = meeting(points, ttft_ms=0.001, tpot_ms=None, at=at)
     assert alone is not None
     assert (alone.concurrency, alone.output_tokens_per_second) == (0, None)
-    assert meeting(points, ttft_ms=None, tpot_ms=None) is None
+    assert meeting(points, ttft_ms=None, tpot_ms=None, at=at) is None
 
 
 def test_requests_beyond_the_model_s_context_are_noted() -> None:

@@ -122,7 +122,7 @@ class Served:
     def speed(self, load: Load) -> tuple[Estimate, float]:
         """Speed of one copy at full load, and the share of its time that prompts take."""
         from selfhost.throughput.estimate import admission, curve, estimate
-        from selfhost.throughput.goals import meeting
+        from selfhost.throughput.goals import meeting, point_at
         from selfhost.throughput.types import Traffic
 
         traffic = Traffic(
@@ -134,7 +134,8 @@ class Served:
         facts = (self.spec, self.workload, self.split, self.gpu, self.engine)
         most = admission(*facts, traffic).requests * self.split.data
         if self.ttft_goal is not None or self.tpot_goal is not None:
-            met = meeting(curve(*facts, traffic), ttft_ms=self.ttft_goal, tpot_ms=self.tpot_goal)
+            points, at = curve(*facts, traffic), point_at(*facts, traffic)
+            met = meeting(points, ttft_ms=self.ttft_goal, tpot_ms=self.tpot_goal, at=at)
             if met is None or met.concurrency < 1:
                 raise UsageError(
                     "No load meets the goals." if met is None else met.sentence,

@@ -96,7 +96,7 @@ def command(
     from selfhost.ranking.types import Load
     from selfhost.throughput.estimate import curve, estimate
     from selfhost.throughput.from_runs import from_measurements
-    from selfhost.throughput.goals import meeting
+    from selfhost.throughput.goals import meeting, point_at
     from selfhost.throughput.runs import Asked
     from selfhost.throughput.simulated import simulate_deployment, traffic_of
     from selfhost.throughput.types import Traffic
@@ -141,7 +141,8 @@ def command(
     if provider == "measured":
         found = from_measurements(asked, modelled, near)
     points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
-    met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal)
+    at = point_at(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
+    met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal, at=at)
     simulated = None
     if trace is not None:
         simulated = simulate_deployment(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from selfhost.throughput.types import Point
+from selfhost.throughput.estimate import Deployed
+from selfhost.throughput.types import Point, StepClock, Traffic
+from selfhost.workload import Split, Workload
+
+if TYPE_CHECKING:
+    from selfhost.catalog.gpus import Gpu
+    from selfhost.engines import EngineVersion
+    from selfhost.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +33,45 @@ class Met:
     sentence: str
 
 
-def meeting(points: tuple[Point, ...], *, ttft_ms: float | None, tpot_ms: float | None) -> Met | None:
-    """Most requests at once whose typical times meet the goals, by straight lines between the points of the curve.
+def point_at(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu,
+    engine: EngineVersion,
+    traffic: Traffic,
+    *,
+    replicas: int = 1,
+    clock: StepClock | None = None,
+) -> Callable[[int], Point]:
+    """The points of a curve at any concurrency.
+
+    Args: as `selfhost.throughput.estimate.curve`.
+    """  # fmt: skip
+    deployed = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock, brief=True)
+
+    def at(concurrency: int) -> Point:
+        one = deployed.under(replace(traffic, concurrency=concurrency, request_rate=None), replicas=replicas)
+        return Point(
+            concurrency=concurrency,
+            ttft_ms=one.ttft_ms,
+            tpot_ms=one.tpot_ms,
+            output_tokens_per_second=one.output_tokens_per_second,
+            binds=one.binds,
+        )
+
+    return at
+
+
+def meeting(
+    points: tuple[Point, ...], *, ttft_ms: float | None, tpot_ms: float | None, at: Callable[[int], Point]
+) -> Met | None:
+    """Most requests at once whose typical times meet the goals: between two points of the curve by bisection.
 
     Args:
         points: by growing concurrency.
         ttft_ms, tpot_ms: the goals, None for none.
+        at: the point of any other concurrency.
 
     Returns:
         None without a goal.
@@ -49,7 +91,7 @@ def meeting(points: tuple[Point, ...], *, ttft_ms: float | None, tpot_ms: float 
                 binds=ends[0],
                 sentence=f"Even one request alone misses the {ends[0].upper()} goal: {ends[1]:,.0f} ms.",
             )
-        return _between(before, point, ttft_ms, tpot_ms)
+        return _between(before, point, ttft_ms, tpot_ms, at)
     last = points[-1]
     return Met(
         concurrency=last.concurrency,
@@ -69,23 +111,24 @@ def _broken(point: Point, ttft_ms: float | None, tpot_ms: float | None) -> tuple
     return None
 
 
-def _between(low: Point, high: Point, ttft_ms: float | None, tpot_ms: float | None) -> Met:
-    shares = []
-    for name, goal, first, last in (
-        ("ttft", ttft_ms, low.ttft_ms.typical, high.ttft_ms.typical),
-        ("tpot", tpot_ms, low.tpot_ms.typical, high.tpot_ms.typical),
-    ):
-        if goal is not None and last > goal:
-            shares.append(((goal - first) / (last - first), name))
-    share, name = min(shares)
-    count = int(low.concurrency + share * (high.concurrency - low.concurrency))
-    speeds = low.output_tokens_per_second.typical, high.output_tokens_per_second.typical
-    speed = speeds[0] + share * (speeds[1] - speeds[0])
+def _between(
+    meets: Point, misses: Point, ttft_ms: float | None, tpot_ms: float | None, at: Callable[[int], Point]
+) -> Met:
+    while misses.concurrency - meets.concurrency > 1:
+        middle = at((meets.concurrency + misses.concurrency) // 2)
+        if _broken(middle, ttft_ms, tpot_ms) is None:
+            meets = middle
+        else:
+            misses = middle
+    ends = _broken(misses, ttft_ms, tpot_ms)
+    assert ends is not None
+    count, speed = meets.concurrency, meets.output_tokens_per_second.typical
+    how = "1 request at once meets" if count == 1 else f"{count:,} requests at once meet"
     return Met(
         concurrency=count,
         output_tokens_per_second=speed,
-        binds=name,
-        sentence=f"{count:,} requests at once meet the goals, at {speed:,.0f} tokens/s; {name.upper()} ends it.",
+        binds=ends[0],
+        sentence=f"{how} the goals, at {speed:,.0f} tokens/s; {ends[0].upper()} ends it.",
     )
 
 
