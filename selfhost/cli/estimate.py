@@ -222,6 +222,8 @@ def as_facts(asked: Asked, found: Estimate, points: tuple[Point, ...], met: Met 
 
 
 def _span(found: Range, *, digits: int = 0) -> str:
+    if found.low == found.high:
+        return f"{found.typical:,.{digits}f}"
     return f"{found.typical:,.{digits}f}  ({found.low:,.{digits}f} to {found.high:,.{digits}f})"
 
 
