@@ -109,8 +109,13 @@ def test_an_option_counts_more_than_the_file(cli: Cli, tmp_path: Path) -> None:
         ("stage: matur\n", "id you mean mature?"),
         ("privacy: perhaps\n", "privacy cannot be 'perhaps'"),
         ("requests_per_day: 0\n", "requests_per_day cannot be 0"),
+        ("requests_per_day: 1:30:00\n", "requests_per_day cannot be '1:30:00'"),
+        ("schema: selfhost/plan/v1\nmodel: {id: x}\n", "is a selfhost/plan/v1, not answers"),
+        ("schema: selfhost/advice/v2\nanswers: {}\n", "is a selfhost/advice/v2, not answers"),
+        ("privacy: {yes: no}\n", "privacy cannot be"),
+        (f"privacy: yes\n# {'x' * (1 << 18)}\n", "is larger than an answers file can be"),
         ("requests_per_day: many\n", "requests_per_day cannot be 'many'"),
-        ("requests_per_day: .nan\n", "requests_per_day cannot be 'nan'"),
+        ("requests_per_day: .nan\n", "requests_per_day cannot be '.nan'"),
         ("monthly_spend: -5\n", "monthly_spend cannot be -5"),
         ("currency: GBP\n", "currency cannot be 'GBP'"),
         ("country: Atlantis\n", "country cannot be 'Atlantis'"),
@@ -212,6 +217,13 @@ def test_a_figure_for_a_word_is_understood() -> None:
         "latency_ms": 50.0,
     }
     assert parse_answers(said).values == expected
+
+
+def test_figures_are_decimal_and_keys_have_no_case(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("Team_People: 010\nrequests_per_day: 2e6\n", encoding="utf-8")
+    found = cli("advise", "--answers", file, "--json", "--no-onward").json()["answers"]
+    assert found == {"team_people": 10, "requests_per_day": 2e6}
 
 
 def test_norway_is_a_country(cli: Cli, tmp_path: Path) -> None:

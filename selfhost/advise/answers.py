@@ -103,14 +103,14 @@ def _meant(key: str, raw: object) -> str:
 
 def _key(name: str) -> str:
     """The key that a name means."""
-    spelled = name.strip().replace("-", "_")
+    spelled = name.strip().replace("-", "_").lower()
     names = {one.key: one.key for one in questions()}
     for one in questions():
         for other in one.also:
             names.setdefault(other.replace("-", "_"), one.key)
     if spelled in names:
         return names[spelled]
-    close = difflib.get_close_matches(spelled.lower(), names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(spelled, names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(
         f"{name[:60]!r} is not a question of `selfhost advise`.",

@@ -14,7 +14,9 @@ from selfhost.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from selfhost.advise import Answers, Language
 
-_LARGEST_BYTES = 1 << 20  # of an answers file, as bad input rather than answers
+_LARGEST_BYTES = (
+    1 << 18
+)  # of an answers file, as bad input rather than answers; a written advice has a tenth of it
 
 
 def read(file: str | None, given: tuple[str, ...]) -> Answers:
@@ -68,8 +70,12 @@ def _load(file: str) -> dict[str, Any]:
         raise UsageError(
             f"{name} holds no answers.", hint="One line is `key: value`; --template prints them all."
         )
-    inner = data.get("answers")
-    if isinstance(inner, dict) and data.get("schema") == "selfhost/advice/v1":
+    inner, said = data.get("answers"), str(data.get("schema", ""))
+    if said.startswith("selfhost/") and said != "selfhost/advice/v1":
+        raise UsageError(
+            f"{name} is a {said[:60]}, not answers.", hint="--template prints a file to fill in."
+        )
+    if isinstance(inner, dict) and said:
         return inner  # an advice that was written down
     return inner if isinstance(inner, dict) and set(data) <= {"answers", "schema"} else data
 
@@ -140,7 +146,13 @@ def _strict(yaml: Any) -> Any:
             found[key] = loader.construct_object(value_node, deep=True)
         return found
 
+    def as_written(loader: Any, node: Any) -> str:
+        return str(loader.construct_scalar(node))
+
     Strict.add_constructor("tag:yaml.org,2002:map", mapping)
+    # YAML 1.1 reads 010 as 8, 1:30 as 90 and 2026-01-01 as a day; figures are read where a question asks for one.
+    for kind in ("int", "float", "timestamp"):
+        Strict.add_constructor(f"tag:yaml.org,2002:{kind}", as_written)
     return Strict
 
 
