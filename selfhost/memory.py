@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from selfhost.attention import CrossAttention
-from selfhost.kv import KvCapacity, step_tokens
+from selfhost.kv import StepTokens, step_tokens
 from selfhost.model.spec import ModelSpec
 from selfhost.prepared import Prepared, prepare
 from selfhost.reserves import Defaults, EngineSettings, Reserves, defaults, reserves
@@ -114,13 +114,30 @@ def budget(
         UnsupportedError: the split or the combination is impossible.
         UsageError: an unknown `--quant`, or a version older than is known.
     """
+    return bill(spec, workload, split, gpu, version, share=share, wider_bytes=wider_bytes).budget(brief=brief)
+
+
+def bill(
+    spec: ModelSpec,
+    workload: Workload,
+    split: Split,
+    gpu: Gpu | None,
+    version: Version = NEWEST,
+    *,
+    share: float | None = None,
+    wider_bytes: int = 0,
+) -> Bill:
+    """The same, decided and not yet written out: what a search asks of thousands that it does not take.
+
+    Args: as `budget`.
+
+    Raises: as `budget`.
+    """
     # Of Intel's devices and of CPUs no start-up is known: CUDA's rules stand in, with a wider certainty.
     vendor = "AMD" if gpu is not None and gpu.vendor == "AMD" else "NVIDIA"
     capability = gpu.compute_capability if gpu else (9, 0)
     prepared = prepare(spec, workload, split, vendor, capability, version[:2])
-    return _Sizing(prepared, workload, split, gpu, version, share).budget(
-        brief=brief, wider_bytes=wider_bytes
-    )
+    return Bill(_Sizing(prepared, workload, split, gpu, version, share), wider_bytes)
 
 
 def left_for_cache(
@@ -168,6 +185,23 @@ def _room_on(
     return found[prepared.fullest], available
 
 
+@lru_cache(maxsize=4096)
+def _whole_requests(prepared: Prepared) -> bool:
+    """Whether it is an encoder-decoder."""
+    return any(isinstance(kind, CrossAttention) for _, kind in prepared.stages[prepared.fullest].keeps)
+
+
+@lru_cache(maxsize=4096)
+def _request(
+    prepared: Prepared, max_model_len: int, batched: int, pipeline: int, engine: tuple[int, int]
+) -> tuple[StepTokens, int]:
+    """Tokens of the engine's steps, and the blocks of one request."""
+    steps = step_tokens(
+        batched, pipeline=pipeline, async_scheduling=not prepared.shape.pooling, engine=engine
+    )
+    return steps, prepared.layout.blocks_per_request(max_model_len, steps)
+
+
 class _Sizing:
     """One sizing under way: settings resolved once, then each line of the bill."""
 
@@ -187,18 +221,12 @@ class _Sizing:
         self.stage = prepared.stages[prepared.fullest]
         self.defaults = self._defaults()
         self.batched, self.sequences = self._step_limits()
-        if any(isinstance(kind, CrossAttention) for _, kind in self.stage.keeps):
+        if _whole_requests(prepared):
             # Encoder-decoders run without chunked prefill: a step holds a whole request (config/scheduler.py:303).
             self.batched = max(self.batched, self.max_model_len)
         self.utilization = share or workload.gpu_memory_utilization or self.defaults.utilization
         # A copy of the attention layers per data-parallel rank serves its share of the requests.
         self.concurrency = ceil_div(workload.concurrency, split.data)
-        self.steps = step_tokens(
-            self.batched,
-            pipeline=split.pipeline,
-            async_scheduling=not prepared.shape.pooling,
-            engine=version[:2],
-        )
 
     def _defaults(self) -> Defaults:
         gpu = self.gpu
@@ -234,66 +262,8 @@ class _Sizing:
             available = (self.workload.kv_cache_memory_bytes,) * len(self.prepared.stages)
         return kept, available
 
-    def _kv_short(self, available: tuple[int, ...], capacity: KvCapacity) -> int:
-        blocks = capacity.blocks_per_request * self.concurrency
-        return self.prepared.layout.short_bytes(available, blocks + 1) if blocks else max(0, -min(available))
-
-    def budget(self, *, brief: bool, wider_bytes: int) -> MemoryBudget:
-        """The whole bill, or its numbers alone."""
-        prepared, layout, gpu = self.prepared, self.prepared.layout, self.gpu
-        kept, available = self.room()
-        capacity = longest = None
-        short, fits = 0, None
-        if available is not None:
-            capacity = layout.capacity(available, self.max_model_len, self.steps)
-            if not brief:
-                longest = layout.longest_context(
-                    available, self.steps, concurrency=self.concurrency,
-                    limit_tokens=prepared.spec.facts.max_context_tokens,
-                )  # fmt: skip
-            short = self._kv_short(available, capacity)
-            if kept is not None:
-                pool = max(0, capacity.blocks * capacity.block_bytes)
-                short = max(short, kept.short_bytes(prepared.held_bytes(self.stage), pool))
-            fits = short == 0
-        need = (
-            capacity.blocks_per_request
-            if capacity
-            else layout.blocks_per_request(self.max_model_len, self.steps)
-        )
-        needed = (need * self.concurrency + 1) * layout.block_bytes if need else 0
-        scarce = None if available is None else min(available)
-        return MemoryBudget(
-            gpu_id=gpu.id if gpu else None,
-            gpu_memory_bytes=gpu.memory_bytes if gpu else None,
-            weights_bytes=self.stage.weights_bytes,
-            buffers_bytes=prepared.buffers_bytes,
-            extra_bytes=self.stage.copies_bytes + self.stage.adapter_bytes,
-            kv_bytes_per_token=round(layout.bytes_per_token),
-            state_bytes_per_sequence=layout.state_bytes_per_sequence,
-            activation_bytes=kept.activation.bytes if kept else None,
-            graphs_bytes=kept.graphs.bytes if kept else None,
-            non_torch_bytes=kept.non_torch.bytes if kept else None,
-            kv_available_bytes=scarce,
-            kv_needed_bytes=needed,
-            kv_block_tokens=layout.block_tokens,
-            kv_blocks=capacity.blocks if capacity else None,
-            kv_tokens=capacity.tokens if capacity else None,
-            max_concurrency=capacity.max_concurrency if capacity else None,
-            max_context_tokens=longest,
-            max_model_len=self.max_model_len,
-            max_num_batched_tokens=self.batched,
-            max_num_seqs=self.sequences,
-            utilization=self.utilization,
-            concurrency=self.workload.concurrency,
-            fits=fits,
-            short_bytes=short,
-            certainty_bytes=kept.certainty_bytes + wider_bytes if kept else None,
-            terms=() if brief else self._terms(kept, needed),
-            context_bytes=kept.context.bytes if kept else None,
-        )
-
-    def _terms(self, kept: Reserves | None, needed: int) -> tuple[Term, ...]:
+    def terms(self, kept: Reserves | None, needed: int) -> tuple[Term, ...]:
+        """The lines of the bill."""
         stage, split, model = self.stage, self.split, self.prepared.spec
         terms = [
             Term(name="weights", bytes=stage.weights_bytes, because=self._why_weights(), source=_CONFIG),
@@ -347,6 +317,87 @@ class _Sizing:
         return f"{text}, in blocks of {layout.block_tokens}"
 
 
+class Bill:
+    """One sizing, decided: whether it fits and how many requests it takes; `budget` writes the rest out.
+
+    Attributes: as of `MemoryBudget`.
+    """
+
+    __slots__ = (
+        "_available", "_kept", "_need", "_sizing", "_steps", "_wider_bytes", "fits", "max_concurrency",
+        "max_num_batched_tokens", "max_num_seqs", "short_bytes",
+    )  # fmt: skip
+
+    def __init__(self, sizing: _Sizing, wider_bytes: int) -> None:
+        prepared, layout = sizing.prepared, sizing.prepared.layout
+        kept, available = sizing.room()
+        steps, need = _request(
+            prepared, sizing.max_model_len, sizing.batched, sizing.split.pipeline, sizing.version[:2]
+        )
+        self._sizing, self._wider_bytes = sizing, wider_bytes
+        self._kept, self._available, self._steps, self._need = kept, available, steps, need
+        self.max_num_batched_tokens, self.max_num_seqs = sizing.batched, sizing.sequences
+        self.fits: bool | None = None
+        self.short_bytes, self.max_concurrency = 0, None if available is None else 0.0
+        if available is None:
+            return
+        pool = 0
+        if need:
+            blocks = layout.blocks(available)
+            self.max_concurrency = blocks / need
+            short = layout.short_bytes(available, need * sizing.concurrency + 1)
+            pool = max(0, blocks * layout.block_bytes)
+        else:
+            short = max(0, -min(available))
+        if kept is not None:
+            short = max(short, kept.short_bytes(prepared.held_bytes(sizing.stage), pool))
+        self.short_bytes, self.fits = short, short == 0
+
+    def budget(self, *, brief: bool) -> MemoryBudget:
+        """The whole bill, or its numbers alone."""
+        sizing, kept, available, need = self._sizing, self._kept, self._available, self._need
+        prepared, layout, gpu = sizing.prepared, sizing.prepared.layout, sizing.gpu
+        capacity = longest = None
+        if available is not None:
+            capacity = layout.capacity(available, sizing.max_model_len, self._steps)
+            if not brief:
+                longest = layout.longest_context(
+                    available, self._steps, concurrency=sizing.concurrency,
+                    limit_tokens=prepared.spec.facts.max_context_tokens,
+                )  # fmt: skip
+        needed = (need * sizing.concurrency + 1) * layout.block_bytes if need else 0
+        stage = sizing.stage
+        return MemoryBudget(
+            gpu_id=gpu.id if gpu else None,
+            gpu_memory_bytes=gpu.memory_bytes if gpu else None,
+            weights_bytes=stage.weights_bytes,
+            buffers_bytes=prepared.buffers_bytes,
+            extra_bytes=stage.copies_bytes + stage.adapter_bytes,
+            kv_bytes_per_token=round(layout.bytes_per_token),
+            state_bytes_per_sequence=layout.state_bytes_per_sequence,
+            activation_bytes=kept.activation.bytes if kept else None,
+            graphs_bytes=kept.graphs.bytes if kept else None,
+            non_torch_bytes=kept.non_torch.bytes if kept else None,
+            kv_available_bytes=None if available is None else min(available),
+            kv_needed_bytes=needed,
+            kv_block_tokens=layout.block_tokens,
+            kv_blocks=capacity.blocks if capacity else None,
+            kv_tokens=capacity.tokens if capacity else None,
+            max_concurrency=capacity.max_concurrency if capacity else None,
+            max_context_tokens=longest,
+            max_model_len=sizing.max_model_len,
+            max_num_batched_tokens=sizing.batched,
+            max_num_seqs=sizing.sequences,
+            utilization=sizing.utilization,
+            concurrency=sizing.workload.concurrency,
+            fits=self.fits,
+            short_bytes=self.short_bytes,
+            certainty_bytes=kept.certainty_bytes + self._wider_bytes if kept else None,
+            terms=() if brief else sizing.terms(kept, needed),
+            context_bytes=kept.context.bytes if kept else None,
+        )
+
+
 __all__ = [
-    "NEWEST", "MemoryBudget", "Prepared", "Term", "budget", "prepare",
+    "NEWEST", "Bill", "MemoryBudget", "Prepared", "Term", "bill", "budget", "prepare",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from selfhost.catalog.gpus import Gpu
 from selfhost.engines import Objection
 from selfhost.errors import UnsupportedError
-from selfhost.memory import MemoryBudget
+from selfhost.memory import Bill, MemoryBudget
 from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
 
@@ -170,7 +170,7 @@ def _place_on(
     return refusal
 
 
-def admitting(workload: Workload, split: Split, found: MemoryBudget) -> Workload | None:
+def admitting(workload: Workload, split: Split, found: MemoryBudget | Bill) -> Workload | None:
     """The load with steps that take all its requests at once, None where the engine's own steps do.
 
     Args:

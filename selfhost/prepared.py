@@ -63,7 +63,32 @@ def prepare(
         UnsupportedError: the split does not divide the model, or the engine has no kernel for the combination.
         UsageError: an unknown `--quant`.
     """
-    return _prepare(spec, _knobs(workload), split, vendor, compute_capability, engine)
+    seen = _SEEN.get(id(workload))
+    if seen is None or seen[0] is not workload:
+        if len(_SEEN) >= _MOST_SEEN:
+            _SEEN.clear()
+        seen = _SEEN[id(workload)] = workload, _once(_knobs(workload))
+    return _prepare(spec, seen[1], split, vendor, compute_capability, engine)
+
+
+_MOST_SEEN = 1024
+# Loads that were asked about, by what they are rather than what they say: a search asks thousands of times with a few,
+# and reading sixteen fields for each takes longer than the answer.
+_SEEN: dict[int, tuple[Workload, _Knobs]] = {}
+
+
+class _Knobs:
+    """A load without its size; equal ones are one object."""
+
+    __slots__ = ("workload",)
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+
+@lru_cache(maxsize=1024)
+def _once(workload: Workload) -> _Knobs:
+    return _Knobs(workload)
 
 
 @lru_cache(maxsize=1024)
@@ -78,12 +103,13 @@ def _knobs(workload: Workload) -> Workload:
 @lru_cache(maxsize=4096)
 def _prepare(
     spec: ModelSpec,
-    workload: Workload,
+    knobs: _Knobs,
     split: Split,
     vendor: str,
     compute_capability: tuple[int, int] | None,
     engine: tuple[int, int],
 ) -> Prepared:
+    workload = knobs.workload
     model = _spec(spec, workload.quantization)
     if isinstance(model.scheme, PackedInt) and model.scheme.ordered and engine >= (0, 32):
         raise UnsupportedError(

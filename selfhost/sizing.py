@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfhost.attention import Attention, ChunkedLocal, FullAttention, SlidingWindow
 from selfhost.engines import Bills, EngineVersion, Sizing, SizingFor, get_engine
-from selfhost.memory import NEWEST, MemoryBudget, Version, budget, left_for_cache
+from selfhost.memory import NEWEST, Bill, MemoryBudget, Version, bill, budget, left_for_cache
 from selfhost.model.modules import Block
 from selfhost.model.spec import ModelSpec
 from selfhost.workload import Split, Workload
@@ -46,6 +46,22 @@ def budget_for(
         UnsupportedError: the split or the combination is impossible.
         UsageError: an unknown `--quant`, or a version older than is known.
     """
+    found = bill_for(spec, workload, split, gpu, engine)
+    return found if isinstance(found, MemoryBudget) else found.budget(brief=brief)
+
+
+def bill_for(
+    spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu | None, engine: EngineVersion
+) -> Bill | MemoryBudget:
+    """The same, decided and not yet written out where the engine goes by vLLM's rules.
+
+    Args: as `budget_for`.
+
+    Raises: as `budget_for`.
+    """
+    own_bill = _own_bill(engine.engine)
+    if own_bill is not None:
+        return own_bill.bill(spec, workload, split, gpu)
     asked = SizingFor(
         platform=gpu.platform if gpu else "cuda",
         compute_capability=gpu.compute_capability if gpu else None,
@@ -54,23 +70,21 @@ def budget_for(
         workload=workload,
         context_tokens=workload.max_model_len or spec.facts.max_context_tokens,
     )
-    driver = get_engine(engine.engine)
-    own_bill = _own_bill(engine.engine)
-    if own_bill is not None:
-        return own_bill.bill(spec, workload, split, gpu)
-    own = driver.sizing(engine, asked)
+    own = get_engine(engine.engine).sizing(engine, asked)
     if own.because is None:
-        return budget(spec, workload, split, gpu, own.release, brief=brief)
+        return bill(spec, workload, split, gpu, own.release)
     model = spec if own.keeps_windows else _without_windows(spec)
-    load = _own_load(workload, own, asked.context_tokens)
+    load = _own_load(
+        workload, own.utilization, own.max_num_batched_tokens, own.max_num_seqs, asked.context_tokens
+    )
     if gpu is None:
-        return budget(model, load, split, gpu, own.release, brief=brief)
+        return bill(model, load, split, gpu, own.release)
     wider = int(own.certainty_ratio * gpu.memory_bytes)
     lower = None
     if own.context_inside or own.static_ratio is not None:
         left = left_for_cache(model, load, split, gpu, own.release)
         lower = _lower_share(*left, gpu.memory_bytes, own, given=workload.gpu_memory_utilization is not None)
-    return budget(model, load, split, gpu, own.release, brief=brief, share=lower, wider_bytes=wider)
+    return bill(model, load, split, gpu, own.release, share=lower, wider_bytes=wider)
 
 
 @cache
@@ -116,15 +130,17 @@ def why_certain(engine: EngineVersion) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _own_load(workload: Workload, own: Sizing, context_tokens: int) -> Workload:
+def _own_load(
+    workload: Workload, utilization: float | None, batched: int | None, most: int | None, context_tokens: int
+) -> Workload:
     """The load with the engine's own choices where nobody made others."""
-    requests = workload.max_num_seqs or own.max_num_seqs
-    tokens = workload.max_num_batched_tokens or own.max_num_batched_tokens
+    requests = workload.max_num_seqs or most
+    tokens = workload.max_num_batched_tokens or batched
     if workload.max_num_batched_tokens is None and tokens is not None and requests is not None:
         tokens = max(min(tokens, requests * context_tokens), requests)
     return replace(
         workload,
-        gpu_memory_utilization=workload.gpu_memory_utilization or own.utilization,
+        gpu_memory_utilization=workload.gpu_memory_utilization or utilization,
         max_num_batched_tokens=tokens,
         max_num_seqs=requests,
     )

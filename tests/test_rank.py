@@ -295,3 +295,11 @@ def test_a_gpu_that_is_a_whole_machine_needs_none_around_it() -> None:
         assert option.cost.capital is not None
         network = 1.125 if option.gpus > 1 else 1.0
         assert option.cost.capital.typical == pytest.approx(price.typical * option.gpus * network, rel=0.02)
+
+
+@pytest.mark.parametrize("rank", RANKS)
+def test_the_best_of_each_kind_is_the_first_of_it_among_all(rank: Rank) -> None:
+    first: dict[str, Option] = {}
+    for option in order(FOUND.options, rank, each_gpu=False):
+        first.setdefault(option.gpu.id, option)
+    assert order(reversed(FOUND.options), rank, each_gpu=True) == tuple(first.values())

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from selfhost.catalog.prices import Prices
 
 SECONDS_PER_HOUR = 3600
+_OfGpus = tuple[Range | None, Range | None, str | None, tuple[str, ...], str | None]
+"""(rent for an hour, price to buy, what that is made of, sources, date of the oldest)."""
 
 
 class Pricing:
@@ -35,7 +37,7 @@ class Pricing:
         self.prices, self.tier, self.term = prices, tier, term
         self.currency = currency_of(currency)
         self._rents: dict[str, Figure | None] = {}
-        self._capitals: dict[tuple[str, int], tuple[Range | None, str | None, tuple[Figure, ...]]] = {}
+        self._known: dict[tuple[str, int], _OfGpus] = {}
 
     def cost(self, gpu: Gpu, gpus: int, estimate: Estimate) -> Cost:
         """What so many GPUs cost at that speed.
@@ -45,10 +47,10 @@ class Pricing:
             gpus: of all replicas.
             estimate: speed of all of them under the load.
         """
-        rent = self._rent(gpu.id)
-        per_hour = None if rent is None else _range(rent).scaled(gpus)
-        capital, because, figures = self._capital(gpu, gpus)
-        used = figures if rent is None else (rent, *figures)
+        kept = self._known.get((gpu.id, gpus))
+        if kept is None:
+            kept = self._known[gpu.id, gpus] = self._of_gpus(gpu, gpus)
+        per_hour, capital, because, sources, date = kept
         return Cost(
             currency=self.currency,
             tier=self.tier,
@@ -57,8 +59,21 @@ class Pricing:
             per_million_output_tokens=None if per_hour is None else _per_million(per_hour, estimate),
             capital=capital,
             capital_because=because,
-            sources=tuple(dict.fromkeys(one.source for one in used if one.source is not None)),
-            date=min((one.date for one in used), default=None),
+            sources=sources,
+            date=date,
+        )
+
+    def _of_gpus(self, gpu: Gpu, gpus: int) -> _OfGpus:
+        """What does not depend on their speed."""
+        rent = self._rent(gpu.id)
+        capital, because, figures = self._bought(gpu, gpus)
+        used = figures if rent is None else (rent, *figures)
+        return (
+            None if rent is None else _range(rent).scaled(gpus),
+            capital,
+            because,
+            tuple(dict.fromkeys(one.source for one in used if one.source is not None)),
+            min((one.date for one in used), default=None),
         )
 
     def _rent(self, gpu_id: str) -> Figure | None:
@@ -66,12 +81,6 @@ class Pricing:
             found = self.prices.gpu_rental(gpu_id, self.tier, self.term)
             self._rents[gpu_id] = None if found is None else self.prices.convert(found, self.currency)
         return self._rents[gpu_id]
-
-    def _capital(self, gpu: Gpu, gpus: int) -> tuple[Range | None, str | None, tuple[Figure, ...]]:
-        key = (gpu.id, gpus)
-        if key not in self._capitals:
-            self._capitals[key] = self._bought(gpu, gpus)
-        return self._capitals[key]
 
     def _bought(self, gpu: Gpu, gpus: int) -> tuple[Range | None, str | None, tuple[Figure, ...]]:
         """What it takes to buy the GPUs, of what that is made, and the prices behind it: as `selfhost cost` has it."""

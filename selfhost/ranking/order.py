@@ -33,7 +33,7 @@ def _known(value: float | None) -> tuple[float, ...]:
 
 
 _KEYS: dict[Rank, Callable[[Option], tuple[float, ...]]] = {
-    "gpus": lambda option: (),
+    "gpus": lambda option: (option.gpus,),
     "cost": lambda option: _known(_cost(option)),
     "capital": lambda option: _known(_capital(option)),
     "latency": lambda option: (option.estimate.tpot_ms.typical, option.estimate.ttft_ms.typical),
@@ -45,9 +45,12 @@ _KEYS: dict[Rank, Callable[[Option], tuple[float, ...]]] = {
 
 def key_of(option: Option, rank: Rank) -> tuple[object, ...]:
     """What options are sorted by, smallest first; ties go to fewer and smaller GPUs, as in `RANKING`."""
+    return (*_KEYS[rank](option), *_ties(option))
+
+
+def _ties(option: Option) -> tuple[object, ...]:
     gpu, gpus = option.gpu, option.gpus
     return (
-        *_KEYS[rank](option),
         gpus,
         gpu.reported_bytes * gpus,
         gpu.bandwidth_bytes_per_second * gpus,
@@ -68,13 +71,16 @@ def order(options: Iterable[Option], rank: Rank, *, each_gpu: bool) -> tuple[Opt
         rank: what counts.
         each_gpu: keep the best of each kind of GPU alone, as a table of kinds has it.
     """
-    ranked = sorted(options, key=lambda option: key_of(option, rank))
     if not each_gpu:
-        return tuple(ranked)
-    first: dict[str, Option] = {}
-    for option in ranked:
-        first.setdefault(option.gpu.id, option)
-    return tuple(first.values())
+        return tuple(sorted(options, key=lambda option: key_of(option, rank)))
+    value, first = _KEYS[rank], dict[str, tuple[tuple[float, ...], Option]]()
+    for option in options:
+        own = value(option)
+        best = first.get(option.gpu.id)
+        # Ties are looked at where there are some: their key takes ten times as long as the value.
+        if best is None or own < best[0] or (own == best[0] and _ties(option) < _ties(best[1])):
+            first[option.gpu.id] = own, option
+    return tuple(sorted((option for _, option in first.values()), key=lambda option: key_of(option, rank)))
 
 
 def why_not_first(option: Option, first: Option, rank: Rank) -> str:

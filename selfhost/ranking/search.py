@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from selfhost.engines import Engine, EngineVersion, get_engine, layers_only
 from selfhost.errors import NoRoomError, UnsupportedError
-from selfhost.memory import MemoryBudget
+from selfhost.memory import Bill, MemoryBudget
 from selfhost.model.spec import ModelSpec
 from selfhost.place import NODE_GPUS, admitting, shortage, splits
 from selfhost.ranking.costs import Pricing
 from selfhost.ranking.types import Found, Load, Missed, Option
 from selfhost.serving import serving_for
-from selfhost.sizing import budget_for
+from selfhost.sizing import bill_for
 from selfhost.throughput.estimate import Deployed
 from selfhost.throughput.types import Estimate
 from selfhost.units import ceil_div
@@ -122,6 +122,7 @@ class _Try:
     def __init__(self, question: Question, engine: EngineVersion, quantization: str | None) -> None:
         self.question, self.engine = question, engine
         self.driver: Engine = get_engine(engine.engine)
+        self.engine_text = str(engine)
         # What was given with --quant is tried as None: the search then changes nothing.
         self.quantization = quantization or question.workload.quantization
         self.workload = replace(question.workload, quantization=self.quantization)
@@ -130,6 +131,7 @@ class _Try:
         # As if it had been published in the format, for engines that do not make it while loading.
         self.published = None if quantization is None else replace(spec, quantization=quantization)
         self._shapes = _by_count(splits(expert=question.expert, layers_only=layers_only(self.driver)))
+        self._shares = {self.workload.concurrency: self.workload, 1: self._one}
         self._objections: dict[tuple[object, ...], str | bool] = {}
 
     def on(self, gpu: Gpu) -> Iterator[Option | Missed]:
@@ -194,7 +196,7 @@ class _Try:
         return Missed(
             gpu_id=gpu.id,
             split=split,
-            engine=str(self.engine),
+            engine=self.engine_text,
             quantization=self.quantization,
             because=because,
             short_bytes=short_bytes,
@@ -204,15 +206,16 @@ class _Try:
         question = self.question
         held = self._held(gpu, split)
         if held is None:
-            budget = self._bill(gpu, split, self._share(question.replicas or MOST_GPUS))[1]
+            bill = self._bill(gpu, split, self._share(question.replicas or MOST_GPUS))[1]
+            budget = bill if isinstance(bill, MemoryBudget) else bill.budget(brief=True)
             return self._missed(gpu, split, shortage(budget), budget.short_bytes)
-        replicas, workload, budget = held
+        replicas, workload, bill = held
         found = self._quick_enough(gpu, split, workload, replicas)
         if isinstance(found, str):
             return self._missed(gpu, split, f"{SLOW}: {found}")
         replicas, speed = found
         if replicas != held[0]:
-            workload, budget = self._bill(gpu, split, self._share(replicas))
+            workload, bill = self._bill(gpu, split, self._share(replicas))
         pricing = question.pricing
         return Option(
             gpu=gpu,
@@ -221,7 +224,7 @@ class _Try:
             split=split,
             replicas=replicas,
             workload=workload,
-            budget=budget,
+            bill=bill,
             estimate=speed,
             cost=None if pricing is None else pricing.cost(gpu, split.gpus * replicas, speed),
             published=made_here,
@@ -229,32 +232,34 @@ class _Try:
 
     def _share(self, replicas: int) -> Workload:
         """The load of one of so many replicas."""
-        whole = self.workload
-        return whole if replicas == 1 else replace(whole, concurrency=ceil_div(whole.concurrency, replicas))
+        each = ceil_div(self.workload.concurrency, replicas)
+        if each not in self._shares:
+            self._shares[each] = replace(self.workload, concurrency=each)
+        return self._shares[each]
 
-    def _bill(self, gpu: Gpu, split: Split, workload: Workload) -> tuple[Workload, MemoryBudget]:
+    def _bill(self, gpu: Gpu, split: Split, workload: Workload) -> tuple[Workload, Bill | MemoryBudget]:
         spec, engine = self.question.spec, self.engine
-        found = budget_for(spec, workload, split, gpu, engine, brief=True)
+        found = bill_for(spec, workload, split, gpu, engine)
         enough = admitting(workload, split, found)
         if enough is None:
             return workload, found
-        return enough, budget_for(spec, enough, split, gpu, engine, brief=True)
+        return enough, bill_for(spec, enough, split, gpu, engine)
 
-    def _held(self, gpu: Gpu, split: Split) -> tuple[int, Workload, MemoryBudget] | None:
+    def _held(self, gpu: Gpu, split: Split) -> tuple[int, Workload, Bill | MemoryBudget] | None:
         """The fewest replicas whose memory holds the requests, with the load and the bill of one; None for none."""
         question, whole = self.question, self.workload
         replicas = question.replicas or 1
         most = max(replicas, MOST_GPUS // split.gpus)
-        workload, budget = self._bill(gpu, split, self._share(replicas))
-        if question.replicas is None and not budget.fits:
-            each = int(budget.max_concurrency or 0) * split.data
+        workload, bill = self._bill(gpu, split, self._share(replicas))
+        if question.replicas is None and not bill.fits:
+            each = int(bill.max_concurrency or 0) * split.data
             replicas = ceil_div(whole.concurrency, each) if each else most + 1
             while replicas <= most:
-                workload, budget = self._bill(gpu, split, self._share(replicas))
-                if budget.fits or workload.concurrency <= split.data:
+                workload, bill = self._bill(gpu, split, self._share(replicas))
+                if bill.fits or workload.concurrency <= split.data:
                     break
                 replicas += 1
-        return (replicas, workload, budget) if budget.fits else None
+        return (replicas, workload, bill) if bill.fits else None
 
     def _quick_enough(
         self, gpu: Gpu, split: Split, workload: Workload, replicas: int

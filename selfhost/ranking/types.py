@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from selfhost.errors import UsageError
-from selfhost.memory import MemoryBudget
+from selfhost.memory import Bill, MemoryBudget
 from selfhost.throughput.types import Estimate, Range, Traffic
 from selfhost.workload import Split, Workload
 
@@ -77,7 +77,7 @@ class Option:
         split: how one replica is divided.
         replicas: how many of it share the load.
         workload: of one replica.
-        budget: what the fullest GPU of a replica holds, without its printable lines.
+        bill: what the fullest GPU of a replica holds, decided.
         estimate: speed of all replicas under the load.
         cost: None where no prices were asked for.
         published: the engine makes these weights itself; else they have to be published in the format first.
@@ -89,10 +89,15 @@ class Option:
     split: Split
     replicas: int
     workload: Workload
-    budget: MemoryBudget
+    bill: Bill | MemoryBudget
     estimate: Estimate
     cost: Cost | None
     published: bool
+
+    @property
+    def budget(self) -> MemoryBudget:
+        """The bill in numbers, without its printable lines; written out for the few that are looked at."""
+        return self.bill if isinstance(self.bill, MemoryBudget) else self.bill.budget(brief=True)
 
     @property
     def gpus(self) -> int:
@@ -110,8 +115,7 @@ class Option:
         return self.estimate.concurrency_admitted / max(1.0, self.estimate.running)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
+class Missed(NamedTuple):
     """An option that carries the model and not the load, or not within its goals.
 
     Args:

@@ -35,7 +35,7 @@ def _narrow(scheme: str | None) -> str:
     return next((kind for name, kind in _NARROW.items() if scheme.startswith(name)), "bf16")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Efficiency:
     """An engine's utilizations of one GPU, and times that no resource of it explains.
 
@@ -135,8 +135,10 @@ def tables() -> dict[str, Any]:
 def forget() -> None:
     """Answer anew from `tables`, which a fit has changed."""
     _utilization.cache_clear()
+    generation_of.cache_clear()
 
 
+@lru_cache(maxsize=1024)
 def generation_of(gpu: Gpu) -> str:
     """Name of the table that a GPU goes by.
 
@@ -222,6 +224,12 @@ def _ring(ranks: int) -> float:
     return min(1.0, (ranks - 1) / (_NODE - 1))
 
 
+@lru_cache(maxsize=4096)
+def _shared(gpu: Gpu, **values: float) -> Efficiency:
+    """One object for all engines that take the same times, so that what is made of it is made once."""
+    return Efficiency(peaks=_peaks(gpu), **values)
+
+
 @lru_cache(maxsize=1024)
 def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Utilization:
     known = tables()["generation"]
@@ -235,9 +243,9 @@ def _utilization(gpu: Gpu, engine: EngineVersion, tensor: int, gpus: int) -> Uti
     attention = times.get("attention_us", 0.0)  # launched one by one between the graphs of a layer
     outer, passed = _path(gpu, gpus)
     return Utilization(
-        efficiency=Efficiency(
+        efficiency=_shared(
+            gpu,
             bandwidth=float(gpu.bandwidth_bytes_per_second),
-            peaks=_peaks(gpu),
             link=link * values["link"],
             outer_link=outer * values["link"],
             weights=values["weights"],

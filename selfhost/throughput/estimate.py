@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from selfhost.attention.rank import Setting
 from selfhost.errors import NoRoomError, UnsupportedError
-from selfhost.memory import NEWEST, MemoryBudget, prepare
+from selfhost.memory import NEWEST, Bill, MemoryBudget, Prepared, prepare
 from selfhost.model.spec import ModelSpec
-from selfhost.sizing import budget_for
-from selfhost.throughput.efficiency import Utilization, at_peak, efficiency_of
+from selfhost.sizing import bill_for, budget_for
+from selfhost.throughput.efficiency import Efficiency, Utilization, at_peak, efficiency_of
 from selfhost.throughput.ranges import around_range, first_range, offered_range, open_range
 from selfhost.throughput.scaled import ScaledClock
 from selfhost.throughput.steady import QUEUE, Lengths, Served, closed, opened, recomputed_tokens
@@ -35,22 +35,21 @@ _FEWER = (256, 64, 16)
 _NO_ROOM_KEPT = ("vllm", "sglang")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(NamedTuple):
     """How many requests of a traffic one copy of the model takes at once.
 
     Args:
         requests: at most.
         binds: `KV-cache memory` or `engine batch limit`.
         chunk_tokens: tokens of one engine step.
-        budget: the memory bill behind it.
+        budget: the memory bill behind it; in brief as it was decided, without its lines.
         note: what was changed to let in any, None where nothing was.
     """
 
     requests: int
     binds: str
     chunk_tokens: int
-    budget: MemoryBudget
+    budget: MemoryBudget | Bill
     note: str | None
 
 
@@ -79,13 +78,14 @@ def admission(
         UnsupportedError: the split or the combination is impossible.
     """
     load = _one_of(workload, traffic.prompt_tokens + ceil_div(traffic.output_tokens, 2))
-    found = budget_for(spec, load, split, gpu, engine, brief=brief)
+    sized = bill_for if brief else budget_for
+    found = sized(spec, load, split, gpu, engine)
     note = None
     if not (found.max_concurrency or 0.0) >= 1 and workload.max_num_seqs is None:
         for most in _FEWER:
             if most >= found.max_num_seqs:
                 continue
-            smaller = budget_for(spec, replace(load, max_num_seqs=most), split, gpu, engine, brief=brief)
+            smaller = sized(spec, replace(load, max_num_seqs=most), split, gpu, engine)
             if (smaller.max_concurrency or 0.0) >= 1:
                 note = (
                     f"At the engine's own {found.max_num_seqs:,} requests a step no KV cache is left, so this is with "
@@ -121,23 +121,31 @@ def clock_of(
     capability = gpu.compute_capability
     release = (engine.number[0], engine.number[1]) if engine.engine == "vllm" else NEWEST[:2]
     prepared = prepare(spec, workload, split, vendor, capability, release)
+    work = _work(prepared, split, workload.speculative_tokens, capability, gpu.vendor == "NVIDIA")
+    rows = 1 + workload.speculative_tokens if work.draft is not None else 1
+    graph_tokens = 0 if workload.enforce_eager else used.graph_tokens
+    return _step(work, used.efficiency, split.tensor, rows, graph_tokens), used
+
+
+@lru_cache(maxsize=4096)
+def _work(
+    prepared: Prepared, split: Split, drafted: int, capability: tuple[int, int] | None, nvidia: bool
+) -> Work:
     setting = Setting(
         tensor=split.tensor,
         kv_dtype=prepared.layout.kv_dtype,
         model_dtype=prepared.spec.dtype,
-        speculative_tokens=workload.speculative_tokens,
-        sm_major=capability[0] if capability and gpu.vendor == "NVIDIA" else 0,
+        speculative_tokens=drafted,
+        sm_major=capability[0] if capability and nvidia else 0,
     )
     kernels = capability[0] * 10 + capability[1] if capability else None
-    work = work_of(prepared.spec, split, setting, kernels)
-    step = Step(
-        work=work,
-        efficiency=used.efficiency,
-        tensor=split.tensor,
-        rows=1 + workload.speculative_tokens if work.draft is not None else 1,
-        graph_tokens=0 if workload.enforce_eager else used.graph_tokens,
-    )
-    return step, used
+    return work_of(prepared.spec, split, setting, kernels)
+
+
+@lru_cache(maxsize=4096)
+def _step(work: Work, efficiency: Efficiency, tensor: int, rows: int, graph_tokens: int) -> Step:
+    """One clock for all engines that take the same times."""
+    return Step(work=work, efficiency=efficiency, tensor=tensor, rows=rows, graph_tokens=graph_tokens)
 
 
 def tokens_per_step(drafted: int, acceptance: float) -> float:
@@ -315,11 +323,26 @@ def _served(
 ) -> Served:
     before = used.efficiency.request_seconds
     if traffic.request_rate is not None:
-        return opened(
-            clock, sizes, rate=traffic.request_rate / copies, admitted=most, before=before, stages=stages
-        )
-    clients = max(1.0, (traffic.concurrency or 1) / copies)
+        rate, clients = traffic.request_rate / copies, None
+    else:
+        rate, clients = None, max(1.0, (traffic.concurrency or 1) / copies)
+        # More places than twice the clients change nothing, and engines that differ in them alone are one case.
+        most = min(most, 2 * math.ceil(clients))
+    if isinstance(clock, Step):
+        return _solved_once(clock, sizes, rate, clients, most, before, stages)
+    return _solved(clock, sizes, rate, clients, most, before, stages)
+
+
+def _solved(
+    clock: StepClock, sizes: Lengths, rate: float | None, clients: float | None, most: int, before: float, stages: int
+) -> Served:  # fmt: skip
+    if rate is not None:
+        return opened(clock, sizes, rate=rate, admitted=most, before=before, stages=stages)
+    assert clients is not None
     return closed(clock, sizes, concurrency=clients, admitted=most, before=before, stages=stages)
+
+
+_solved_once = lru_cache(maxsize=4096)(_solved)
 
 
 def _binds(
@@ -331,7 +354,7 @@ def _binds(
         return "offered load"
     at_once = max(1.0, served.running / stages)
     prompts = at_once / max(1.0, sizes.output) * sizes.prompt
-    return step.cost(at_once, sizes.context, prompts, sizes.cached).binds
+    return step.binds(at_once, sizes.context, prompts, sizes.cached)
 
 
 def _provenance(
@@ -349,13 +372,12 @@ def _provenance(
             )
         ]
     )
+    terms = admitted.budget.terms if isinstance(admitted.budget, MemoryBudget) else ()
     limit = Provenance(
         number="concurrency_admitted",
         kind="roofline",
         because=f"memory bill of {engine}: {admitted.binds} binds first",
-        sources=tuple(
-            dict.fromkeys(term.source for term in admitted.budget.terms if term.name == "KV cache")
-        ),
+        sources=tuple(dict.fromkeys(term.source for term in terms if term.name == "KV cache")),
         date="2026-11",
     )
     return (*speed, limit)

@@ -64,10 +64,11 @@ def offered_range(output: float, spread: float, traffic: Traffic, served: Served
 
     Args: `least` is the share of the typical time per token that no engine goes below.
     """
-    found = around_range(output, spread)
-    found = replace(found, high=max(output, min(found.high, output / least if least > 0 else found.high)))
+    low, high = output / (1 + spread), output * (1 + spread)
+    high = max(output, min(high, output / least if least > 0 else high))
     if traffic.request_rate is None:
-        return found
+        return Range(low=low, typical=output, high=high)
     offered = traffic.request_rate * traffic.output_tokens
-    low = found.low if served.saturated or served.requests_per_second <= 0 else min(found.typical, offered)
-    return Range(low=low, typical=min(found.typical, offered), high=min(found.high, offered))
+    if not served.saturated and served.requests_per_second > 0:
+        low = min(output, offered)
+    return Range(low=low, typical=min(output, offered), high=min(high, offered))

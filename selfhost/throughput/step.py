@@ -32,14 +32,14 @@ class StepCost:
     @property
     def binds(self) -> str:
         """The largest part, in words."""
-        parts = {
-            "weights bandwidth": self.weights,
-            "compute": self.compute,
-            "KV-cache bandwidth": self.cache,
-            "communication": self.communication,
-            "engine overhead": self.overhead,
-        }
-        return max(parts, key=lambda name: parts[name])
+        return _largest((self.weights, self.compute, self.cache, self.communication, self.overhead))
+
+
+_PARTS = ("weights bandwidth", "compute", "KV-cache bandwidth", "communication", "engine overhead")
+
+
+def _largest(parts: tuple[float, float, float, float, float]) -> str:
+    return _PARTS[parts.index(max(parts))]
 
 
 # Rows of one kind of kernel, with everything that the load does not change multiplied out.
@@ -190,6 +190,12 @@ class Step:
             weights=weights, compute=compute, cache=cache, communication=communication, overhead=overhead
         )
 
+    def binds(
+        self, decoding: float, context_tokens: float, prefill_tokens: float, prefill_context_tokens: float
+    ) -> str:
+        """What holds up one step, in words."""
+        return _largest(self._parts(decoding, context_tokens, prefill_tokens, prefill_context_tokens))
+
     def step_seconds(
         self,
         decoding: float,
@@ -212,13 +218,13 @@ class Step:
         if prefill_tokens > 0:
             compute += rows.prefill_attention(prefill_tokens, before)
         read, each, speed = self._head
-        heads = [decoding * self.rows]
+        heads: tuple[float, ...] = (decoding * self.rows,)
         if self._draft is not None:
             drafts = self.rows - 1
             more = self._draft.products(decoding)
             weights, compute = weights + drafts * more[0], compute + drafts * more[1]
             cache += drafts * self._draft.decode_attention(decoding, context_tokens)
-            heads += [decoding] * drafts
+            heads += (decoding,) * drafts
         for sampled in heads:
             math = each * max(1.0, sampled) / speed
             if read >= math:

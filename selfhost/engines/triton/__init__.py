@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from selfhost.catalog.accelerators import Platform, accelerator
 from selfhost.engines import (
@@ -145,10 +146,7 @@ class Triton:
 
     def sizing(self, version: EngineVersion, asked: SizingFor | None = None) -> Sizing:
         """vLLM's, of the release inside."""
-        held = inside(version)
-        return Sizing(
-            release=held.number, because=f"sized as {held}, which the image holds in NVIDIA's own build"
-        )
+        return _sizing(version)
 
     def cuda(self, version: EngineVersion) -> Cuda | None:
         """All known releases bring CUDA 13."""
@@ -211,6 +209,14 @@ class Triton:
                 hint="Take --engine llamacpp.",
             )
         return VLLM_ENGINE.object_to(_inner(serving))
+
+
+@lru_cache(maxsize=64)
+def _sizing(version: EngineVersion) -> Sizing:
+    held = inside(version)
+    return Sizing(
+        release=held.number, because=f"sized as {held}, which the image holds in NVIDIA's own build"
+    )
 
 
 def _inner(serving: Serving) -> Serving:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 
 from selfhost.catalog.accelerators import Platform, accelerator
 from selfhost.engines import (
@@ -167,7 +168,7 @@ class Vllm:
 
     def sizing(self, version: EngineVersion, asked: SizingFor | None = None) -> Sizing:
         """Its own."""
-        return Sizing(release=version.number)
+        return _own_sizing(version.number)
 
     def needs_root(self, version: EngineVersion) -> str | None:
         """The images have Python where every user reads it."""
@@ -332,6 +333,11 @@ class Vllm:
             or gpu_objection(serving)
             or feature_objection(serving)
         )
+
+
+@lru_cache(maxsize=64)
+def _own_sizing(number: tuple[int, int, int]) -> Sizing:
+    return Sizing(release=number)
 
 
 class _Words:
