@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from selfhost.catalog.gpus import gpu_ids
 from selfhost.catalog.price_rows import figures_of
 from selfhost.catalog.price_types import CONDITIONS, KINDS, TERMS, TIERS, Figure, first_day
-from selfhost.catalog.prices import PriceError, load_prices
+from selfhost.catalog.prices import WORLD, PriceError, load_prices
 
 PRICES = load_prices()
 ROWS = PRICES.rows()
@@ -54,7 +54,7 @@ def test_keys_name_what_there_is() -> None:
             if wanted == "gpu":
                 assert key in gpu_ids()
             elif wanted == "country":
-                assert re.fullmatch("[A-Z]{2}", key)
+                assert re.fullmatch("[A-Z]{2}", key) or (kind, key) == ("colocation", WORLD)
             else:
                 allowed = {"condition": CONDITIONS, "tier": TIERS, "term": TERMS}.get(wanted)
                 assert allowed is None or key in allowed
@@ -186,6 +186,24 @@ class TestAge:
         own.write_text("electricity: {CN: {typical: 0.1, date: 1999}}\n")
         assert "electricity.CN" in {one.figure.key for one in PRICES.stale(DAY)}
         assert "electricity.CN" not in {one.figure.key for one in load_prices(own).stale(DAY)}
+
+
+def test_every_country_with_electricity_can_be_reckoned_with(tmp_path: Path) -> None:
+    """A place that has a price of power has one of a rack; where it is the world's, the row says so."""
+    own = tmp_path / "own.yaml"
+    own.write_text("colocation: {KR: 180}\n")
+    korea, mine, here = PRICES.colocation("kr"), load_prices(own).colocation("KR"), PRICES.colocation("US")
+    assert korea is not None
+    assert mine is not None
+    assert here is not None
+    assert (korea.key, korea.confidence, mine.typical, here.key) == (
+        "colocation.001",
+        "low",
+        180,
+        "colocation.US",
+    )
+    places = {row.key[-2:] for row in ROWS if row.key.startswith("electricity.")}
+    assert {place for place in places if PRICES.staff(place) is None} == {"MA", "NG", "SA"}
 
 
 def test_a_longer_term_is_no_dearer() -> None:

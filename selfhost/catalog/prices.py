@@ -23,6 +23,9 @@ from selfhost.catalog.price_types import (
 __all__ = ["CURRENCIES", "KINDS", "Figure", "Observation", "PriceError", "Prices", "Stale", "load_prices"]
 
 
+WORLD = "001"  # UN M.49
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stale:
     """A row that is older than its kind stays fresh."""
@@ -90,8 +93,8 @@ class Prices:
         return self._row("carbon", country.upper())
 
     def colocation(self, country: str) -> Figure | None:
-        """Price of a kW for a month in a data centre."""
-        return self._row("colocation", country.upper())
+        """Price of a kW for a month in a data centre; the world's average where a country has none of its own."""
+        return self._row("colocation", country.upper()) or self._row("colocation", WORLD)
 
     def staff(self, country: str) -> Figure | None:
         """What one engineer who runs it costs a year."""

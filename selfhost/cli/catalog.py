@@ -131,7 +131,8 @@ def _chosen(loaded: Prices, query: str | None) -> tuple[list[Figure], list[str]]
         figure for figure, keys in parts if keys[-1] == query.upper() and "country" in KINDS[keys[0]].keys
     ]
     if by_country:
-        return by_country, []
+        place = loaded.colocation(query)  # the world's, where the country has none of its own
+        return by_country + [one for one in (place,) if one is not None and one not in by_country], []
     try:
         gpu = find_gpu(query)
     except UnknownGpuError as error:
