@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from selfhost.advise.match import Facts
@@ -19,12 +20,15 @@ SMALL_MONTHLY_CNY = 5_000
 # The professional team of the worked case had five people (rule 26), the basic ones one or two (rules 28, 38). Ours:
 # one to four are a basic team.
 PROFESSIONAL_PEOPLE = 5
+FEW_PEOPLE = 2
 # Rule 49 speaks of fewer than five engineers. Ours: that few are a basic team where nothing more is said of it.
 FEW_ENGINEERS = 5
 # Rule 49 asks for 50 ms. Ours: up to 100 ms, as the way to another's API and back takes tens of milliseconds already.
 STRICT_LATENCY_MS = 100
 # Ours: a million requests a day are the "large scale, high concurrency" of rule 4.
 MATURE_REQUESTS_PER_DAY = 1_000_000
+# Ours: fewer than that, two a minute of a working day, nobody calls a large load.
+FEW_REQUESTS_PER_DAY = 1000
 # Rule 57: 7-14 B suffice for generic work, 72 B for the vertical case. Ours: three times as much is far more than that.
 SUITED_B = {"generic": 14.0, "vertical": 72.0}
 OVERSIZED = 3.0
@@ -76,7 +80,9 @@ def derive(answers: Answers, *, wish: Wish | None, to_cny: ToCny | None) -> Fact
         "upfront": _upfront(upfront),
         "rent": "unknown" if monthly is None else "zero" if monthly == 0 else "some",
         "spend": "unknown" if monthly is None else "small" if monthly <= SMALL_MONTHLY_CNY else "larger",
-        "people": "unknown" if people is None else "none" if people == 0 else "some",
+        "people": _people(people),
+        "ai_over_engineers": "yes" if (people or 0) > _or_endless(answers.number("engineers")) else "no",
+        "requests": _requests(answers.number("requests_per_day")),
         "beliefs": answers.listed("beliefs"),
         "openness": "none" if wish is None else wish.openness,
         "model_licence": "none" if wish is None or wish.openness == "closed" else wish.permission,
@@ -162,15 +168,36 @@ def _upfront(cny: float | None) -> str:
     return "medium" if cny < AMPLE_UPFRONT_CNY else "ample"
 
 
+def _people(people: float | None) -> str:
+    """As the worked cases have them (rules 26, 28): one or two are few, more than five many."""
+    if people is None:
+        return "unknown"
+    if people == 0:
+        return "none"
+    return "few" if people <= FEW_PEOPLE else "some" if people <= PROFESSIONAL_PEOPLE else "many"
+
+
+def _or_endless(number: float | None) -> float:
+    return math.inf if number is None else number
+
+
+def _requests(number: float | None) -> str:
+    """Many or few requests a day, where a word for the load would be at odds with them."""
+    if number is None:
+        return "unknown"
+    return "many" if number >= MATURE_REQUESTS_PER_DAY else "few" if number < FEW_REQUESTS_PER_DAY else "some"
+
+
 def _stage(answers: Answers) -> str:
     stage, scale, requests = (
         answers.choice("stage"),
         answers.choice("scale"),
         answers.number("requests_per_day"),
     )
+    scale = {"many": "large", "few": "small" if scale == "large" else scale}.get(_requests(requests), scale)
     if stage == "mvp":
         return "early"
-    if stage == "mature" or scale == "large" or (requests or 0) >= MATURE_REQUESTS_PER_DAY:
+    if stage == "mature" or scale == "large":
         return "mature"
     if stage == "growth":
         return "growth"
