@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from selfhost.memory import MemoryBudget
 from selfhost.throughput.estimate import admission, clock_of
 from selfhost.throughput.runs import Asked
 from selfhost.throughput.types import Estimate, Range
@@ -18,6 +19,7 @@ def admitted_range(asked: Asked) -> Range:
     """
     found = admission(asked.spec, asked.workload, asked.split, asked.gpu, asked.engine, asked.traffic)
     bill, copies = found.budget, asked.split.data * asked.replicas
+    assert isinstance(bill, MemoryBudget)  # a bill that is not written out is asked for with `brief` alone
     wide = (bill.certainty_bytes or 0) / max(1, bill.kv_available_bytes or 1)
 
     def let_in(share: float) -> float:
