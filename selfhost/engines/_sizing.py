@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from selfhost.catalog.accelerators import Platform
 from selfhost.workload import Split, Workload
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizing:
+class Sizing(NamedTuple):
     """Whose rules of allocation size the engine; selfhost knows those of vLLM.
 
     Args:
@@ -36,8 +35,7 @@ class Sizing:
     context_inside: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizingFor:
+class SizingFor(NamedTuple):
     """What a sizing may depend on.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +16,7 @@ class Reserve:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserves:
+class Reserves(NamedTuple):
     """Everything beside weights and KV cache, in bytes on one GPU.
 
     `graphs` is the engine's own estimate, `captured` what capturing really takes; `graphs_subtracted` says whether this

@@ -62,8 +62,7 @@ class Lengths:
         return max(1.0, self.chunk * (1.0 + self.steps) / (self.prompt + 1.0 + self.steps))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class Served(NamedTuple):
     """What one copy of the model gives.
 
     Args:
