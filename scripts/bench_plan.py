@@ -16,10 +16,10 @@ import time
 
 MODEL = "Qwen/Qwen3-32B"
 SECONDS = 1.0
-PROGRAM = ["-m", "selfhost", "plan", MODEL, "--context", "4k"]
+PROGRAM = ["-m", "selfhost", "plan", "--context", "4k"]
 
 
-def search() -> None:
+def search(model: str) -> None:
     """Search and rank; print combinations, placements and seconds."""
     from selfhost.catalog.gpus import searched
     from selfhost.catalog.prices import load_prices
@@ -34,7 +34,7 @@ def search() -> None:
 
     begun = time.process_time()
     cards, engines = searched(), engine_names()
-    spec = parse_model(load_model(f"catalog:{MODEL}"))
+    spec = parse_model(load_model(f"catalog:{model}"))
     formats = sensible_quantizations(spec)
     load = Load(traffic=Traffic(prompt_tokens=1024, output_tokens=256, concurrency=16))
     found = find(
@@ -69,21 +69,22 @@ def cpu_seconds(words: list[str]) -> tuple[float, str]:
 def main() -> int:
     """Run both in turns and compare with the limit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="runs, of which the quickest counts")
+    parser.add_argument("--model", default=MODEL, help="a model of the catalogue")
+    parser.add_argument("--rounds", type=int, default=3, help="runs, of which the quickest counts")
     parser.add_argument("--slack", type=float, default=1.0, help="factor on the limit, for busy machines")
     parser.add_argument("--search", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.search:
-        search()
+        search(given.model)
         return 0
     programs, runs = [], []
     for _ in range(given.rounds):
-        programs.append(cpu_seconds(PROGRAM)[0])
-        runs.append(cpu_seconds([__file__, "--search"])[1].split())
+        programs.append(cpu_seconds([*PROGRAM, given.model])[0])
+        runs.append(cpu_seconds([__file__, "--search", "--model", given.model])[1].split())
     cards, engines, formats, tried, options, took = min(runs, key=lambda run: float(run[5]))
     seconds, program = float(took), min(programs)
     late = seconds > SECONDS * given.slack
-    print(f"{MODEL}: {cards} GPUs x counts x {formats} formats x {engines} engines")
+    print(f"{given.model}: {cards} GPUs x counts x {formats} formats x {engines} engines")
     print(
         f"{tried} combinations, {options} of which carry the load, each with speed and cost, ranked six ways"
     )
