@@ -158,6 +158,9 @@ def test_toml_without_end_is_one_clear_error(cli: Cli, tmp_path: Path) -> None:
         ("Ministral-8B-Instruct-2410", 2, "mrl"),
         ("Qwen/Qwen-72B-Chat", 2, "qwen"),
         ("somebody/Qwen-72B-tuned", None, None),
+        ("Llama 2 70B", 2, "llama2"),
+        ("OLMo-2-1124-7B", 3, "apache-2.0"),
+        ("allenai/Olmo-3-7B-Instruct", 3, "apache-2.0"),
         ("文心一言", 1, "proprietary"),
         ("hunyuan-turbos", 1, "proprietary"),
     ],
@@ -521,6 +524,23 @@ def test_closed_and_hosted_paths_name_offers(cli: Cli) -> None:
     hosted = cli("advise", "--set", "wish=open", "--set", "mlops=no", "--json").json()["onward"]
     assert {one["kind"] for one in hosted["apis"]} == {"hosted-open"}
     assert all(one["per_month"] > 0 and one["date"] for one in (*closed["apis"], *hosted["apis"]))
+
+
+def test_a_vendors_offer_can_be_held_against_public_prices(cli: Cli) -> None:
+    words = (
+        "--set",
+        "data=sensitive",
+        "--set",
+        "team=none",
+        "--set",
+        "budget=ample",
+        "--set",
+        "monthly_spend=1元",
+    )
+    said = cli("advise", *words, "--set", "country=CN", "--json").json()
+    assert said["path"] == "closed-private"
+    assert {one["provider"] for one in said["onward"]["apis"]} <= set(onward()["apis"]["closed_CN"])
+    assert said["onward"]["within_monthly_spend"] is None  # it is no bill of that path
 
 
 def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:

@@ -112,7 +112,8 @@ def _within_budget(onward: Onward, advice: Advice, answers: Answers, prices: Pri
     upfront, monthly = answers.number("upfront_budget"), answers.number("monthly_spend")
     cost = onward.cost
     capital = None if cost is None or cost.capital is None else cost.capital.typical
-    bills = [one.per_month * prices.fx(one.currency, currency).typical for one in onward.apis]
+    used = () if advice.path == "closed-private" else onward.apis
+    bills = [one.per_month * prices.fx(one.currency, currency).typical for one in used]
     if advice.path == "open-cloud" and cost is not None and cost.per_month is not None:
         bills = [cost.per_month.typical]
     return replace(
@@ -228,6 +229,6 @@ def _apis(
     """Offers of APIs on the paths that use one."""
     if advice.path == "hosted-open":
         return hosted_offers(demand, models, country=country, when=when, prices=prices)
-    if advice.path in ("closed-cloud", "hybrid"):
+    if advice.path in ("closed-cloud", "hybrid", "closed-private"):  # of the last as a yardstick
         return closed_offers(demand, country=country, frontier=facts["frontier"] == "yes", when=when)
     return ()

@@ -39,7 +39,8 @@ def lines_of(
     machines = _machine_lines(onward, path, latency_ms, language)
     if path == "hybrid":
         found.append((say("onward-hybrid"), say("hybrid-line") + stop))
-    apis = [(say("onward-api"), _api(one, language) + stop) for one in onward.apis]
+    head = say("onward-yardstick" if path == "closed-private" else "onward-api")
+    apis = [(head, _api(one, language) + stop) for one in onward.apis]
     if called:
         found += [*(apis or [(say("onward-api"), say("no-api") + stop)]), *machines]
     else:

@@ -85,6 +85,7 @@ def wish_of(
             obligations=("The vendor's terms of service apply.",),
             source="the vendor's terms of service",
         )
+    name = name if bundled is not None else "-".join(name.split())  # as people write it: Llama 2 70B
     line = _line_of(name) if bundled is None else None
     repo = bundled.id if bundled is not None else name
     if line is not None and "/" not in name:
