@@ -91,6 +91,18 @@ def test_the_standard_input_may_be_any_of_them(text: str, cli: Cli, monkeypatch:
     assert [one["id"] for one in found["contradictions"]] == ["private-but-no-skills"]
 
 
+def test_a_closed_standard_input_has_no_answers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    asked = cli("advise", "--no-onward")
+    assert (asked.code, asked.out.splitlines()[0]) == (
+        0,
+        "Recommended: Closed model, cloud: a commercial API, paid by use.",
+    )
+    read = cli("advise", "--answers", "-", "--no-onward")
+    assert (read.code, read.out) == (2, "")
+    assert "the standard input cannot be read: it is closed." in read.err.lower()
+
+
 def test_an_option_counts_more_than_the_file(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("privacy: yes\nmlops: yes\n", encoding="utf-8")

@@ -55,6 +55,8 @@ def test_a_case_has_its_outcome(case: dict[str, Any], language: str, cli: Cli, t
     if onward == []:
         size = found["onward"]["models"][0]["parameters_b"]
         assert expect.get("model_at_least_b", 0) <= size <= expect.get("model_at_most_b", 1e6)
+        machine = found["onward"]["hardware"]
+        assert {machine["engine"].split("@")[0], machine["quantization"]} >= set(expect.get("hardware", []))
     texts = [one["because"] for key in ("reasons", "warnings", "contradictions") for one in found[key]]
     chinese = [any("\u4e00" <= letter <= "\u9fff" for letter in text) for text in texts]
     assert all(chinese) if language == "zh" else not any(chinese)
@@ -97,6 +99,19 @@ def test_orderings_are_facts(language: str, cli: Cli) -> None:
     for kind in ("open", "closed"):
         assert ranks[f"{kind}-cloud"]["elasticity"] > ranks[f"{kind}-private"]["elasticity"]
         assert (days[f"{kind}-private"], days[f"{kind}-cloud"]) == ((30, 90), (1, 7))
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("accuracy", "precision and recall", "ROUGE and BLEU, with their limits", "stronger model as judge")),
+        ("zh", ("准确率", "精确率、召回率", "ROUGE、BLEU（有局限）", "更强的模型评判")),
+    ],
+)  # fmt: skip
+def test_what_to_measure_of_a_task_is_listed(language: str, words: tuple[str, ...], cli: Cli) -> None:
+    listed = cli("advise", "--rules", "--json", "--lang", language).json()["rules"]
+    (text,) = [one["text"] for one in listed if one["number"] == 41]
+    assert all(word in text for word in words)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def read(file: str | None, given: tuple[str, ...]) -> Answers:
 def _load(file: str) -> dict[str, Any]:
     name = "the standard input" if file == "-" else file
     try:
-        raw = sys.stdin.buffer.read(_LARGEST_BYTES + 1) if file == "-" else _bytes_of(Path(file))
+        raw = _stdin() if file == "-" else _bytes_of(Path(file))
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(
@@ -78,6 +79,12 @@ def _load(file: str) -> dict[str, Any]:
     if isinstance(inner, dict) and said:
         return inner  # an advice that was written down
     return inner if isinstance(inner, dict) and set(data) <= {"answers", "schema"} else data
+
+
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read(_LARGEST_BYTES + 1)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -208,7 +215,7 @@ def _answer(one: Any, language: Language) -> Any:
     prompt = f"{word('ask-choice', language)}{f' ({named})' if named else ''}: "
     while True:
         click.echo(prompt, nl=False, err=True)
-        line = sys.stdin.readline()
+        line = sys.stdin.readline() if sys.stdin is not None else ""  # None where it is closed
         if not line:
             return _END
         text = line.strip()
