@@ -536,6 +536,8 @@ def test_closed_and_hosted_paths_name_offers(cli: Cli) -> None:
     hosted = cli("advise", "--set", "wish=open", "--set", "mlops=no", "--json").json()["onward"]
     assert {one["kind"] for one in hosted["apis"]} == {"hosted-open"}
     assert all(one["per_month"] > 0 and one["date"] for one in (*closed["apis"], *hosted["apis"]))
+    oldest = min([one["date"] for one in hosted["apis"]] + [hosted["cost"]["date"]])
+    assert dict(hosted["lines"])["Prices"].startswith(f"as of {oldest} or later")
 
 
 def test_a_vendors_offer_can_be_held_against_public_prices(cli: Cli) -> None:

@@ -45,6 +45,10 @@ def lines_of(
         found += [*(apis or [(say("onward-api"), say("no-api") + stop)]), *machines]
     else:
         found += [*machines, *apis]
+    said = [one.date for one in onward.apis] + ([] if onward.cost is None else [onward.cost.date])
+    dates = [date for date in said if date is not None]
+    if dates:
+        found.append((say("onward-prices"), say("prices-line", date=min(dates)) + stop))
     for name, within in (("upfront", onward.within_upfront_budget), ("monthly", onward.within_monthly_spend)):
         if within is not None:
             found.append(
