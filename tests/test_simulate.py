@@ -183,12 +183,28 @@ def test_it_agrees_with_a_simulation_of_every_step(case: str, clock: StepClock, 
     assert found.duration_seconds == pytest.approx(max(last), rel=0.02)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_arrival_by_arrival_is_the_same_as_in_one_go(case: str) -> None:
+    """The least loaded of one copy is told of each arrival; in turn it answers the whole trace by itself."""
+    trace, limits = CASES[case]
+    whole, told = (simulate(trace, Plain(), limits, balance=balance) for balance in BALANCES)
+    assert whole.preemptions == told.preemptions
+    for one, other in (
+        (whole.ttft_ms, told.ttft_ms),
+        (whole.tpot_ms, told.tpot_ms),
+        (whole.end_to_end_ms, told.end_to_end_ms),
+    ):
+        assert one is not None
+        assert other is not None
+        for name in Spread.__slots__:
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4), name
+    assert whole.full_at_seconds == pytest.approx(told.full_at_seconds)
+
+
 def answered(trace: Trace, limits: Limits, clock: StepClock | None = None) -> Requests:
     asked = Requests(trace.prompt_tokens, trace.output_tokens, limits)
     longest = max(map(sum, zip(trace.prompt_tokens, trace.output_tokens, strict=True)))
-    engine = Batching(
-        asked, StepTable(clock or Plain(), longest_tokens=longest, stages=limits.stages), limits
-    )
+    engine = Batching(asked, StepTable(clock or Plain(), limits, longest_tokens=longest), limits)
     engine.answer(trace.at_seconds)
     assert engine.load == 0
     return asked

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from selfhost.throughput.asked import Limits, Requests
 from selfhost.throughput.step_table import KEY, StepTable
 
 _BITS = 32  # of a request's number in a key that sorts by step
 _NUMBER = (1 << _BITS) - 1
+_NEVER = 1 << 62  # a step that is not reached
 
 
 class Batching:
@@ -36,7 +37,7 @@ class Batching:
 
     __slots__ = (
         "_before", "_blocked", "_cache", "_chunk", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_lags",
-        "_left", "_limits", "_order", "_partial", "_places", "_requests", "_stale", "_step", "_table", "full_seconds",
+        "_left", "_limits", "_order", "_partial", "_places", "_requests", "_step", "_table", "full_seconds",
         "now", "preemptions", "queue", "running",
     )  # fmt: skip
 
@@ -55,7 +56,6 @@ class Batching:
         self._context: float = 0  # of those, of sequences that decode
         self._heap: list[int] = []  # (step of its last token, number) of each, as one integer
         self._order: list[int] = []  # the same in the order in which they came, with some that have gone
-        self._stale: set[int] = set()  # entries of the heap whose sequence lost its place
         self._grown: dict[int, float] = {}  # tokens to compute again, by request that lost its place
         self._lags: dict[int, float] = {}  # seconds by which a request is behind in a pipeline
         self._partial = -1  # request whose prompt is under way in chunks
@@ -86,91 +86,104 @@ class Batching:
             times: seconds at which they arrive, by number.
         """
         upcoming = [*times, math.inf]
-        number = 0
-        while number < len(times):
-            at = upcoming[number]
-            if self.now < at:
-                self.advance(at)
-            if not (self.queue or self._partial >= 0 or self._stale or self._limits.stages > 1):
-                number = self._hurry(upcoming, number)
-                if self.now < upcoming[number]:
-                    continue
-            self.queue.append(number)
-            number += 1
+        number, queue = 0, self.queue
+        while number < len(times) or queue:
+            if not (self._partial >= 0 or self._grown or self._limits.stages > 1):
+                waits = number - len(queue)
+                number = self._hurry(upcoming, waits)
+                for _ in range(min(len(queue), number - waits)):
+                    queue.popleft()
+                number += len(queue)
+            while upcoming[number] <= self.now and len(queue) < self._places:  # no step lets more in
+                queue.append(number)
+                number += 1
+            self.advance(max(upcoming[number], math.nextafter(self.now, math.inf)))
         self.advance(math.inf)
 
     def _hurry(self, upcoming: list[float], number: int) -> int:
-        """The same as `advance` to each arrival in turn, in fewer moves, while all that arrive are let in at once.
+        """The same as `advance`, in fewer moves, while no prompt is cut and no sequence loses its place.
+
+        Who waits is known by number here, so that there is no queue.
 
         Args:
             upcoming: seconds of arrivals, and infinity after the last.
-            number: the next that arrives.
+            number: the first that waits or is to arrive.
 
         Returns:
-            The first that cannot be let in at once, or whose arrival finds the cache too full for the steps before it.
+            The first that waits or is to arrive at the end.
         """
         requests, heap, order, each = self._requests, self._heap, self._order, self._growth
         needs, seen, prompts, steps_of = requests.needs, requests.pairs, requests.prompts, requests.steps
         started, first, finished = requests.started, requests.first, requests.finished
-        with_prompts = self._table.mixed
-        lines, shift = self._table.decoding, self._table.shift  # `decode` of the table is written out below
+        table = self._table  # its `decode` and `mixed` are written out below
+        lines, shift, carrying, fine = table.decoding, table.shift, table.carrying, table.fine
+        sequence_keys, context_keys = table.sequence_keys, table.context_keys
+        token_keys, before_keys = table.token_keys, table.before_keys
         now, step, running, context = self.now, self._step, self.running, self._context
         places, cache, chunk, at = self._places, self._cache, self._chunk, upcoming[number]
+        soonest = heap[0] >> _BITS if heap else _NEVER  # step in which a sequence ends
+        blocked, full = False, self.full_seconds
         while True:
-            begin = number
-            tokens = size = 0
-            pairs = 0.0
-            while at <= now:
+            begin, tokens, pairs = number, 0, 0.0
+            growth: float = running * each
+            size = context + growth
+            room = chunk - running if running < chunk else 1
+            end = begin if blocked else begin + places - running
+            while at <= now and tokens < room and number < end:
+                grown = size + prompts[number]
+                if grown > cache:
+                    break
+                size = grown
                 tokens += needs[number]
                 pairs += seen[number]
-                size += prompts[number]
                 number += 1
                 at = upcoming[number]
-            growth: float = running * each
+            if tokens > room:
+                number = begin
+                break
             if tokens:
-                if (
-                    running + number - begin > places
-                    or tokens > chunk - running
-                    or context + size + growth > self._cache
-                ):
-                    number = begin
-                    break
-                mean = context / running if running else 0.0
-                steps, seconds = 1, with_prompts(running, mean, tokens, pairs)
+                key = sequence_keys[running] + token_keys[tokens]
+                key += context_keys[int(context / (running or 1)) >> fine]
+                key += before_keys[int(pairs / tokens) >> fine] if 2.0 * pairs != tokens * tokens else 0
+                start, slope = carrying[key]
+                step += 1
+                began, now, context = now, now + start + slope * tokens, size
+                for one in range(begin, number):
+                    started[one] = began
+                    first[one] = now
+                    key = step + steps_of[one] << _BITS | one
+                    heappush(heap, key)
+                    order.append(key)
+                soonest = heap[0] >> _BITS
+                running += number - begin
             elif running:
-                steps = (heap[0] >> _BITS) - step
+                if at <= now and not blocked:
+                    blocked, full = True, now if full is None else full
+                steps = soonest - step
                 mean = (context + growth * (steps - 1) * 0.5) / running
                 start, slope = lines[running << KEY | int(mean) >> shift]
                 seconds = start + slope * mean
-                if now + steps * seconds > at:
-                    steps = min(steps, int((at - now) / seconds) + 1)
+                steps = (
+                    min(steps, int((at - now) / seconds) + 1) if now < at < now + steps * seconds else steps
+                )
                 if context + steps * growth > cache:
                     break
-                seconds *= steps
+                now += seconds * steps
+                step += steps
+                context += steps * growth
             elif at < math.inf:
                 now = at
-                continue
             else:
                 break
-            began = now
-            now += seconds
-            step += steps
-            context += steps * growth
-            for one in range(begin, number):
-                started[one] = began
-                first[one] = now
-                key = step + steps_of[one] << _BITS | one
-                heappush(heap, key)
-                order.append(key)
-                context += prompts[one]
-                running += 1
-            end = (step + 1) << _BITS
-            while heap and heap[0] < end:
+            while soonest <= step:
                 one = heappop(heap) & _NUMBER
                 finished[one] = now
                 context -= prompts[one] + steps_of[one] * each
                 running -= 1
+                soonest = heap[0] >> _BITS if heap else _NEVER
+                blocked = False
         self.now, self._step, self.running, self._context, self._held = now, step, running, context, context
+        self.full_seconds = full
         return number
 
     def advance(self, until: float) -> None:
@@ -197,8 +210,6 @@ class Batching:
             self._preempt()
             return
         heap = self._heap
-        while self._stale and heap[0] in self._stale:
-            self._stale.remove(heappop(heap))
         steps = (heap[0] >> _BITS) - self._step
         if steps * growth > room:
             steps = int(room // growth)
@@ -219,11 +230,7 @@ class Batching:
         requests, heap, now = self._requests, self._heap, self.now
         end = (self._step + 1) << _BITS
         while heap and heap[0] < end:
-            key = heappop(heap)
-            if self._stale and key in self._stale:
-                self._stale.remove(key)
-                continue
-            number = key & _NUMBER
+            number = heappop(heap) & _NUMBER
             requests.finished[number] = now + self._lags.pop(number, 0.0) if self._lags else now
             tokens = requests.prompts[number] + requests.steps[number] * self._growth
             self._context -= tokens
@@ -337,7 +344,8 @@ class Batching:
         number = key & _NUMBER
         left = (key >> _BITS) - self._step
         tokens = requests.prompts[number] + (requests.steps[number] - left) * self._growth
-        self._stale.add(key)
+        self._heap.remove(key)
+        heapify(self._heap)
         self._grown[number] = tokens + self._growth  # and the token that it was about to compute
         self.queue.appendleft(number)
         self.running -= 1

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import add
+from operator import add, gt, sub, truediv
 from typing import Literal, get_args
 
 from selfhost.errors import UsageError
@@ -128,12 +128,11 @@ def simulate(
         raise UsageError(
             "A simulation needs a request, a copy of the model, a place, a cache and a step's tokens."
         )
-    fitting = trace.where(
-        [total <= limits.cache_tokens for total in map(add, trace.prompt_tokens, trace.output_tokens)]
-    )
+    totals = list(map(add, trace.prompt_tokens, trace.output_tokens))
+    fitting = trace.where([total <= limits.cache_tokens for total in totals])
+    longest = min(max(totals), limits.cache_tokens)
     asked = Requests(fitting.prompt_tokens, fitting.output_tokens, limits)
-    longest = max(map(add, fitting.prompt_tokens, fitting.output_tokens), default=1)
-    table = StepTable(clock, longest_tokens=longest, stages=limits.stages)
+    table = StepTable(clock, limits, longest_tokens=longest)
     if balance == "round-robin":
         engines = _in_turn(fitting, asked, table, limits, copies)
     else:
@@ -187,14 +186,9 @@ def _outcome(
     balance: Balance,
     goals: tuple[float | None, float | None],
 ) -> Simulation:
-    before, arrived, outputs = limits.before_seconds, answered.at_seconds, answered.output_tokens
-    firsts = [(first - at + before) * 1e3 for first, at in zip(found.first, arrived, strict=True)]
-    ends = [(end - at + before) * 1e3 for end, at in zip(found.finished, arrived, strict=True)]
-    tokens = [
-        (end - first) * 1e3 / (output - 1) if output > 1 else 0.0
-        for end, first, output in zip(found.finished, found.first, outputs, strict=True)
-    ]
-    met = _meeting(firsts, tokens, len(trace), *goals)
+    arrived, outputs, before = answered.at_seconds, answered.output_tokens, limits.before_seconds
+    firsts = list(map(sub, found.first, arrived))
+    tokens = list(map(truediv, map(sub, found.finished, found.first), [count - 1 or 1 for count in outputs]))
     several = (
         tokens if min(outputs, default=2) > 1 else list(compress(tokens, (count > 1 for count in outputs)))
     )
@@ -209,14 +203,14 @@ def _outcome(
         refused=len(trace) - len(answered),
         preemptions=sum(engine.preemptions for engine in engines),
         duration_seconds=duration,
-        ttft_ms=_spread(firsts),
+        ttft_ms=_spread(firsts, before),
         tpot_ms=_spread(several),
-        end_to_end_ms=_spread(ends),
+        end_to_end_ms=_spread(list(map(sub, found.finished, arrived)), before),
         requests_per_second=len(answered) * per_second,
         output_tokens_per_second=sum(outputs) * per_second,
         running=(sum(found.finished) - sum(found.started)) * per_second,
         waiting=(sum(found.started) - sum(arrived)) * per_second,
-        meeting_goals_ratio=met,
+        meeting_goals_ratio=_meeting(firsts, tokens, len(trace), before, goals),
         full_at_seconds=min(full, default=None),
         saturates_at_seconds=_saturates(arrived, found),
         queue=_queue(arrived, found, duration),
@@ -224,31 +218,37 @@ def _outcome(
 
 
 def _saturates(arrived: Sequence[float], found: Requests) -> float | None:
-    times = zip(arrived, found.started, found.finished, strict=True)
-    return next((at for at, start, end in times if start - at > end - start), None)
+    waited, answered = map(sub, found.started, arrived), map(sub, found.finished, found.started)
+    return next(compress(arrived, map(gt, waited, answered)), None)
 
 
 def _meeting(
-    firsts: list[float], tokens: list[float], requests: int, ttft_ms: float | None, tpot_ms: float | None
+    firsts: list[float],
+    tokens: list[float],
+    requests: int,
+    before_seconds: float,
+    goals: tuple[float | None, float | None],
 ) -> float | None:
     """Of all requests, refused ones too: those miss every goal."""
-    if ttft_ms is None and tpot_ms is None:
+    if goals == (None, None):
         return None
-    first_goal, token_goal = ttft_ms or math.inf, tpot_ms or math.inf
+    first_goal, token_goal = (math.inf if goal is None else goal / 1e3 for goal in goals)
+    first_goal -= before_seconds
     met = sum(
         first <= first_goal and token <= token_goal for first, token in zip(firsts, tokens, strict=True)
     )
     return met / requests
 
 
-def _spread(values: list[float]) -> Spread | None:
-    if not values:
+def _spread(seconds: list[float], more_seconds: float = 0.0) -> Spread | None:
+    """In milliseconds, of times that are so many seconds longer."""
+    if not seconds:
         return None
     # Ours: of a million requests every fifth; the 99th percentile is then off by no more than 0.1 of a percent in rank.
-    every = 1 if len(values) <= _SORTED else len(values) // _SORTED | 1
-    ordered = sorted(values[::every])
+    every = 1 if len(seconds) <= _SORTED else len(seconds) // _SORTED | 1
+    ordered = [(time + more_seconds) * 1e3 for time in sorted(seconds[::every])]
     return Spread(
-        mean=sum(values) / len(values),
+        mean=(sum(seconds) / len(seconds) + more_seconds) * 1e3,
         p50=_percentile(ordered, 0.50),
         p90=_percentile(ordered, 0.90),
         p95=_percentile(ordered, 0.95),

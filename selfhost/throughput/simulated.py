@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selfhost.errors import NoRoomError
 from selfhost.model.spec import ModelSpec
-from selfhost.throughput.arrivals import Trace
+from selfhost.throughput.arrivals import Trace, uncollected
 from selfhost.throughput.asked import Limits
 from selfhost.throughput.estimate import ACCEPTANCE, admission, clock_of, tokens_per_step
+from selfhost.throughput.scaled import ScaledClock
 from selfhost.throughput.simulate import Balance, Simulation, simulate
 from selfhost.throughput.types import StepClock, Traffic
 from selfhost.workload import Split, Workload
@@ -38,37 +36,6 @@ class Simulated:
     clock_spread: float
     faster: Simulation | None
     slower: Simulation | None
-
-
-class _Scaled:
-    """A clock whose steps take so many times as long."""
-
-    def __init__(self, clock: StepClock, factor: float) -> None:
-        self._clock, self._factor = clock, factor
-
-    def step_seconds(
-        self,
-        decoding: float,
-        context_tokens: float,
-        prefill_tokens: float = 0.0,
-        prefill_context_tokens: float = 0.0,
-    ) -> float:
-        """As `StepClock`."""
-        own = self._clock.step_seconds(decoding, context_tokens, prefill_tokens, prefill_context_tokens)
-        return own * self._factor
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection: millions of numbers in lists hold no cycles, and looking for some takes an eighth."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def traffic_of(trace: Trace, *, prefix_hit_ratio: float = 0.0, acceptance: float | None = None) -> Traffic:
@@ -137,7 +104,7 @@ def simulate_deployment(
     def at(factor: float) -> Simulation:
         return simulate(
             trace,
-            _Scaled(clock or step, factor),
+            ScaledClock(clock or step, factor) if factor != 1.0 else clock or step,
             limits,
             copies=split.data * replicas,
             balance=balance or "round-robin",
@@ -146,7 +113,7 @@ def simulate_deployment(
         )
 
     several = len(trace) <= MOST_FOR_RANGE
-    with _uncollected():
+    with uncollected():
         return Simulated(
             typical=at(1.0),
             clock_spread=used.spread,
