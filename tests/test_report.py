@@ -17,8 +17,10 @@ from selfhost.plan import Plan, read_plan
 from selfhost.ranking.costs import Pricing
 from selfhost.report import charts
 from selfhost.report.advised import AdviceFile, parse_advice
-from selfhost.report.build import build_report, recommend
+from selfhost.report.build import build_report
+from selfhost.report.choice import Apis, choose
 from selfhost.report.lay import lay_out
+from selfhost.report.priced import _setting
 from selfhost.report.render import pictures, to_html, to_markdown
 from selfhost.report.types import Report
 from selfhost.report.words import LANGS, Words, keys
@@ -62,6 +64,17 @@ ASSUMED = (
     ),
 )  # fmt: skip
 STUDY = study(ASSUMED, scenario)
+
+
+def with_cheap_api(values: Mapping[str, float]) -> Scenario:
+    """The API costs 1,000 a month: 60,000 in all, where buying costs 420,000."""
+    found = scenario(values)
+    bought, api, used = found.options
+    line = Line(name="tokens", unit="month", amount=1000)
+    return replace(found, options=(bought, replace(api, lines=(line,)), used))
+
+
+CHEAP_API = study(ASSUMED, with_cheap_api)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +171,40 @@ def test_advice_comes_before_cost(path: str, option: str | None, kind: str | Non
     advice = parse_advice(
         {"schema": "selfhost/advice/v1", "path": path, "reasons": [{"rule": "x", "because": "y"}]}
     )
-    assert recommend(STUDY, advice) == (option, kind)
+    found = choose(STUDY, advice)
+    assert (found.option, found.kind) == (option, kind)
+
+
+API = "vendor/model"
+
+
+@pytest.mark.parametrize(
+    ("path", "same", "open_", "asked", "option"),
+    [
+        (None, (API,), (), (), API),  # serves the plan's own weights
+        (None, (), (), (), "buy new"),  # another model's price says nothing of this one
+        (None, (), (API,), (), "buy new"),
+        (None, (), (), (API,), API),  # asked for by name
+        ("closed-cloud", (), (), (), API),
+        ("closed-cloud", (), (API,), (), None),  # open weights are not closed ones
+        ("hosted-open", (), (API,), (), API),
+        ("hosted-open", (), (), (), None),
+    ],
+)
+def test_an_api_of_another_model_is_shown_and_not_recommended_unasked(
+    path: str | None,
+    same: tuple[str, ...],
+    open_: tuple[str, ...],
+    asked: tuple[str, ...],
+    option: str | None,
+) -> None:
+    apis = Apis(same=frozenset(same), open=frozenset(open_), asked=frozenset(asked))
+    advice = None if path is None else parse_advice({"schema": "selfhost/advice/v1", "path": path})
+    found = choose(CHEAP_API, advice, apis)
+    assert found.option == option
+    assert found.foreign == (option == API and not same)
+    if option == "buy new":
+        assert dict(found.cheaper) == {API: pytest.approx(60_000)}
 
 
 def test_boards_that_are_bought_whole_are_in_the_headline(plan: Plan) -> None:
@@ -191,7 +237,7 @@ def test_advice_is_on_the_page(plan: Plan) -> None:
         "Which performance?",
     ):
         assert said in text
-    assert "On cost alone Buy, new would win" in text
+    assert "On cost alone buying new would win" in text
 
 
 def test_what_is_unknown_is_called_so_and_never_nought(plan: Plan) -> None:
@@ -210,7 +256,7 @@ def test_what_is_unknown_is_called_so_and_never_nought(plan: Plan) -> None:
 def test_a_load_that_does_not_fit_is_the_headline(plan: Plan) -> None:
     short = replace(plan, memory=replace(plan.memory, fits=False, short_bytes=3 << 30))
     page = lay_out(made(short), lang="en", pictures=False)
-    assert page.headline == "2 × H100 SXM 80GB do not carry the load."
+    assert page.headline == "The load does not fit on 2 × H100 SXM 80GB."
     risks = next(one for one in page.sections if one.id == "risks")
     assert risks.points[0].strong == "may stop it"
     assert "3.00 GiB" in risks.points[0].text
@@ -297,16 +343,70 @@ def test_texts_are_there_in_both_languages_with_the_same_places() -> None:
             assert not any(f" {word} " in row["zh"] for word in english), f"{section}.{name}"
 
 
+def test_a_licence_that_forbids_the_use_is_the_headline(plan: Plan) -> None:
+    assert plan.licence is not None
+    forbidden = replace(plan, licence=replace(plan.licence, name="Some NC", permission="no"))
+    page = lay_out(made(forbidden), lang="en", pictures=False)
+    assert page.headline == "Not under this licence: Some NC does not permit the use."
+    assert page.reasons[0].text == "Were it permitted: Buy 2 × H100 SXM 80GB."
+
+
+def test_every_obligation_and_unit_has_chinese_words() -> None:
+    from selfhost.catalog.licences import licences
+
+    known = texts()["obligation"]
+    missing = {one for row in licences() for one in row.obligations if one not in known}
+    assert not missing
+    chinese = Words(lang="zh", currency="CNY")
+    for unit, shown in (
+        ("862 output tokens/s of one copy (616 … 1,207)", "862 输出 token/秒（单个副本） (616 … 1,207)"),
+        ("0.77 USD/GPU-hour (0.65 … 0.89)", "0.77 USD/GPU 小时 (0.65 … 0.89)"),
+        ("0.375 FTE (0.25 … 0.5)", "0.375 人 (0.25 … 0.5)"),
+        ("450,000 CNY/FTE-year (300,000 … 600,000)", "450,000 CNY/人年 (300,000 … 600,000)"),
+        ("0.089 USD/kWh (0.088 … 0.09)", "0.089 USD/千瓦时 (0.088 … 0.09)"),
+    ):
+        assert chinese.setting(unit) == shown
+    measured = chinese.reason(
+        "utilizations of blackwell-rtx: vLLM 0.11 on RTX 5090, routed models in int4, 1 to 512 requests at once"
+    )
+    assert (
+        measured
+        == "blackwell-rtx 代 GPU 的实测利用率（vLLM 0.11 / RTX 5090, MoE 模型，int4, 1 至 512 个并发请求）"
+    )
+
+
+def test_shares_are_written_whole(report: Report) -> None:
+    assert [_setting(value, "ratio of TDP") for value in (1.0, 0.8, 0.275, 0.005)] == [
+        "100%",
+        "80%",
+        "27.5%",
+        "0.5%",
+    ]
+
+
 def test_numbers_and_money_in_both_languages() -> None:
     english, chinese = Words(lang="en", currency="USD"), Words(lang="zh", currency="CNY")
     shown = [english.money(value) for value in (0.0034, 0.5, 12.345, 337_200, 1_234_567, -250)]
     assert shown == ["$0.0034", "$0.50", "$12.35", "$337,200", "$1.23 M", "−$250"]
     assert [chinese.money(value) for value in (5.06, 800_000, 123_000_000)] == ["¥5.06", "¥80 万", "¥1.23 亿"]
     assert chinese.reason("1/2 of 32.76 B parameters in bfloat16; words of nobody") == (
-        "32.76 B 中的 1/2 份，参数格式 bfloat16；words of nobody"
+        "32.76 B 参数中的 1/2，格式 bfloat16；words of nobody"
     )
     assert chinese.option("rent specialty 1y") == "租用（GPU 专业云，1 年期）"
     assert english.option("rent a house for a year") == "rent a house for a year"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 356_000.0, [0, 100_000, 200_000, 300_000]),
+        (-799_000.0, 0.0, [-600_000, -400_000, -200_000, 0]),
+        (0.0, 1_250_000.0, [0, 500_000, 1_000_000]),
+        (0.0, 0.0, [0]),
+    ],
+)
+def test_an_axis_has_at_most_five_round_places(low: float, high: float, ticks: list[float]) -> None:
+    assert charts._ticks(low, high) == pytest.approx(ticks)
 
 
 def test_a_chart_is_a_picture_with_words_for_who_does_not_see_it() -> None:

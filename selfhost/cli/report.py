@@ -16,11 +16,16 @@ from selfhost.cli._output import headline, next_step, say
 from selfhost.errors import NoRoomError, SelfhostError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from selfhost.cost.assumed import Offer
     from selfhost.cost.study import Study
     from selfhost.model.spec import ModelSpec
     from selfhost.plan import Plan
     from selfhost.report.advised import AdviceFile
+    from selfhost.report.choice import Apis
     from selfhost.report.page import Page
+    from selfhost.report.priced import Swings, Volumes
     from selfhost.report.types import Report, Risk
     from selfhost.throughput.types import Traffic
 
@@ -105,7 +110,7 @@ def command(
 
     The page needs no other file and no network. Speed is that of `selfhost estimate`, money that of `selfhost cost`,
     each number with its range and its source; what is not known is called unknown. Markdown has its charts as SVG files
-    beside it. A PDF is printed by a Chromium on this machine, or by weasyprint.
+    beside it. A PDF is printed by a Chromium, Chrome or Edge on this machine.
     """
     from selfhost.plan import read_plan
     from selfhost.report.advised import read_advice
@@ -181,26 +186,40 @@ def _report(
     from selfhost.ranking.costs import Pricing
     from selfhost.report.build import build_report
 
-    pricing, study = None, None
+    pricing, weighed = None, None
     if money is not None:
         known = load_prices(money.prices)
         pricing = Pricing(known, tier="specialty", term="on-demand", currency=money.currency)
         try:
-            study = None if spec is None else _study(plan, spec, money)
+            weighed = None if spec is None else _weighed(plan, spec, money)
         except (UnsupportedError, NoRoomError):
-            study = None  # without a speed there is no cost per token; the page says why under throughput
+            weighed = None  # without a speed there is no cost per token; the page says why under throughput
     return build_report(
-        plan, spec, traffic=traffic, created=now(), pricing=pricing, study=study, why_no_model=why or "unknown",
-        advice=advised, more_risks=assumed if study is not None else (),
+        plan, spec, traffic=traffic, created=now(), pricing=pricing, why_no_model=why or "unknown", advice=advised,
+        study=None if weighed is None else weighed.study, apis=None if weighed is None else weighed.apis,
+        volumes=None if weighed is None else weighed.volumes, swings=None if weighed is None else weighed.swings,
+        more_risks=assumed if weighed is not None else (),
     )  # fmt: skip
 
 
-def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """The ways compared: what each costs, whose models the APIs are, and how volume and assumptions move them."""
+
+    study: Study
+    apis: Apis
+    volumes: Volumes
+    swings: Swings
+
+
+def _weighed(plan: Plan, spec: ModelSpec, money: Money) -> Weighed:
+    from functools import partial
+
     from selfhost.catalog.gpus import find_gpu
     from selfhost.catalog.prices import load_prices
     from selfhost.cli._cost_deployment import Served, deployment_of, ways_of, without_unpriced
     from selfhost.cli._cost_files import apply, read_assumptions
-    from selfhost.cost.study import study
+    from selfhost.cost.study import study, swings_of
     from selfhost.engines import parse_engine
 
     known = load_prices(money.prices)
@@ -228,7 +247,36 @@ def _study(plan: Plan, spec: ModelSpec, money: Money) -> Study:
     rows = facts.assumptions
     if money.assumptions is not None:
         rows = apply(rows, read_assumptions(money.assumptions), money.assumptions)
-    return study(rows, deployment.build)
+    found = study(rows, deployment.build)
+    values = {one.key: one.typical for one in rows}
+    hosts = {one.name for one in ways.apis}
+    return Weighed(
+        study=found,
+        apis=_apis(spec.id, ways.apis, money.api),
+        volumes={
+            (pair.option, pair.against): deployment.break_even(pair.option, pair.against, values)
+            for pair in found.pairs
+            if pair.option not in hosts and (pair.against in hosts or pair.option.startswith("buy"))
+        },
+        swings=partial(swings_of, rows, deployment.build),
+    )
+
+
+def _apis(model: str, offers: Sequence[Offer], named: Sequence[str]) -> Apis:
+    """Which of the APIs serve the model's own weights."""
+    from selfhost.api_prices import api_models
+    from selfhost.report.choice import Apis
+
+    same = {
+        f"{one.provider}/{one.model}".lower()
+        for one in api_models()
+        if (one.weights or "").lower() == model.lower()
+    }
+    return Apis(
+        same=frozenset(one.name for one in offers if one.name.lower() in same),
+        open=frozenset(one.name for one in offers if one.hosted_open),
+        asked=frozenset(named),
+    )
 
 
 def _laid_out(report: Report, lang: str, *, pictures: bool) -> Page:

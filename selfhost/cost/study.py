@@ -315,6 +315,32 @@ def _rivals(scenario: Scenario, winner: str) -> frozenset[str]:
     )
 
 
+def swings_of(
+    assumptions: Sequence[Assumption], build: Build, option: str, rivals: Sequence[str]
+) -> tuple[float, tuple[Swing, ...]]:
+    """What one option saves over the best of others, and what each assumption does to that.
+
+    Args:
+        assumptions: what varies, and what does not.
+        build: from a value for each to the scenario.
+        option: whose lead it is, the cheapest or not.
+        rivals: names of at least one other option; options in neither are left out.
+    """
+    kept = {option, *rivals}
+
+    def totals(values: Mapping[str, float]) -> dict[str, float]:
+        return {name: total for name, total in _totals(build(values)).items() if name in kept}
+
+    typical = {one.key: one.typical for one in assumptions}
+    varied = {
+        one.key: (totals({**typical, one.key: one.low}), totals({**typical, one.key: one.high}))
+        for one in assumptions
+        if one.varies
+    }
+    against = frozenset(rivals)
+    return _lead(totals(typical), option, against), _swings(assumptions, option, against, varied)
+
+
 def _swings(
     assumptions: Sequence[Assumption],
     winner: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from selfhost import __version__
 from selfhost.errors import SelfhostError
 from selfhost.report.advised import AdviceFile
+from selfhost.report.choice import Apis, Choice, choose
 from selfhost.report.priced import assumptions_of, cost_of
 from selfhost.report.risks import risks_of
 from selfhost.report.types import (
@@ -16,7 +17,6 @@ from selfhost.report.types import (
     Cost,
     Curve,
     GpuOption,
-    Kind,
     Number,
     Recommendation,
     Report,
@@ -34,19 +34,10 @@ if TYPE_CHECKING:
     from selfhost.model.spec import ModelSpec
     from selfhost.plan import Plan
     from selfhost.ranking.costs import Pricing
+    from selfhost.report.priced import Swings, Volumes
     from selfhost.workload import Split
 
 _MOST_OPTIONS = 8  # kinds of GPU; a page is for a decision, `selfhost plan` lists them all
-# Which options carry out an advised path, the first kind that has a price; a closed model in a private environment has
-# no public price.
-_CARRIES: dict[str, tuple[Kind, ...]] = {
-    "open-private": ("buy", "rent"),
-    "open-cloud": ("rent", "buy"),
-    "closed-cloud": ("api",),
-    "hosted-open": ("api",),
-    "hybrid": ("buy", "rent"),
-    "closed-private": (),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +57,9 @@ def build_report(
     pricing: Pricing | None = None,
     study: Study | None = None,
     advice: AdviceFile | None = None,
+    apis: Apis | None = None,
+    volumes: Volumes | None = None,
+    swings: Swings | None = None,
     why_no_model: str = "the model's configuration is not at hand",
     more_risks: tuple[Risk, ...] = (),
 ) -> Report:
@@ -79,6 +73,10 @@ def build_report(
         pricing: prices of the kinds of GPU, None for none.
         study: costs of the ways to serve the load, None for none.
         advice: of `selfhost advise`, None for none.
+        apis: what is known of the APIs in the study; None takes each for the plan's own model.
+        volumes: break-even volumes with as many copies as they take, by option and what it is against; None takes the
+            study's, of the planned copies alone.
+        swings: what moves the lead of a way over others; None takes the study's, of its cheapest way.
         why_no_model: one clause, said where `spec` is None.
         more_risks: that the caller knows of.
     """
@@ -89,14 +87,15 @@ def build_report(
     engine = parse_engine(f"{plan.engine.name}@{plan.engine.version}")
     look = _look(plan, spec, gpu, plan.split, engine, traffic, why_no_model)
     curve = _curve(plan, spec, gpu, engine, traffic, look)
-    option, kind = recommend(study, advice)
-    cost = None if study is None else cost_of(study, recommended=option)
+    choice = choose(study, advice, apis)
+    cost = None if study is None else cost_of(study, choice, apis=apis, volumes=volumes or {}, swings=swings)
     options = _options(plan, spec, engine, traffic, look, pricing, why_no_model)
     bill = _bill(plan, gpu)
-    recommendation = _recommendation(plan, gpu, look, cost, option, kind, study, advice)
+    recommendation = _recommendation(plan, gpu, look, cost, choice, study, advice)
     return Report(
         subject=_subject(plan, traffic, created),
         recommendation=recommendation,
+        costed=pricing is not None,
         bill=bill,
         options=options,
         refused=tuple(
@@ -123,28 +122,6 @@ def build_report(
         assumptions=(*_assumed(traffic), *(() if study is None else assumptions_of(study.assumptions))),
         questions=() if advice is None else advice.questions,
     )
-
-
-def recommend(study: Study | None, advice: AdviceFile | None) -> tuple[str | None, Kind | None]:
-    """Name and kind of the option to take: the cheapest of those that carry out the advised path, or of all.
-
-    Returns:
-        (None, None) where none of them has a price.
-    """
-    if study is None:
-        return None, None
-    kinds: tuple[tuple[Kind, ...], ...] = (("buy", "rent", "api"),)
-    if advice is not None:
-        kinds = tuple((kind,) for kind in _CARRIES[advice.advised.path])
-    for among in kinds:
-        priced = [one for one in study.costed if one.total is not None and one.option.kind in among]
-        if priced:
-            best = min(priced, key=lambda one: one.total.typical if one.total else 0.0)
-            kind: Kind = (
-                "api" if best.option.kind == "api" else "rent" if best.option.kind == "rent" else "buy"
-            )
-            return best.option.name, kind
-    return None, None
 
 
 def _name(gpu_id: str) -> str:
@@ -301,11 +278,11 @@ def _recommendation(
     gpu: Gpu,
     look: Look,
     cost: Cost | None,
-    option: str | None,
-    kind: Kind | None,
+    choice: Choice,
     study: Study | None,
     advice: AdviceFile | None,
 ) -> Recommendation:
+    option = choice.option
     flow = None if cost is None else next((one for one in cost.flows if one.name == option), None)
     unknown = Number(value=None, unit="money")
     gpus = plan.split.gpus * plan.replicas
@@ -316,8 +293,10 @@ def _recommendation(
         gpu=gpu.name,
         taken=taken or gpus,
         option=option,
-        kind=kind,
-        cheapest=None if study is None else study.winner,
+        kind=choice.kind,
+        cheapest=choice.cheapest,
+        cheaper=choice.cheaper,
+        foreign=choice.foreign,
         speed=_number(look, "output_tokens_per_second", "number"),
         first_token=_number(look, "ttft_ms", "number"),
         per_token=_number(look, "tpot_ms", "number"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from math import ceil, floor, log2, log10
 from typing import Any
 
 from selfhost.errors import UnsupportedError
@@ -144,18 +145,36 @@ def _rows(line: Line) -> list[dict[str, Any]]:
     ]
 
 
-def _text_marks(marks: tuple[Mark, ...]) -> list[dict[str, Any]]:
-    """A dot and a word left above it at each mark."""
+_NEAR = 0.3  # of the width: of two words closer than this the second stands lower, or higher where that is the axis
+_LEFT = (
+    0.45  # of the width: a word left of this stands right of its point, so that it does not leave the picture
+)
+
+
+def _text_marks(
+    marks: tuple[Mark, ...], places: tuple[float, ...], *, highest: float
+) -> list[dict[str, Any]]:
+    """A dot and a word at each mark.
+
+    Args:
+        marks: the points.
+        places: where they lie on the width, from 0 to 1.
+        highest: value of the picture; the lower half has no room below a point for a word.
+    """
     layers: list[dict[str, Any]] = []
-    for mark in marks:
+    usual = True
+    for number, (mark, at) in enumerate(zip(marks, places, strict=True)):
+        near = number > 0 and abs(at - places[number - 1]) < _NEAR
+        usual = not (near and usual)
+        lift = -10 if usual else 16 if mark.y > highest / 2 else -27
         place = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
         data = {"values": [{"x": mark.x, "y": mark.y, "t": mark.text}]}
         dot = {"type": "point", "filled": True, "size": 70, "color": INK, "opacity": 1}
         word = {
             "type": "text",
-            "dx": -8,
-            "dy": -10,
-            "align": "right",
+            "dx": 8 if at < _LEFT else -8,
+            "dy": lift,
+            "align": "left" if at < _LEFT else "right",
             "fontSize": 12,
             "fontWeight": 600,
             "limit": 300,
@@ -194,13 +213,16 @@ def over_requests(
             "labelExpr": labels,
         },
     }
+    width = log2(max(line.xs)) or 1.0
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "area", "opacity": 0.16, "color": colour},
             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
         },
         {"mark": {"type": "line", "strokeWidth": 2.5, "color": colour}, "encoding": {"x": x, "y": y}},
-        *_text_marks(marks),
+        *_text_marks(
+            marks, tuple(log2(mark.x) / width for mark in marks), highest=max(line.highs or line.ys)
+        ),
     ]
     return draw({"width": WIDTH - 80, "height": 190, "data": {"values": _rows(line)}, "layer": layers})
 
@@ -215,9 +237,15 @@ def _doubling(xs: tuple[float, ...]) -> list[float]:
 
 
 def over_months(
-    lines: tuple[Line, ...], *, x_title: str, y_title: str, labels: str, marks: tuple[Mark, ...]
+    lines: tuple[Line, ...],
+    *,
+    x_title: str,
+    y_title: str,
+    labels: str,
+    marks: tuple[Mark, ...],
+    strong: str | None = None,
 ) -> str:
-    """What each option has cost by the end of each month."""
+    """What each option has cost by the end of each month; the line of that name is drawn the widest."""
     names = [line.name for line in lines]
     most = max((x for line in lines for x in line.xs), default=12.0)
     x = {
@@ -238,12 +266,17 @@ def over_months(
         "field": "s", "type": "nominal",
         "scale": {"domain": names, "range": [list(one) for one in DASHES[: len(names)]]},
     }  # fmt: skip
+    width = {"condition": {"test": f"datum.s === {json.dumps(strong)}", "value": 4.5}, "value": 2}
     layers = [
         {
-            "mark": {"type": "line", "strokeWidth": 2.5, "interpolate": "linear"},
-            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
+            "mark": {"type": "line", "interpolate": "linear"},
+            "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash, "strokeWidth": width},
         },
-        *_text_marks(marks),
+        *_text_marks(
+            marks,
+            tuple(mark.x / most for mark in marks),
+            highest=max((max(line.ys) for line in lines), default=0.0),
+        ),
     ]
     values = [row for line in lines for row in _rows(line)]
     return draw({"width": WIDTH - 80, "height": 230, "data": {"values": values}, "layer": layers})
@@ -276,6 +309,14 @@ def stacked(parts: tuple[tuple[str, float, str], ...]) -> str:
     )  # fmt: skip
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """At most five round places between two values: more would stand in each other where amounts are long."""
+    step = 10.0 ** floor(log10(max(high - low, 1e-9))) / 10
+    while floor(high / step) - ceil(low / step) > 4:
+        step *= 2.5 if round(step / 10 ** floor(log10(step))) == 2 else 2
+    return [step * number for number in range(ceil(low / step), floor(high / step) + 1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swing:
     """One bar of a tornado: its name, what both ends say, and the results there."""
@@ -300,7 +341,9 @@ def tornado(swings: tuple[Swing, ...], *, base: float, x_title: str, labels: str
             values.append({"k": str(number), "a": base, "b": result, "e": end, "t": words})
     spaced = {"paddingInner": 0.64, "paddingOuter": 0.7}
     y = {"field": "k", "type": "ordinal", "sort": order, "axis": None, "scale": spaced}
-    axis = {"title": x_title, "labelExpr": labels, "tickCount": 5, "grid": True}
+    ends_at = [0.0, base, *(end for swing in swings for end in (swing.low, swing.high))]
+    ticks = _ticks(min(ends_at), max(ends_at))
+    axis = {"title": x_title, "labelExpr": labels, "values": ticks, "grid": True}
     ends = {"domain": ["low", "high"], "range": [PALETTE[2], AMBER]}
     words_at = {"y": y, "x": {"value": 0}, "text": {"field": "t"}}
     words_as = {

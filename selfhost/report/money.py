@@ -7,7 +7,7 @@ from selfhost.report.page import Cell, Chart, Head, Maker, Point, Row, Section, 
 from selfhost.report.types import BreakEven, CashFlow, Cost, Tornado
 
 _BARS = 8  # of the tornado; what moves the result less is in the table alone
-_OPEN = 8  # break-evens that stand open; more are folded on a screen, and printed
+_OPEN = 12  # break-evens that stand open; more are folded on a screen, and printed
 _MARKS = 2  # break-evens named in the chart: of the recommended way, the earliest first
 
 
@@ -85,6 +85,7 @@ def _chart(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> Chart:
                 )
                 for flow in _distinct(priced)
             ),
+            strong=next((make.words.option(flow.name) for flow in priced if flow.chosen), None),
             x_title=say("cost.month"),
             y_title=say("cost.money", currency=cost.currency),
             labels=make.words.axis,
@@ -100,16 +101,24 @@ def _distinct(flows: tuple[CashFlow, ...]) -> tuple[CashFlow, ...]:
 
 def _marks(make: Maker, cost: Cost, priced: tuple[CashFlow, ...]) -> tuple[charts.Mark, ...]:
     by_name = {flow.name: flow.cumulative for flow in priced}
+    chosen = next((flow.name for flow in priced if flow.chosen), None)
     met = sorted(
         (
             one
             for one in cost.break_evens
-            if one.months is not None and one.option in by_name and 0 < one.months <= cost.months
+            if one.months is not None
+            and one.option in by_name
+            and 0 < one.months <= cost.months
+            and chosen in (None, one.option, one.against)
         ),
         key=lambda one: one.months or 0.0,
     )
+    # Against the best of the other ways, as the words at the top have it; else the earliest.
+    others = {flow.name: flow.cumulative[-1] for flow in priced if not (flow.chosen or flow.foreign)}
+    nearest = min(others, key=others.__getitem__, default="")
+    telling = [one for one in met if chosen is not None and nearest in (one.option, one.against)]
     marks = []
-    for one in met[:_MARKS]:
+    for one in (telling or met)[:_MARKS]:
         at = one.months or 0.0
         flow = by_name[one.option]
         month = min(int(at), len(flow) - 2)
@@ -138,7 +147,8 @@ def _flows(make: Maker, cost: Cost) -> Table:
                         text=make.words.option(flow.name),
                         head=True,
                         notes=notes,
-                        badge=say("options.chosen") if flow.chosen else "",
+                        badge=say("options.recommended") if flow.chosen else "",
+                        range=say("cost.foreign") if flow.foreign else "",
                     ),
                     *spent,
                     make.cell(flow.total),
@@ -163,6 +173,18 @@ def _months(make: Maker, months: float | None) -> str:
     return say("word.at_once") if months == 0 else say("word.months", n=f"{months:,.1f}")
 
 
+def _used(make: Maker, one: BreakEven) -> str:
+    """How busy the copies are at a break-even volume, or how busy they would have to be."""
+    if one.utilization is None:
+        return ""
+    say, share = make.words.say, f"{one.utilization:.0%}"
+    if one.tokens_per_month is None:
+        return say("cost.even_needed", share=share) if one.utilization > 1 else ""
+    if one.copies is not None and one.copies > 1:
+        return say("cost.even_copies", share=share, n=one.copies)
+    return say("cost.even_used", share=share)
+
+
 def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
     say, option = make.words.say, make.words.option
     rows = []
@@ -173,7 +195,7 @@ def _break_evens(make: Maker, found: tuple[BreakEven, ...]) -> Table:
         tokens = (
             say("word.never") if one.tokens_per_month is None else make.words.number(one.tokens_per_month)
         )
-        used = "" if one.utilization is None else say("cost.even_used", share=f"{one.utilization:.0%}")
+        used = _used(make, one)
         rows.append(
             Row(
                 cells=(
@@ -206,7 +228,8 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     if make.pictures:
         swings = tuple(
             charts.Swing(
-                name=make.words.assumption(bar.name), low_text=bar.low_setting, high_text=bar.high_setting,
+                name=make.words.assumption(bar.name), low_text=make.words.setting(bar.low_setting),
+                high_text=make.words.setting(bar.high_setting),
                 low=bar.low, high=bar.high,
             )
             for bar in found.bars[:_BARS]
@@ -224,7 +247,7 @@ def tornado_section(make: Maker, found: Tornado, currency: str) -> Section:
     return Section(
         id="sensitivity",
         title=say("tornado.title"),
-        lead=say("tornado.lead", option=make.words.option(found.option), flips=flips),
+        lead=say("tornado.lead", option=make.words.way(found.option), flips=flips),
         charts=(chart,),
         layout="half",
     )
@@ -237,7 +260,7 @@ def _swings(make: Maker, found: Tornado) -> Table:
         Row(
             cells=(
                 Cell(text=make.words.assumption(bar.name), head=True),
-                Cell(text=f"{bar.low_setting} … {bar.high_setting}"),
+                Cell(text=make.words.setting(f"{bar.low_setting} … {bar.high_setting}")),
                 Cell(text=f"{money(bar.low)} … {money(bar.high)}", numeric=True),
                 Cell(text=make.words.option(bar.instead or found.option)),
             )

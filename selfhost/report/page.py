@@ -32,6 +32,7 @@ class Cell:
         numeric: it is a number, set to the right.
         badge: a word beside it, empty for none.
         label: head of its column, which a phone shows beside it; set by `labelled`.
+        blank: there is nothing in it, so that a phone leaves it out; set by `labelled`.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Cell:
     numeric: bool = False
     badge: str = ""
     label: str = ""
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +65,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table with its caption; `folded` ones stand behind a chart and are opened by who asks."""
+    """A table with its caption; `folded` ones stand behind a chart and are opened by who asks.
+
+    `unseen` captions say what the title of the section says: they are for readers that do not see; set by `labelled`.
+    """
 
     caption: str
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
     folded: bool = False
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +159,17 @@ def labelled(section: Section) -> Section:
         names = [head.text for head in table.heads] or [""] * len(found.cells)
         return replace(
             found,
-            cells=tuple(replace(cell, label=name) for cell, name in zip(found.cells, names, strict=True)),
+            cells=tuple(
+                replace(cell, label=name, blank=not cell.text)
+                for cell, name in zip(found.cells, names, strict=True)
+            ),
         )
 
     tables = tuple(
-        replace(table, rows=tuple(row(one, table) for one in table.rows)) for table in section.tables
+        replace(
+            table, rows=tuple(row(one, table) for one in table.rows), unseen=table.caption == section.title
+        )
+        for table in section.tables
     )
     return replace(section, tables=tables)
 

@@ -1,6 +1,6 @@
-"""HTML of a report -> PDF, printed by a Chromium that is on the machine, or by WeasyPrint where it is installed.
+"""HTML of a report -> PDF, printed by a Chromium that is on the machine.
 
-Chromium prints what a screen shows, grid and all; WeasyPrint 62 and later lays out the same style sheet without one.
+A browser alone: WeasyPrint 70 did not end within ten minutes on this style sheet (tried 2026-11).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from selfhost.errors import OutputError, UnsupportedError
@@ -90,21 +89,10 @@ def to_pdf(html: str, *, chinese: bool) -> bytes:
     found = browser()
     if found is not None:
         return _by_browser(found, html)
-    if find_spec("weasyprint") is not None:
-        return _by_weasyprint(html)
     raise UnsupportedError(
-        "A PDF takes a Chromium or Chrome, or the package weasyprint, and neither is here.",
-        hint="Install one (Debian: chromium; `pip install weasyprint`), or write .html and print it from a browser.",
+        "A PDF takes a Chromium, Chrome or Edge, and none is here.",
+        hint=f"Install one (Debian: chromium), name one in {BROWSER}, or write .html and print it from a browser.",
     )
-
-
-def _by_weasyprint(html: str) -> bytes:
-    import weasyprint
-
-    def refuse(url: str, *rest: object, **more: object) -> dict[str, object]:
-        raise ValueError(f"a report loads nothing, and not {url}")
-
-    return bytes(weasyprint.HTML(string=html, url_fetcher=refuse).write_pdf())
 
 
 def _by_browser(path: str, html: str) -> bytes:

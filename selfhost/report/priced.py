@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from selfhost.report.choice import Apis, Choice
 from selfhost.report.types import Assumption, Bar, BreakEven, CashFlow, Cost, Kind, Number, Source, Tornado
 from selfhost.throughput.types import Range
 
 if TYPE_CHECKING:
     from selfhost.cost import study as studies
+    from selfhost.cost.breakeven import Amount
     from selfhost.cost.types import Assumption as Assumed
 
+    # By option and what it is against: the volume, and the copies that it takes where more than planned are counted.
+    Volumes = Mapping[tuple[str, str], tuple[Amount, int | None]]
+    # From a way and its rivals to its lead over the best of them, and to what moves that.
+    Swings = Callable[[str, tuple[str, ...]], tuple[float, tuple[studies.Swing, ...]]]
+
 _KINDS: dict[str, Kind] = {"buy": "buy", "rent": "rent", "api": "api"}
-_OURS = "Ours:"
 
 
 def source_of(text: str | None, date: str | None) -> Source | None:
@@ -27,16 +34,21 @@ def source_of(text: str | None, date: str | None) -> Source | None:
 def _setting(value: float, unit: str) -> str:
     """A value with its unit, as short as it goes: shares in per cent, multiples with ×."""
     if unit.startswith("ratio") or unit == "":
-        return f"{value:.3g}" if value > 1 else f"{value:.3%}".replace(".000%", "%").replace("00%", "%")
+        return f"{value:.3g}" if value > 1 else f"{100 * value:.4g}%"
     if unit.startswith("times"):
         return f"{value:,.3g}×"
     amount = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
     return f"{amount} {unit}"
 
 
+def _short(unit: str) -> str:
+    """Of a price the currency alone."""
+    return unit.split("/", 1)[0] if unit[:3].isupper() and "/" in unit else unit
+
+
 def _ends(low: float, high: float, unit: str) -> tuple[str, str]:
     """Both ends, the unit at the second alone."""
-    unit = unit.split("/", 1)[0] if unit[:3].isupper() and "/" in unit else unit
+    unit = _short(unit)
     first, last = _setting(low, unit), _setting(high, unit)
     return first.removesuffix(f" {unit}") if unit else first, last
 
@@ -47,17 +59,26 @@ def assumptions_of(found: tuple[Assumed, ...]) -> tuple[Assumption, ...]:
     for one in found:
         value = _setting(one.typical, one.unit)
         if one.varies:
-            value += " ({} … {})".format(*_ends(one.low, one.high, one.unit))
+            low, high = _ends(one.low, one.high, one.unit)
+            value += f" ({low} … {high.removesuffix(f' {_short(one.unit)}')})"
         listed.append(Assumption(name=one.key, value=value, source=source_of(one.source, one.date)))
     return tuple(listed)
 
 
-def cost_of(study: studies.Study, *, recommended: str | None) -> Cost:
+def cost_of(
+    study: studies.Study,
+    choice: Choice,
+    *,
+    apis: Apis | None = None,
+    volumes: Volumes | None = None,
+    swings: Swings | None = None,
+) -> Cost:
     """What a report says of a study.
 
     Args:
         study: of the ways that are compared.
-        recommended: name of the option that the report recommends, None for none.
+        choice: what the report recommends.
+        apis, volumes, swings: as `build_report` takes them.
     """
     scenario = study.scenario
     volume = None if scenario.volume is None else scenario.volume.output_tokens
@@ -65,14 +86,26 @@ def cost_of(study: studies.Study, *, recommended: str | None) -> Cost:
         currency=scenario.currency,
         months=scenario.months,
         tokens_per_month=volume,
-        flows=tuple(_flow(one, recommended) for one in study.costed),
-        break_evens=_break_evens(study, recommended, volume),
-        tornado=_tornado(study),
+        flows=tuple(_flow(one, choice, apis, study.assumptions) for one in study.costed),
+        break_evens=_break_evens(study, choice.option, volume, volumes or {}),
+        tornado=_tornado(study, choice, swings),
     )
 
 
-def _flow(one: studies.Costed, recommended: str | None) -> CashFlow:
+def _prices_of(name: str, assumed: tuple[Assumed, ...]) -> tuple[Source, ...]:
+    """Sources of the prices that an option rests on most: of its tokens, its GPU-hours or its GPUs."""
+    condition = name.removeprefix("buy ")
+    keys = {
+        f"GPU-hour, {name.removeprefix('rent ')}", f"GPU price, {condition}", f"server of 8 GPUs, {condition}",
+    }  # fmt: skip
+    found = [one for one in assumed if one.key in keys or one.key.startswith(f"{name}: ")]
+    sources = (source_of(one.source, one.date) for one in found)
+    return tuple(dict.fromkeys(one for one in sources if one is not None))
+
+
+def _flow(one: studies.Costed, choice: Choice, apis: Apis | None, assumed: tuple[Assumed, ...]) -> CashFlow:
     option = one.option
+    sources = _prices_of(option.name, assumed)
     total = (
         None
         if one.total is None
@@ -81,13 +114,14 @@ def _flow(one: studies.Costed, recommended: str | None) -> CashFlow:
     return CashFlow(
         name=option.name,
         kind=_KINDS.get(option.kind, "buy"),
-        chosen=option.name == recommended,
+        chosen=option.name == choice.option,
+        foreign=apis is not None and option.kind == "api" and option.name not in apis.same,
         cumulative=tuple(accumulate(one.cash_flow)),
-        total=Number(value=total, unit="money"),
+        total=Number(value=total, unit="money", sources=sources),
         net_present=Number(value=_exactly(one.present_value), unit="money"),
-        per_million=Number(value=_exactly(one.per_million_output), unit="money"),
+        per_million=Number(value=_exactly(one.per_million_output), unit="money", sources=sources),
         because="; ".join(option.unknown) or None,
-        sources=(),
+        sources=sources,
     )
 
 
@@ -96,7 +130,7 @@ def _exactly(value: float | None) -> Range | None:
 
 
 def _break_evens(
-    study: studies.Study, recommended: str | None, volume: float | None
+    study: studies.Study, recommended: str | None, volume: float | None, volumes: Volumes
 ) -> tuple[BreakEven, ...]:
     """The pairs that decide something.
 
@@ -115,7 +149,8 @@ def _break_evens(
         bought = mine == "buy" and pair.against == cheapest
         if mine == "api" or not (own or bought or pair.option == recommended):
             continue
-        factor = pair.volume.factor
+        amount, copies = volumes.get((pair.option, pair.against), (pair.volume, None))
+        factor = amount.factor
         found.append(
             BreakEven(
                 option=pair.option,
@@ -124,16 +159,38 @@ def _break_evens(
                 soonest=pair.soonest.months,
                 latest=pair.latest.months,
                 tokens_per_month=None if factor is None or volume is None else factor * volume,
-                utilization=pair.volume.utilization,
-                because=pair.time.reason or pair.volume.reason or "",
+                utilization=amount.utilization,
+                copies=copies,
+                because=pair.time.reason
+                or _too_late(pair.time.months, study.scenario.months)
+                or amount.reason
+                or "",
             )
         )
     return tuple(found)
 
 
-def _tornado(study: studies.Study) -> Tornado | None:
-    if study.winner is None or study.lead is None or not study.swings:
+def _too_late(months: float | None, horizon: int) -> str | None:
+    """Why a break-even counts for nothing; as `selfhost cost` says it."""
+    return None if months is None or months <= horizon else f"not within {horizon} months"
+
+
+def _tornado(study: studies.Study, choice: Choice, swings: Swings | None) -> Tornado | None:
+    """Of the recommended way against the best comparable one of another kind, or of any where all are of one kind."""
+    option, base, moved = study.winner, study.lead, study.swings
+    if swings is not None and choice.option is not None:
+        option = choice.option
+        kinds = {one.option.name: one.option.kind for one in study.costed}
+        others = tuple(name for name in choice.comparable if name != option)
+        rivals = tuple(name for name in others if kinds[name] != kinds[option]) or others
+        base, moved = swings(option, rivals) if rivals else (None, ())
+    elif swings is not None:  # nothing is recommended, so nothing can be turned over
         return None
+    if option is None or base is None or not moved:
+        return None
+    winners = [name for swing in moved for name in (swing.winner_at_low, swing.winner_at_high)]
+    # Where the option leads, whoever beats it turns the decision; where it trails, its own win does.
+    today = option if base >= 0 else max(set(winners) - {option}, key=winners.count, default=option)
     bars = tuple(
         Bar(
             name=swing.assumption.key,
@@ -142,9 +199,9 @@ def _tornado(study: studies.Study) -> Tornado | None:
             low=swing.at_low,
             high=swing.at_high,
             instead=next(
-                (name for name in (swing.winner_at_low, swing.winner_at_high) if name != study.winner), None
+                (name for name in (swing.winner_at_low, swing.winner_at_high) if name != today), None
             ),
         )
-        for swing in study.swings
+        for swing in moved
     )
-    return Tornado(option=study.winner, base=study.lead, bars=bars)
+    return Tornado(option=option, base=base, bars=bars)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfhost.report import charts
 from selfhost.report.page import Cell, Chart, Maker, Point, Row, Section, Table
-from selfhost.report.types import Bill, Curve, GpuOption, Report, Source
+from selfhost.report.types import Advised, Bill, Curve, GpuOption, Report, Source
 from selfhost.throughput.types import Point as Speed
 from selfhost.throughput.types import Range
 from selfhost.units import GIB, gib
@@ -76,9 +76,9 @@ def _colour(number: int, name: str, size: int) -> str:
 
 
 def options_section(
-    make: Maker, options: tuple[GpuOption, ...], refused: tuple[tuple[str, str], ...]
+    make: Maker, options: tuple[GpuOption, ...], refused: tuple[tuple[str, str], ...], *, costed: bool
 ) -> Section:
-    """The kinds of GPU that carry the load."""
+    """The kinds of GPU that carry the load; without prices where money was left out."""
     say = make.words.say
     rows = tuple(
         Row(
@@ -94,17 +94,13 @@ def options_section(
                 ),
                 make.cell(option.speed),
                 make.cell(option.first_token),
-                make.cell(option.hour),
-                make.cell(option.purchase),
-                make.cell(option.per_million),
+                *(make.cell(one) for one in (option.hour, option.purchase, option.per_million) if costed),
             ),
         )
         for option in options
     )  # fmt: skip
-    heads = make.heads(
-        "options.gpus", "#options.room", "#options.speed", "#options.first", "#options.hour", "#options.purchase",
-        "#options.per_million",
-    )  # fmt: skip
+    money = ("#options.hour", "#options.purchase", "#options.per_million") if costed else ()
+    heads = make.heads("options.gpus", "#options.room", "#options.speed", "#options.first", *money)
     remarks: tuple[Point, ...] = ()
     if refused:
         named = say("word.list_join").join(
@@ -115,7 +111,29 @@ def options_section(
         remarks = (Point(text=say("options.refused", list=named)),)
     table = Table(caption=say("options.title"), heads=heads, rows=rows)
     return Section(
-        id="options", title=say("options.title"), lead=say("options.lead"), tables=(table,), remarks=remarks
+        id="options",
+        title=say("options.title"),
+        lead=say("options.lead" if len(options) > 1 else "options.lead_alone")
+        + (say("word.sentence_join") + say("options.rents") if costed else ""),
+        tables=(table,),
+        remarks=remarks,
+    )
+
+
+def advice_section(make: Maker, advised: Advised | None, *, shown: int) -> tuple[Section, ...]:
+    """Every reason of the advice, where the top of the page has not room for all of them."""
+    if advised is None or len(advised.reasons) <= shown:
+        return ()
+    say, known = make.words.say, make.words.known
+    others = say("word.list_join").join(known("path", one) for one in advised.alternatives)
+    return (
+        Section(
+            id="advice",
+            title=say("advice.title"),
+            lead=say("advice.lead", path=known("path", advised.path)),
+            points=tuple(Point(text=text) for text in advised.reasons),
+            remarks=(Point(text=say("advice.others", list=others)),) if others else (),
+        ),
     )
 
 
@@ -235,12 +253,13 @@ def licence_section(make: Maker, report: Report) -> Section:
         return Section(id="licence", title=say("licence.title"), lead=say("licence.missing"), layout="half")
     notes = make.notes.of(Source(text=verdict.name, url=verdict.source, date=verdict.checked))
     use = say("use.unnamed") if verdict.use is None else known("use", verdict.use)
-    pairs = (
+    pairs: tuple[tuple[str, str, tuple[int, ...]], ...] = (
         ("licence.name", verdict.name, notes),
         ("licence.use", use, ()),
         ("licence.permission", known("permission", verdict.permission), notes),
         ("licence.openness", known("openness", verdict.openness), ()),
         ("licence.gate", known("gate", verdict.gate), ()),
+        *(("licence.obligations", known("obligation", text), notes) for text in verdict.obligations),
     )
     rows = tuple(
         Row(cells=(Cell(text=say(name), head=True), Cell(text=value, notes=refs)))
@@ -252,7 +271,6 @@ def licence_section(make: Maker, report: Report) -> Section:
         title=say("licence.title"),
         lead="",
         tables=(table,),
-        points=tuple(Point(text=known("obligation", text)) for text in verdict.obligations),
         remarks=(Point(text=say("licence.not_advice")),),
         layout="half",
     )
@@ -265,7 +283,7 @@ def risks_section(make: Maker, report: Report) -> Section:
         Point(
             text=say(
                 f"risk.{risk.key}",
-                **{name: make.words.known("assumption", value) for name, value in risk.values},
+                **{name: _worded(make, name, value) for name, value in risk.values},
             ),
             strong=say("risks.severe") if risk.severe else "",
         )
@@ -276,9 +294,9 @@ def risks_section(make: Maker, report: Report) -> Section:
 
 def _worded(make: Maker, name: str, value: str) -> str:
     if name == "instead":
-        return make.words.option(value)
+        return make.words.way(value)
     if name == "list":
-        return make.words.say("word.list_join").join(make.words.option(one) for one in value.split(", "))
+        return make.words.say("word.list_join").join(make.words.way(one) for one in value.split(", "))
     return make.words.assumption(value) if name == "name" else value
 
 
@@ -289,7 +307,9 @@ def assumptions_section(make: Maker, report: Report) -> Section:
         Row(
             cells=(
                 Cell(text=make.words.assumption(one.name), head=True),
-                Cell(text=one.value, notes=make.notes.of(one.source) if one.source else ()),
+                Cell(
+                    text=make.words.setting(one.value), notes=make.notes.of(one.source) if one.source else ()
+                ),
             )
         )
         for one in report.assumptions

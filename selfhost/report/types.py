@@ -131,6 +131,7 @@ class CashFlow:
         name: of the option, as people call it.
         kind: buy, rent or api.
         chosen: the report recommends this one.
+        foreign: an API of another model than the plan's.
         cumulative: money spent by the end of month 0, 1, 2 …; empty where a price is unknown.
         total: at the end, less what the machines are still worth.
         net_present: the same as one sum of today.
@@ -142,6 +143,7 @@ class CashFlow:
     name: str
     kind: Kind
     chosen: bool
+    foreign: bool
     cumulative: tuple[float, ...]
     total: Number
     net_present: Number
@@ -160,6 +162,7 @@ class BreakEven:
         soonest, latest: with all that varies in its favour and against it, None is never.
         tokens_per_month: output tokens a month from which on it is cheaper over the whole time, None is never.
         utilization: share of what it can answer with at that volume, None without a limit.
+        copies: of the deployment that this takes, None where it is the planned ones.
         because: one sentence, in particular where it never is; empty for nothing to say.
     """
 
@@ -170,6 +173,7 @@ class BreakEven:
     latest: float | None
     tokens_per_month: float | None
     utilization: float | None
+    copies: int | None
     because: str
 
 
@@ -180,7 +184,7 @@ class Bar:
     Args:
         name: of the assumption, a key of the texts or plain words.
         low_setting, high_setting: the values it takes, for people.
-        low, high: what the cheapest way saves over the best of another kind there; below zero that is cheaper.
+        low, high: what the way saves over the best of another kind there; below zero that is cheaper.
         instead: the other way that wins at one of the ends, None where none does.
     """
 
@@ -197,7 +201,7 @@ class Tornado:
     """How the result depends on each assumption, the strongest first.
 
     Args:
-        option: the cheapest way.
+        option: the recommended way, or the cheapest where none is.
         base: what it saves over the best way of another kind as assumed, money over the whole time.
         bars: by how far they move it.
     """
@@ -278,7 +282,9 @@ class Recommendation:
         taken: GPUs that the recommended option buys or rents: more where boards are sold whole.
         option: name of the option that is recommended, None where no cost is known.
         kind: its kind.
-        cheapest: name of the cheapest option over the time, None where no cost is known.
+        cheapest: name of the cheapest comparable option over the time, None where no cost is known.
+        cheaper: APIs of other models that cost less, with their totals.
+        foreign: the option is an API of another model.
         speed, first_token, per_token: under the load.
         total, present: cost of the recommended option over the time, and in today's money.
         per_million: and per million tokens of output.
@@ -292,6 +298,8 @@ class Recommendation:
     option: str | None
     kind: Kind | None
     cheapest: str | None
+    cheaper: tuple[tuple[str, float], ...]
+    foreign: bool
     speed: Number
     first_token: Number
     per_token: Number
@@ -338,10 +346,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One page for a meeting. Texts of people (names, reasons, sources) are as they came, and not to be trusted."""
+    """One page for a meeting. Texts of people (names, reasons, sources) are as they came, and not to be trusted.
+
+    `costed` is False where money was left out by who asked.
+    """
 
     subject: Subject
     recommendation: Recommendation
+    costed: bool
     bill: Bill
     options: tuple[GpuOption, ...]
     refused: tuple[tuple[str, str], ...]

@@ -13,6 +13,7 @@ from selfhost.throughput.types import Range
 Lang = Literal["en", "zh"]
 LANGS: tuple[Lang, ...] = ("en", "zh")
 _FILE = os.path.join(os.path.dirname(__file__), "words.toml")
+_TEN_THOUSANDS = re.compile("(?<=[0-9] )([万亿]) 个")  # a measure word stands at its number
 _SIGNS = {"USD": "$", "EUR": "€", "CNY": "¥"}
 
 
@@ -50,7 +51,20 @@ class Words:
         section, _, name = key.partition(".")
         text = _texts()[section][name][self.lang]
         shown = {name: f"{value:,}" if type(value) is int else str(value) for name, value in values.items()}
-        return text.format_map(shown)
+        return (
+            _TEN_THOUSANDS.sub(r"\1个", text.format_map(shown))
+            if self.lang == "zh"
+            else text.format_map(shown)
+        )
+
+    def setting(self, text: str) -> str:
+        """A value with its unit, as selfhost/report/priced.py writes it, its unit in this language."""
+        if self.lang == "en":
+            return text
+        for unit, row in _texts()["unit"].items():
+            before = "" if unit.startswith("/") else "(?<![A-Za-z])"
+            text = re.sub(f"{before}{re.escape(unit)}(?![A-Za-z])", row["zh"], text)
+        return text
 
     def known(self, section: str, word: str) -> str:
         """A word of the program in this language, or itself where it has no text."""
@@ -66,13 +80,21 @@ class Words:
             )
         return self.known("option", name) if name != "rent" else name
 
+    def way(self, name: str) -> str:
+        """An option inside a sentence: `buying new`."""
+        words = name.split(" ")
+        if words[0] == "rent" and len(words) == 3:
+            return self.say("way.rent", tier=self.known("tier", words[1]), term=self.known("term", words[2]))
+        return self.known("way", name) if name != "rent" else name
+
     def assumption(self, key: str) -> str:
         """An assumption of selfhost/cost/assumed.py or of the report in this language; another one as it is."""
         name, separator, part = key.rpartition(": ")
         if separator and part in ("input", "cached", "output"):
             return self.say("assumption.api", name=name, part=self.known("part", part))
         if key.startswith("GPU-hour, "):
-            return self.say("assumption.hour", option=self.option(f"rent {key.removeprefix('GPU-hour, ')}"))
+            tier, _, term = key.removeprefix("GPU-hour, ").partition(" ")
+            return self.say("assumption.hour", tier=self.known("tier", tier), term=self.known("term", term))
         if key.startswith("exchange rate "):
             return self.say("assumption.rate", pair=key.removeprefix("exchange rate ").replace(" to ", "/"))
         return key if key in ("hour", "api", "rate") else self.known("assumption", key)
@@ -90,7 +112,16 @@ class Words:
             return known
         for pattern, shown in _clauses():
             if found := pattern.fullmatch(text):
-                return shown.format(*found.groups())
+                return shown.format(*(self._phrase(word) for word in found.groups()))
+        return text
+
+    def _phrase(self, text: str) -> str:
+        """What stands inside a clause: a word that is known whole, else its known parts."""
+        known = self.known("clause_word", text)
+        if known != text:
+            return known
+        for part, row in _texts()["phrase"].items():
+            text = text.replace(part, row[self.lang])
         return text
 
     def number(self, value: float) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from selfhost.cli import app
 from selfhost.cli._errors import run
+from selfhost.report import charts
 from selfhost.report.pdf import browser, has_chinese
 from tests.browsers import Browser, started
 from tests.conftest import Cli
@@ -206,3 +207,52 @@ def test_a_pdf_is_printed(cli: Cli, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     assert path.read_bytes().startswith(b"%PDF-")
     assert [one.name for one in tmp_path.iterdir()] == ["report.pdf"]
+
+
+BROKEN = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><p style="margin:0">one line of words</p>
+<p style="margin:-14px 0 0">another line over it</p><h2 style="width:3000px">too wide</h2>
+<div class="scroll" aria-label="t" style="overflow:auto;width:90px"><table><tr><td>averylongwordthatrolls</table></div>
+<figure class="chart"><svg viewBox="0 0 100 50" width="100" height="50"><text x="10" y="20">first</text>
+<text x="12" y="22">second</text><text x="-60" y="40" style="font-size:6px">beyond</text></svg></figure>
+<img src="http://127.0.0.1:9/x.png">"""
+
+
+def test_each_check_finds_what_it_is_for(tab: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "broken.html"
+    page.write_text(BROKEN, encoding="utf-8")
+    tab.open(page, **SIZES["desk"])
+    assert not tab.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert [found.split()[0] for found in tab.run(WIDER)] == ["H2"]
+    assert len(tab.run(SCROLLS)) == 1
+    assert [found[0::2] for found in tab.run(OVERLAPS)] == [["P", "P"]]
+    assert sorted(found[0] for found in tab.run(CHART_WORDS)) == ["outside", "over"]
+    assert tab.run(SMALLEST) < 8.5
+    assert any(address.endswith("/x.png") for address in tab.asked)
+
+
+@pytest.mark.parametrize("months", [(1.0, 3.0), (6.3, 8.9), (20.0, 21.0), (34.0, 36.0)])
+def test_break_evens_stay_in_the_picture_wherever_they_lie(
+    months: tuple[float, ...], tab: Browser, tmp_path: Path
+) -> None:
+    xs = tuple(float(month) for month in range(37))
+    bought = charts.Line(name="Buy, new", xs=xs, ys=tuple(100 + 3 * x for x in xs))
+    rented = [
+        charts.Line(name=f"API {at:g}", xs=xs, ys=tuple((100 / at + 3) * x for x in xs)) for at in months
+    ]
+    marks = tuple(charts.Mark(x=at, y=100 + 3 * at, text=f"break-even, month {at:.0f}") for at in months)
+    svg = charts.over_months(
+        (bought, *rented),
+        x_title="month",
+        y_title="USD",
+        labels="datum.value",
+        marks=marks,
+        strong="Buy, new",
+    )
+    page = tmp_path / "chart.html"
+    figure = charts.inlined(svg, "cost", "Cost", "Two break-evens")
+    page.write_text(f"<!DOCTYPE html><figure class=chart>{figure}</figure>", encoding="utf-8")
+    tab.open(page, **SIZES["phone"])
+    assert tab.run("document.querySelectorAll('figure.chart svg text').length") > 10
+    assert tab.run(CHART_WORDS) == []
+    wide = re.findall(r'aria-label="[^"]*"|stroke-width="4.5"', svg)
+    assert wide.count('stroke-width="4.5"') == 1  # the recommended way
