@@ -56,6 +56,30 @@ def test_money_is_that_of_selfhost_cost(cli: Cli, tmp_path: Path) -> None:
     assert f"${winner['total']['typical']:,.0f}" in text
 
 
+def test_the_next_step_is_the_same_report_on_paper(cli: Cli, tmp_path: Path) -> None:
+    words = (
+        "--tokens-per-month",
+        "1.5B",
+        "--lang",
+        "zh",
+        "--no-charts",
+        "--rent",
+        "specialty:1y",
+        "--rent",
+        "all",
+    )
+    ran = cli("report", PLAN, "-o", tmp_path / "my page.html", *words)
+    said = " ".join(ran.out.split())
+    assert "my page.pdf'" in said
+    for option in (
+        "--tokens-per-month 1500000000",
+        "--lang zh",
+        "--no-charts",
+        "--rent specialty:1y --rent all",
+    ):
+        assert option in said
+
+
 def test_a_volume_that_nobody_named_is_said_to_be_assumed(cli: Cli, tmp_path: Path) -> None:
     ran = cli("report", PLAN, "-o", tmp_path / "r.html", "--no-charts")
     assert "50% of what the copies can answer with" in " ".join(ran.out.split())

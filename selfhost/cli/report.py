@@ -146,7 +146,25 @@ def command(
         for risk in assumed if report.cost is not None else ():
             say(words.say(f"risk.{risk.key}", **dict(risk.values)))
         if chosen == "html":
-            next_step(f"selfhost report {shlex.quote(str(plan))} -o report.pdf", "the same on paper")
+            paper = output.with_suffix(".pdf")
+            next_step(f"selfhost report {shlex.quote(str(plan))} {_again(paper)}", "the same on paper")
+
+
+def _again(output: Path) -> str:
+    """The options that were typed, for another file."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    words = ["-o", str(output)]
+    for one in context.command.params:
+        typed = context.get_parameter_source(one.name or "") == ParameterSource.COMMANDLINE
+        if not isinstance(one, click.Option) or one.name in ("output", "form") or not typed:
+            continue
+        value = context.params[one.name or ""]
+        for each in value if isinstance(value, tuple) else (value,):
+            shown = f"{each:.15g}" if isinstance(each, float) else str(each)
+            words += [one.opts[-1]] if one.is_flag else [one.opts[-1], shown]
+    return shlex.join(words)
 
 
 def _traffic(
