@@ -80,6 +80,38 @@ def test_the_next_step_is_the_same_report_on_paper(cli: Cli, tmp_path: Path) -> 
         assert option in said
 
 
+def test_speed_is_that_of_the_plan_with_its_drafts_and_its_cache(cli: Cli, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    words = (
+        "--gpu",
+        "b200-sxm-180gb",
+        "--speculative-tokens",
+        "1",
+        "--acceptance",
+        "0.9",
+        "--rank-by",
+        "latency",
+    )
+    model = "catalog:deepseek-ai/DeepSeek-V3.1"
+    ran = cli(
+        "plan",
+        model,
+        *words,
+        "--prefix-hit-ratio",
+        "0.5",
+        "--concurrency",
+        "16",
+        "--context",
+        "4k",
+        "-o",
+        plan,
+    )
+    assert ran.code == 0, ran.err
+    typical = json.loads(plan.read_text())["estimate"]["output_tokens_per_second"]["typical"]
+    text = cli("report", plan, "-o", "-", "--format", "md", *QUICK).out
+    assert f"**{typical:,.0f}**" in text
+
+
 def test_a_volume_that_nobody_named_is_said_to_be_assumed(cli: Cli, tmp_path: Path) -> None:
     ran = cli("report", PLAN, "-o", tmp_path / "r.html", "--no-charts")
     assert "50% of what the copies can answer with" in " ".join(ran.out.split())

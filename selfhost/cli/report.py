@@ -181,7 +181,8 @@ def _traffic(
         output_tokens=answer or (own.output_tokens if own else 256),
         concurrency=None if rate else concurrency or (own and own.concurrency) or at_once,
         request_rate=rate,
-        prefix_hit_ratio=cached_share,
+        prefix_hit_ratio=cached_share or (own.prefix_hit_ratio if own else 0.0),
+        acceptance=own.acceptance if own else None,
     )
 
 
