@@ -71,7 +71,14 @@ class Case:
 
     @property
     def group(self) -> str:
-        """Which limit holds."""
+        """Which limit holds; none for a run that ends before it is steady, as estimates are of the steady state.
+
+        With fewer than two requests for each client most of the run is its beginning and its tail. Requests of an
+        offline batch are equally long, and begin and end together.
+        """
+        clients, sent = self.row.get("max_concurrency"), self.row.get("num_ok")
+        if clients and sent and sent < 2 * clients and self.row.get("mode") != "offline batch":
+            return "runs of fewer than two requests for each client"
         near = self.gpu.architecture in ("Hopper", "Ampere") and self.engine.engine == "vllm"
         return "vllm on Hopper and Ampere" if near else "elsewhere"
 

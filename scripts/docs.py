@@ -464,17 +464,20 @@ def speeds() -> str:
     """Estimated against measured speed, by limit, GPU and source."""
     import bench_throughput as bench
 
-    cases, skipped = bench.read(bench.ROWS)
-    errors = bench.compare(cases)
-    rows = [
-        (title, str(len(some)), f"{bench.quantile(some, 0.5):.1%}", f"{bench.quantile(some, 0.9):.1%}")
-        for name in ("group", "number", "GPU", "source")
-        for title, some in sorted(bench.grouped(errors, name).items())
-    ]
-    left = f"{len(skipped)} left out, as their model is not known"
-    return f"{len(cases)} measured deployments, {len(errors)} numbers; {left}.\n\n" + table(
-        ("absolute error of", "numbers", "median", "90 % below"), rows
-    )
+    def part(rows: Path, what: str) -> str:
+        cases, skipped = bench.read(rows)
+        errors = bench.compare(cases)
+        lines = [
+            (title, str(len(some)), f"{bench.quantile(some, 0.5):.1%}", f"{bench.quantile(some, 0.9):.1%}")
+            for name in ("group", "number", "GPU", "source")
+            for title, some in sorted(bench.grouped(errors, name).items())
+        ]
+        left = f"{len(skipped)} left out, as their model is not known or does not fit"
+        return f"{what}: {len(cases)} measured deployments, {len(errors)} numbers; {left}.\n\n" + table(
+            ("absolute error of", "numbers", "median", "90 % below"), lines
+        )
+
+    return part(bench.ROWS, "Fitted") + "\n" + part(bench.HELD_OUT, "Held out")
 
 
 def allocations() -> str:

@@ -35,7 +35,7 @@ BOUNDS = {
 _PULL = 0.15  # of the squared log distance from PRIOR, in units of one row's error
 # Of dense products much is known beforehand, as libraries come near the same share everywhere; where all rows of a
 # generation are of routed models, what is slow belongs to their grouped products.
-_SURE = {"compute": 8.0}
+_SURE = {"compute": 3.0}
 _FAR = 0.6  # a log error beyond which it counts a fifth: one odd row shall not bend the others
 _MOST = 12  # rows of a generation that count in full
 _ROUNDS = 12

@@ -191,7 +191,7 @@ def test_where_the_cache_is_full_prompts_are_computed_again_as_in_a_simulation(
         clock, replace(sizes, recomputed=0.0), concurrency=400, admitted=admitted
     ).requests_per_second
     assert simulated.preemptions > 0
-    assert found == pytest.approx(simulated.output_tokens_per_second, rel=0.1)
+    assert found == pytest.approx(simulated.output_tokens_per_second, rel=0.15)
     assert found < once * output
     assert recomputed_tokens(output, kept=True) == output / 2
 
