@@ -375,6 +375,23 @@ def test_every_obligation_and_unit_has_chinese_words() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sampler over 1024 rows x 200064 logits: model runner V2 samples in blocks",
+        "one layer over 8192 batched tokens; 0.75 GiB of MoE workspace and images beside it",
+        "8 × 4,096 tokens × 72 KiB, windows 24 KiB a token while they last, in blocks of 16",
+        "8 × 4,096 tokens, state 18.5 MiB a request, in blocks of 528",
+        "all of 8.19 B parameters in bfloat16; the fullest stage has 18 of 36 layers",
+        "utilizations of hopper: vLLM 0.10 to 0.17 on H100 and H200, dense and routed models in bf16",
+        "carried over to H100 NVL, of the same generation",
+    ],
+)
+def test_reasons_of_memory_and_speed_are_chinese(text: str) -> None:
+    shown = Words(lang="zh", currency="CNY").reason(text)
+    assert not re.search(r"\b(of|the|and|over|in|a|to|with|rows|tokens)\b", shown), shown
+
+
 def test_shares_are_written_whole(report: Report) -> None:
     assert [_setting(value, "ratio of TDP") for value in (1.0, 0.8, 0.275, 0.005)] == [
         "100%",

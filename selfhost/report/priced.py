@@ -135,7 +135,8 @@ def _break_evens(
     """The pairs that decide something.
 
     Of every way to buy and of the cheapest rent against every API, of buying against that rent, and of what is
-    recommended against all others. An API costs nothing at the start: it has nothing to win back.
+    recommended against all others but what is bought, whose own line says it. An API costs nothing at the start:
+    it has nothing to win back.
     """
     kinds = {one.option.name: one.option.kind for one in study.costed}
     rents = [one for one in study.costed if one.option.kind == "rent" and one.total is not None]
@@ -147,7 +148,7 @@ def _break_evens(
         mine, theirs = kinds[pair.option], kinds[pair.against]
         own = theirs == "api" and (mine in ("buy", "other") or pair.option == cheapest)
         bought = mine == "buy" and pair.against == cheapest
-        if mine == "api" or not (own or bought or pair.option == recommended):
+        if mine == "api" or not (own or bought or (pair.option == recommended and theirs != "buy")):
             continue
         amount, copies = volumes.get((pair.option, pair.against), (pair.volume, None))
         factor = amount.factor
