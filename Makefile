@@ -24,7 +24,7 @@ PIP := -m pip --disable-pip-version-check -q
 MODEL ?= Qwen/Qwen3-32B
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-simulate bench-status bench-throughput silicon e2e clean
+.PHONY: help run test lint lint-style lint-types lint-docs lint-manifests format docs helm bench bench-accuracy bench-fleet bench-monitor bench-pull bench-peers bench-render bench-plan bench-simulate bench-status bench-throughput silicon e2e clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -56,11 +56,17 @@ helm: $(VENV)/.made ## the pinned Helm and kubectl, for tests and benches, into 
 	@$(BIN)/python scripts/get_helm.py $(HELM_DIR)
 	@echo $(HELM_DIR)/helm
 
-lint: $(VENV)/.dev ## formatting, lint, types, import direction, generated docs and chart
+lint: lint-style lint-types lint-docs ## formatting, lint, types, import direction, generated docs and chart
+
+lint-style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-types: $(VENV)/.dev
+	$(BIN)/mypy
+
+lint-docs: $(VENV)/.dev
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/python scripts/chart.py --check
 
