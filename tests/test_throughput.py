@@ -24,6 +24,8 @@ from selfhost.throughput.asked import Limits
 from selfhost.throughput.efficiency import efficiency_of, generation_of, tables
 from selfhost.throughput.estimate import admission, clock_of, curve, estimate, tokens_per_step
 from selfhost.throughput.goals import knee, meeting, point_at
+from selfhost.throughput.limits import limits_of
+from selfhost.throughput.runs import Asked
 from selfhost.throughput.simulate import simulate
 from selfhost.throughput.steady import Lengths, closed, opened, recomputed_tokens
 from selfhost.throughput.types import Estimate, Traffic
@@ -355,6 +357,20 @@ def test_requests_beyond_the_model_s_context_are_noted() -> None:
     assert speed(asked(1)).notes == ()
     (note,) = speed(asked(1, prompt_tokens=50_000)).notes
     assert note.startswith("50,200 tokens are beyond the model's 40,960")
+
+
+def test_a_tower_beside_the_model_is_noted() -> None:
+    gemma, split = model("google/gemma-3-27b-it"), Split(tensor=2)
+    (note,) = speed(asked(1), spec=gemma, split=split).notes
+    assert "the tower that reads it takes time besides" in note
+    assert speed(asked(1), spec=gemma, split=split, workload=Workload(language_model_only=True)).notes == ()
+
+
+def test_one_client_s_own_prompt_does_not_hold_up_its_tokens() -> None:
+    for clients, binds in ((1, "KV-cache bandwidth"), (2, "compute")):
+        traffic = asked(clients, prompt_tokens=150_000, output_tokens=256)
+        found = Asked(spec=QWEN, workload=Workload(), split=Split(), gpu=H100, engine=VLLM, traffic=traffic)
+        assert limits_of(found, speed(traffic))["tpot_ms"] == binds
 
 
 def test_near_what_is_served_the_slow_end_of_a_rate_falls_behind() -> None:

@@ -219,18 +219,9 @@ class Deployed:
     """
 
     __slots__ = (
-        "_brief",
-        "_clock",
-        "_engine",
-        "_gpu",
-        "_longest",
-        "_measured",
-        "_sizes",
-        "_split",
-        "_step",
-        "_used",
-        "admitted",
-    )
+        "_brief", "_clock", "_engine", "_gpu", "_longest", "_measured", "_sizes", "_split", "_step",
+        "_towers", "_used", "admitted",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -254,6 +245,7 @@ class Deployed:
                 hint="`selfhost size` with the same options says what is missing and what would help.",
             )
         self._longest = spec.facts.max_context_tokens
+        self._towers = spec.facts.modality != "text" and not workload.language_model_only
         self._clock = clock or self._step
         self._sizes = _lengths(workload, traffic, self.admitted, engine, drafts=self._step.rows > 1)
         self._split, self._gpu, self._engine = split, gpu, engine
@@ -282,7 +274,7 @@ class Deployed:
             saturated=served.saturated,
             queue=QUEUE if traffic.request_rate is not None or served.waiting else None,
             gpus=split.gpus * replicas,
-            notes=tuple(note for note in (admitted.note, self._beyond(traffic)) if note),
+            notes=tuple(note for note in (admitted.note, self._beyond(traffic), self._apart()) if note),
             provenance=() if self._brief else _provenance(self._used, admitted, self._engine, self._measured),
         )
         if traffic.request_rate is None or self._brief:
@@ -305,6 +297,11 @@ class Deployed:
         return text + (
             " unless VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 is set." if self._engine.engine == "vllm" else "."
         )
+
+    def _apart(self) -> str | None:
+        if not self._towers:
+            return None
+        return "What is seen or heard counts as tokens of the prompt; the tower that reads it takes time besides."
 
     def _least_seconds(self, served: Served) -> float:
         """Seconds per token at the full bandwidth and peak of the GPUs, which no engine goes below."""
@@ -354,7 +351,8 @@ def _binds(
         return "offered load"
     at_once = max(1.0, served.running / stages)
     prompts = at_once / max(1.0, sizes.output) * sizes.prompt
-    return step.binds(at_once, sizes.context, prompts, sizes.cached)
+    # A step has a part of a prompt, which attends to as many tokens as one from the middle of it.
+    return step.binds(at_once, sizes.context, prompts, sizes.cached + (sizes.prompt - prompts) / 2.0)
 
 
 def _provenance(

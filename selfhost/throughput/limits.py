@@ -47,6 +47,10 @@ def limits_of(asked: Asked, found: Estimate) -> dict[str, str]:
     cached = traffic.prompt_tokens * traffic.prefix_hit_ratio if asked.workload.prefix_caching else 0.0
     prompt = max(1.0, traffic.prompt_tokens - cached)
     riding = at_once / max(1, traffic.output_tokens) * prompt
+    if traffic.concurrency is not None:
+        riding *= (
+            1.0 - busy / traffic.concurrency
+        )  # a client's own prompt is behind it when its further tokens come
     if found.saturated:
         first = admitted.binds
     elif found.ttft_ms.typical > 2 * found.ttft_ms.low * (1 + used.spread):
@@ -58,7 +62,7 @@ def limits_of(asked: Asked, found: Estimate) -> dict[str, str]:
         first = replace(cost, overhead=cost.overhead + outside).binds
     return {
         "ttft_ms": first,
-        "tpot_ms": step.cost(at_once, context, riding, cached).binds,
+        "tpot_ms": step.cost(at_once, context, riding, cached + (prompt - riding) / 2.0).binds,
         "output_tokens_per_second": found.binds,
         "requests_per_second": found.binds,
         "concurrency_admitted": admitted.binds,

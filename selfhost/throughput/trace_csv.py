@@ -259,7 +259,7 @@ def _row_by_row(path: Path, columns: _Columns, most: int) -> Read:
             place.refuse(columns.time, f"{its_kind} after {kind}")
         kind = its_kind
         if times and at < times[-1]:
-            place.refuse(columns.time, f"it is before the time of the row above ({row[columns.time]!r})")
+            place.refuse(columns.time, f"{row[columns.time]!r} is before the time of the row above")
         times.append(at)
         prompts.append(_tokens(row[columns.prompt], columns.prompt, place))
         outputs.append(_tokens(row[columns.output], columns.output, place))

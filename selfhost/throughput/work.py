@@ -210,13 +210,18 @@ def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: i
     elif isinstance(kind, SparseIndexer):
         # Half, as scores are computed in 8 bits, at twice the peak that attention goes by (DeepGEMM fp8_mqa_logits).
         prefill = decode = 2.0 * INDEXER_HEADS * kind.head_dim / kind.pool / 2.0
+    state = cache.state_bytes
+    if (
+        cache.reach == "cross"
+    ):  # all that was encoded is read by each token, and written once: half of a state's bytes
+        state, per_token, decode = state + per_token * span / 2.0, 0.0, 0.0
     if cache.reach in ("state", "ring"):  # of a fixed size: nothing of it grows with the sequence
         per_token = prefill = decode = 0.0
     return Attended(
         layers=count,
         bytes_per_token=per_token,
         span_tokens=span,
-        state_bytes=cache.state_bytes,
+        state_bytes=state,
         prefill_per_pair=prefill,
         decode_per_pair=decode,
     )
