@@ -359,6 +359,11 @@ def test_requests_beyond_the_model_s_context_are_noted() -> None:
     assert note.startswith("50,200 tokens are beyond the model's 40,960")
 
 
+def test_a_curve_that_gets_steeper_to_its_end_bends_where_admission_ends_it() -> None:
+    points = curve(OSS, Workload(), Split(), H100, VLLM, asked(output_tokens=300))[:-1]
+    assert knee(points) == points[-1].concurrency
+
+
 def test_a_tower_beside_the_model_is_noted() -> None:
     gemma, split = model("google/gemma-3-27b-it"), Split(tensor=2)
     (note,) = speed(asked(1), spec=gemma, split=split).notes

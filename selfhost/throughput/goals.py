@@ -138,6 +138,9 @@ def knee(points: tuple[Point, ...]) -> int:
     Kneedle (Satopää et al. 2011, doi 10.1109/ICDCSW.2011.20), on throughput over time per request, both from 0 to 1. By
     Little's law a request takes its share of the throughput's inverse: the requests at once over the throughput.
 
+    A curve that lies farther below the line than it ever lies above has no such bend: routed models gain the most when
+    all experts are read anyway. Then it is the last point.
+
     Args:
         points: by growing concurrency, up to what is admitted: those that wait for a place are slower without end.
     """
@@ -152,4 +155,6 @@ def knee(points: tuple[Point, ...]) -> int:
         (speed - speeds[0]) / tall - (wait - waits[0]) / wide
         for wait, speed in zip(waits, speeds, strict=True)
     ]
+    if max(gains) < -min(gains):
+        return points[-1].concurrency
     return points[gains.index(max(gains))].concurrency

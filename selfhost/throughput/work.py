@@ -79,7 +79,7 @@ class Attended:
     layers: int
     bytes_per_token: float
     span_tokens: int
-    state_bytes: int
+    state_bytes: float
     prefill_per_pair: float
     decode_per_pair: float
 
@@ -210,7 +210,7 @@ def _kept(count: int, kind: Attention, cache: RankCache, heads: int, head_dim: i
     elif isinstance(kind, SparseIndexer):
         # Half, as scores are computed in 8 bits, at twice the peak that attention goes by (DeepGEMM fp8_mqa_logits).
         prefill = decode = 2.0 * INDEXER_HEADS * kind.head_dim / kind.pool / 2.0
-    state = cache.state_bytes
+    state: float = cache.state_bytes
     if (
         cache.reach == "cross"
     ):  # all that was encoded is read by each token, and written once: half of a state's bytes
