@@ -557,6 +557,28 @@ def test_a_vendors_offer_can_be_held_against_public_prices(cli: Cli) -> None:
     assert said["onward"]["within_monthly_spend"] is None  # it is no bill of that path
 
 
+@pytest.mark.parametrize("privacy", ["no", "yes"])
+def test_gpus_are_compared_with_apis_where_the_data_may_leave(privacy: str, cli: Cli) -> None:
+    said = (
+        "mlops=yes",
+        "gpu_budget=yes",
+        "stage=mature",
+        "need=vertical",
+        "frontier=no",
+        "monthly_spend=1元",
+    )
+    words = [text for one in (f"privacy={privacy}", *said) for text in ("--set", one)]
+    found = cli("advise", *words, "--json").json()
+    assert found["path"] == "open-private"
+    offers = found["onward"]["apis"]
+    kinds = {one["kind"] for one in offers}
+    assert kinds == ({"hosted-open", "closed"} if privacy == "no" else set())
+    assert all(one["weights"] == found["onward"]["hardware"]["model"] for one in offers if one["weights"])
+    _, cost, report = found["onward"]["commands"]
+    assert cost.count("--api") == report.count("--api") == len(offers)
+    assert found["onward"]["within_monthly_spend"] is None
+
+
 def test_a_latency_that_nothing_meets_is_said(cli: Cli) -> None:
     ran = cli("advise", "--set", "latency_ms=1", "--set", "mlops=yes", "--set", "privacy=no", "--json")
     found = ran.json()["onward"]
@@ -640,6 +662,8 @@ def test_models_and_gpus_that_it_goes_on_with_are_in_the_catalogue() -> None:
             bundled = find(name)
             assert bundled is not None, name
             assert bundled.entry.status == "current"
+    for name in onward()["sizes"]["large"]:  # as its reason has it: the 70-120 B class
+        assert 65e9 <= (wish_of(name, use="commercial").parameters_b or 0) * 1e9 <= 130e9
     for kinds in onward()["gpus"].values():
         assert all(find_gpu(kind).id == kind for kind in kinds)
 

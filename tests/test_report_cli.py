@@ -52,6 +52,13 @@ def test_money_is_that_of_selfhost_cost(cli: Cli, tmp_path: Path) -> None:
     for option in found["options"]:
         if option["kind"] == "api":
             assert option["name"] in text
+    turns = [
+        one["break_even"]["tokens_per_month"]
+        for one in found["comparisons"]
+        if one["against"] == "groq/qwen/qwen3-32b" and one["option"].startswith(("rent", "buy"))
+    ]
+    first = min(one for one in turns if one) / 3e9 * found["volume"]["output_tokens_per_month"]
+    assert f"From {first / 1e9:.2f} bn output tokens a month on" in text  # whichever GPUs are cheaper first
     winner = next(one for one in found["options"] if one["name"] == found["cheapest"])
     assert f"${winner['total']['typical']:,.0f}" in text
 
@@ -71,6 +78,7 @@ def test_the_next_step_is_the_same_report_on_paper(cli: Cli, tmp_path: Path) -> 
     ran = cli("report", PLAN, "-o", tmp_path / "my page.html", *words)
     said = " ".join(ran.out.split())
     assert "my page.pdf'" in said
+    assert "下一步：selfhost report" in said
     for option in (
         "--tokens-per-month 1500000000",
         "--lang zh",

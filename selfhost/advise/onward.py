@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Bill = Callable[["ModelSpec", Found, Wanted], tuple[Total, ...]]
 SECONDS_PER_DAY = 86_400
+CALLED = ("closed-cloud", "hosted-open", "hybrid")
+_BESIDE = 2  # Ours: hosts, and closed models, beside GPUs: enough to see whether an API costs less
 OWN = (
     "open-private",
     "open-cloud",
@@ -112,7 +114,7 @@ def _within_budget(onward: Onward, advice: Advice, answers: Answers, prices: Pri
     upfront, monthly = answers.number("upfront_budget"), answers.number("monthly_spend")
     cost = onward.cost
     capital = None if cost is None or cost.capital is None else cost.capital.typical
-    used = () if advice.path == "closed-private" else onward.apis
+    used = onward.apis if advice.path in CALLED else ()
     bills = [one.per_month * prices.fx(one.currency, currency).typical for one in used]
     if advice.path == "open-cloud" and cost is not None and cost.per_month is not None:
         bills = [cost.per_month.typical]
@@ -226,9 +228,14 @@ def _apis(
     when: datetime,
     prices: Prices,
 ) -> tuple[Api, ...]:
-    """Offers of APIs on the paths that use one."""
+    """Offers of APIs on the paths that use one; beside GPUs where the data may leave, as rule 4 has totals compared."""
     if advice.path == "hosted-open":
         return hosted_offers(demand, models, country=country, when=when, prices=prices)
     if advice.path in ("closed-cloud", "hybrid", "closed-private"):  # of the last as a yardstick
         return closed_offers(demand, country=country, frontier=facts["frontier"] == "yes", when=when)
-    return ()
+    if facts["private"] == "yes":
+        return ()
+    same = [] if not models else hosted_offers(demand, models[:1], country=country, when=when, prices=prices)
+    hosts = [one for one in same if (one.weights or "").lower() == models[0].id.lower()]
+    closed = closed_offers(demand, country=country, frontier=False, when=when)
+    return (*hosts[:_BESIDE], *closed[:_BESIDE])

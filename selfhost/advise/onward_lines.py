@@ -39,7 +39,12 @@ def lines_of(
     machines = _machine_lines(onward, path, latency_ms, language)
     if path == "hybrid":
         found.append((say("onward-hybrid"), say("hybrid-line") + stop))
-    head = say("onward-yardstick" if path == "closed-private" else "onward-api")
+    beside = {
+        "closed-private": "onward-yardstick",
+        "open-private": "onward-beside",
+        "open-cloud": "onward-beside",
+    }
+    head = say(beside.get(path, "onward-api"))
     apis = [(head, _api(one, language) + stop) for one in onward.apis]
     if called:
         found += [*(apis or [(say("onward-api"), say("no-api") + stop)]), *machines]

@@ -148,7 +148,7 @@ class Onward:
         totals: what those GPUs cost with people, power and maintenance.
         parts: equal parts that the load is planned in, as one plan holds so many copies at most; 1 for most.
         longest_tokens: longest request that the models take, where no GPU was found; None where one was.
-        apis: offers that the path uses.
+        apis: offers that the path uses, or that GPUs are compared with.
         within_upfront_budget, within_monthly_spend: whether what the path costs typically stays within what was said,
             None where that was not, or the price is not known.
         commands: what to type next.

@@ -110,11 +110,12 @@ def _note(name: str, price: ApiPrice, batch_share: float) -> str | None:
 def _hint(provider: str, model: str) -> str:
     import difflib
 
-    from selfhost.api_prices import api_models
+    from selfhost.api_prices import api_models, genai
 
     every = [one for one in api_models() if not one.unpriced]
     of = [one for one in every if one.provider == provider.lower()] or every
     names = {one.model.rpartition("/")[2].lower(): f"{one.provider}/{one.model}" for one in of}
     close = difflib.get_close_matches(model.rpartition("/")[2].lower(), names, n=3, cutoff=0.4)
     shown = [names[one] for one in close] or [f"{one.provider}/{one.model}" for one in of][:3]
-    return f"Known are {', '.join(shown)} and others; the extra selfhost[prices] knows more."
+    more = "" if genai.available() else "; the extra selfhost[prices] knows more"
+    return f"Known are {', '.join(shown)} and others{more}."

@@ -358,4 +358,4 @@ def _site(source: str | None) -> str:
     if source is None:
         return ""
     _, scheme, rest = source.partition("://")
-    return (rest.partition("/")[0].removeprefix("www.") if scheme else source.partition(":")[0])[:22]
+    return (rest.partition("/")[0].removeprefix("www.") if scheme else source.partition(":")[0])[:26]

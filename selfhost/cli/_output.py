@@ -151,10 +151,10 @@ def colours() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def next_step(command: str, why: str) -> None:
-    """Print the last line of a result: the command that leads on."""
+def next_step(command: str, why: str, *, head: str = "Next: ") -> None:
+    """Print the last line of a result: the command that leads on; `head` is what stands before it."""
     gap = " " * 4 if len(command) + len(why) + 10 <= width() else "\n      "
-    click.echo(f"\nNext: {command}{gap}{why}")
+    click.echo(f"\n{head}{command}{gap}{why}")
 
 
 def width() -> int:

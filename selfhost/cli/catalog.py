@@ -37,7 +37,7 @@ def command() -> None:
 @_prices_option
 @json_option
 def check(as_of: str | None, strict: bool, own: Path | None, as_json: bool) -> int:
-    """List the prices that are older than their kind stays fresh, oldest first.
+    """List the prices that are older than their kind stays fresh, the longest overdue first.
 
     A date that names a month or a year counts from its first day. Own prices of --prices are never stale. Exit code 0
     also where rows are stale, unless --strict asks for 1.
@@ -202,16 +202,17 @@ def api(query: tuple[str, ...], as_json: bool) -> None:
 
     Without genai-prices (extra `prices`), the models of the catalogue alone.
     """
-    from selfhost.api_prices import api_models, price_of
+    from selfhost.api_prices import api_models, genai, price_of
 
     now = datetime.now(UTC)
     found = [
         (model, price_of(model.provider, model.model, when=now)) for model in api_models(" ".join(query))
     ]
     if not found:
+        more = "" if genai.available() else "; the extra selfhost[prices] knows more"
         raise SelfhostError(
             f"No model API holds {' '.join(query)[:80]!r}.",
-            hint="`selfhost catalog api` lists those that are known.",
+            hint=f"`selfhost catalog api` lists those that are known{more}.",
         )
     if as_json:
         emit_json("catalog-api", {"models": [_api_facts(model, price) for model, price in found]})

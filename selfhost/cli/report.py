@@ -147,7 +147,8 @@ def command(
             say(words.say(f"risk.{risk.key}", **dict(risk.values)))
         if chosen == "html":
             paper = output.with_suffix(".pdf")
-            next_step(f"selfhost report {shlex.quote(str(plan))} {_again(paper)}", "the same on paper")
+            command = f"selfhost report {shlex.quote(str(plan))} {_again(paper)}"
+            next_step(command, words.say("page.paper"), head=words.say("page.next"))
 
 
 def _again(output: Path) -> str:

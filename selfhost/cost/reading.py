@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from selfhost.errors import UsageError
@@ -81,6 +81,16 @@ class Table:
         if not isinstance(value, list):
             raise UsageError(f"{self.where}: {key} must be a list of tables.")
         return [Table(item, f"{self.where}: {key} {number}") for number, item in enumerate(value, 1)]
+
+    def like(self, known: Iterable[str]) -> tuple[str, str] | None:
+        """A key that is left and the known one that it looks like, None where none does."""
+        import difflib
+
+        names = tuple(known)
+        for key in self._left:
+            if close := difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.75):
+                return key, close[0]
+        return None
 
     def end(self) -> None:
         """Refuse what is left."""

@@ -257,9 +257,12 @@ def _line(
     table.where = f"Option {option!r}, line {name!r}"
     given = [key for key in AMOUNTS if table.has(key)]
     if len(given) != 1:
+        close = None if given else table.like(AMOUNTS)
         raise UsageError(
-            f"{table.where} needs exactly one amount, and has {len(given)}.",
-            hint=f"One of {', '.join(AMOUNTS)}.",
+            f"{table.where} needs exactly one amount, and has {' and '.join(given) or 'none'}.",
+            hint=f"Is {close[0][:60]!r} meant to be {close[1]}?"
+            if close
+            else f"One of {', '.join(AMOUNTS)}.",
         )
     unit, tokens = AMOUNTS[given[0]]
     if tokens == "input" and cached_priced:

@@ -177,7 +177,7 @@ def _best_other(cost: Cost, option: str) -> tuple[str | None, float]:
 
 
 def _pays(make: Maker, cost: Cost, option: str) -> list[str]:
-    """When what is bought pays back, or how much would have to be asked for until buying is cheaper."""
+    """When what is bought pays back, or from which volume on GPUs are cheaper: the first that are."""
     say, way = make.words.say, make.words.way
     kinds = {flow.name: flow.kind for flow in cost.flows}
     if kinds.get(option) == "buy":
@@ -189,14 +189,16 @@ def _pays(make: Maker, cost: Cost, option: str) -> list[str]:
             time = make.span_of_months(cost.months)
             return [say("why.pays_never", against=way(met.against), time=time)]
         return [say("why.pays", against=way(met.against), months=f"{met.months:,.1f}")]
-    for one in cost.break_evens:
-        if kinds.get(one.option) == "buy" and one.against == option:
-            if one.tokens_per_month is None:
-                return [say("why.volume_never", option=way(one.option))]
-            many = "" if one.copies is None or one.copies < 2 else say("why.copies", n=one.copies)
-            tokens = make.words.number(one.tokens_per_month)
-            return [say("why.volume", option=way(one.option), tokens=tokens, copies=many)]
-    return []
+    own = ("buy", "rent") if kinds.get(option) == "api" else ("buy",)
+    rivals = [one for one in cost.break_evens if kinds.get(one.option) in own and one.against == option]
+    turns = [(one.tokens_per_month, one) for one in rivals if one.tokens_per_month is not None]
+    if turns:
+        volume, first = min(turns, key=lambda turn: turn[0])
+        many = "" if first.copies is None or first.copies < 2 else say("why.copies", n=first.copies)
+        tokens = make.words.number(volume)
+        return [say("why.volume", option=way(first.option), tokens=tokens, copies=many)]
+    never = next((one for one in rivals if kinds.get(one.option) == "buy"), None)
+    return [] if never is None else [say("why.volume_never", option=way(never.option))]
 
 
 def _figures(make: Maker, report: Report) -> tuple[Figure, ...]:
