@@ -42,9 +42,9 @@ def clone(value: Some) -> Some:
     """A copy of JSON, as copy.deepcopy makes one, without its bookkeeping of what JSON never has."""
     copied: Any = value
     if isinstance(value, dict):
-        copied = {name: clone(one) for name, one in value.items()}
+        copied = {name: clone(one) if isinstance(one, (dict, list)) else one for name, one in value.items()}
     elif isinstance(value, list):
-        copied = [clone(one) for one in value]
+        copied = [clone(one) if isinstance(one, (dict, list)) else one for one in value]
     return cast("Some", copied)
 
 
