@@ -194,6 +194,8 @@ def test_contradictions_are_told_in_chinese_too(cli: Cli) -> None:
     ran = cli("advise", "--set", "team=none", "--set", "team_people=5", "--lang", "zh")
     assert ran.code == 2
     assert "回答自相矛盾：没有 AI 团队，却又填写了团队人数。" in ran.err
+    assert "team_people: 5" in ran.err
+    assert "5.0" not in ran.err
 
 
 @pytest.mark.parametrize(

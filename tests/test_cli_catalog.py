@@ -58,6 +58,9 @@ class TestPrices:
         ran = cli("catalog", "prices", "h100-sxm-80gb")
         assert ran.code == 0
         assert "buy new" in ran.out
+        yuan = cli("catalog", "prices", "h100-sxm-80gb", "--currency", "CNY").out
+        assert "CNY per" in yuan
+        assert "rent hyperscaler " in yuan  # not broken within a word
         assert "https://" in ran.out
         result = valid(cli("catalog", "prices", "H100 SXM", "--json").json(), "catalog-prices")
         keys = {row["key"] for row in result["prices"]}

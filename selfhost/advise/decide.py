@@ -135,8 +135,13 @@ def _filled(rule: Rule, answers: Answers, language: Language) -> str:
     return text.replace("{licence}", f"{wish.name or '–'}: {wish.licence or '–'}, {said}")
 
 
+def _typed(value: object) -> str:
+    """An answer as somebody would write it: 5, not 5.0."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
 def _error(row: Odds, answers: Answers, language: Language) -> UsageError:
-    names = ", ".join(f"{key}: {answers.values.get(key, 'unknown')}" for key in row.keys)
+    names = ", ".join(f"{key}: {_typed(answers.values.get(key, 'unknown'))}" for key in row.keys)
     return UsageError(
         word("contradictory", language).format(because=row.text[language]),
         hint=word("correct-one-of", language).format(names=names),

@@ -143,6 +143,10 @@ def _chosen(loaded: Prices, query: str | None) -> tuple[list[Figure], list[str]]
 
 def _show_prices(chosen: list[Figure], *, numbered: bool) -> None:
     sources = list(dict.fromkeys(figure.source for figure in chosen if figure.source)) if numbered else []
+    units = [figure.unit.partition(" ")[0] for figure in chosen]
+    money = units[0].partition("/")[0] if "/" in units[0] else ""
+    if not all(unit.startswith(f"{money}/") for unit in units):
+        money = ""
     click.echo()
     table(
         (
@@ -150,7 +154,7 @@ def _show_prices(chosen: list[Figure], *, numbered: bool) -> None:
             ("low", "right"),
             ("typical", "right"),
             ("high", "right"),
-            ("per", "left"),
+            (f"{money} per" if money else "per", "left"),
             ("date", "left"),
             ("sure", "left"),
             *((("from", "right"),) if numbered else ()),
@@ -159,12 +163,12 @@ def _show_prices(chosen: list[Figure], *, numbered: bool) -> None:
             (
                 _short(figure.key) if numbered else figure.key,
                 *(_number(value) for value in (figure.low, figure.typical, figure.high)),
-                figure.unit.partition(" ")[0],
+                unit.removeprefix(f"{money}/"),
                 figure.date,
                 figure.confidence,
                 *((str(sources.index(figure.source) + 1) if figure.source else "–",) if numbered else ()),
             )
-            for figure in chosen
+            for figure, unit in zip(chosen, units, strict=True)
         ],
         wrap=0,
     )
@@ -186,6 +190,9 @@ def _short(key: str) -> str:
 
 
 def _number(value: float) -> str:
+    for least, by, sign in ((1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if value >= least:
+            return f"{value / by:.4g}{sign}"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
