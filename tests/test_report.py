@@ -359,7 +359,7 @@ def test_every_obligation_and_unit_has_chinese_words() -> None:
     assert not missing
     chinese = Words(lang="zh", currency="CNY")
     for unit, shown in (
-        ("862 output tokens/s of one copy (616 … 1,207)", "862 输出 token/秒（单个副本） (616 … 1,207)"),
+        ("862 output tokens/s of one copy (616 … 1,207)", "862 输出词元/秒（单个副本） (616 … 1,207)"),
         ("0.77 USD/GPU-hour (0.65 … 0.89)", "0.77 USD/GPU 小时 (0.65 … 0.89)"),
         ("0.375 FTE (0.25 … 0.5)", "0.375 人 (0.25 … 0.5)"),
         ("450,000 CNY/FTE-year (300,000 … 600,000)", "450,000 CNY/人年 (300,000 … 600,000)"),
