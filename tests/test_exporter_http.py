@@ -370,11 +370,11 @@ serve(Poller(Sources(interval_seconds=0.2, discover_engines=False, kernel_log=Fa
 
 @pytest.mark.skipif(nvml.compiler() is None, reason="no C compiler to build the fake NVML with")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_whose_nvml_hangs(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_process_whose_nvml_hangs(tmp_path: Path, nvml_builds: Path, number: signal.Signals) -> None:
     """The real pynvml in a call that takes a minute: every path answers, and a signal ends the process."""
     scenario = tmp_path / "now.scenario"
     nvml.rewrite(scenario, nvml.expand(nvml.scenario("healthy")))
-    environment = nvml.environment_for(nvml.build(tmp_path), scenario) | {"PATH": "/usr/bin:/bin"}
+    environment = nvml.environment_for(nvml.build(nvml_builds), scenario) | {"PATH": "/usr/bin:/bin"}
     root = Path(__file__).parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", SERVE],
