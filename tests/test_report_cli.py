@@ -63,6 +63,27 @@ def test_money_is_that_of_selfhost_cost(cli: Cli, tmp_path: Path) -> None:
     assert f"${winner['total']['typical']:,.0f}" in text
 
 
+def test_room_is_that_of_selfhost_plan(cli: Cli, tmp_path: Path) -> None:
+    load = (
+        "--prompt-tokens",
+        "1200",
+        "--output-tokens",
+        "300",
+        "--request-rate",
+        "6",
+        "--rank-by",
+        "capital",
+    )
+    ran = cli("plan", "Qwen/Qwen3-8B", "--gpu", "l20-48gb", *load, "-o", tmp_path / "plan.json")
+    assert ran.code == 0, ran.err
+    estimate = json.loads((tmp_path / "plan.json").read_text())["estimate"]
+    ran = cli("report", tmp_path / "plan.json", "-o", "-", "--format", "md", "--no-charts", "--no-cost")
+    under_way = 6 * (estimate["ttft_ms"]["typical"] + 300 * estimate["tpot_ms"]["typical"]) / 1000
+    row = next(line for line in ran.out.splitlines() if "× L20" in line and "planned" in line)
+    room = float(row.split("|")[2].strip().rstrip("×").replace(",", ""))
+    assert room == pytest.approx(estimate["concurrency_admitted"] / under_way, rel=0.05)
+
+
 def test_the_next_step_is_the_same_report_on_paper(cli: Cli, tmp_path: Path) -> None:
     words = (
         "--tokens-per-month",

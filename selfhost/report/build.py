@@ -233,11 +233,14 @@ def _option(
         if look.estimate is not None:
             cost = pricing.cost(gpu, gpus, look.estimate)
             per_million = Number(value=cost.per_million_output_tokens, unit="money", sources=hour.sources)
+    room = None if at_once is None else at_once * split.data / plan.workload.concurrency
+    if look.estimate is not None:  # as `selfhost plan` has it: the engine's own limit counts too
+        room = look.estimate.concurrency_admitted / max(1.0, look.estimate.running)
     return GpuOption(
         gpu_id=gpu.id,
         name=gpu.name,
         count=gpus,
-        room=None if at_once is None else at_once * split.data / plan.workload.concurrency,
+        room=room,
         chosen=False,
         speed=_number(look, "output_tokens_per_second", "number"),
         first_token=_number(look, "ttft_ms", "number"),

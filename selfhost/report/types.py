@@ -79,7 +79,7 @@ class GpuOption:
     Args:
         gpu_id, name: of the GPU.
         count: GPUs of the whole deployment.
-        room: how many times the asked-for requests fit at once, None where unknown.
+        room: how many times the requests under way would be let in, None where unknown.
         chosen: the plan takes this one.
         speed: output tokens per second of the whole deployment.
         first_token: time to the first token.
