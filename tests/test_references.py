@@ -67,6 +67,7 @@ def test_refused(text: str) -> None:
         ("https://huggingface.co/Qwen/Qwen3-32B", "write Qwen/Qwen3-32B"),
         ("huggingface.co/Qwen/Qwen3-32B/tree/main", "write Qwen/Qwen3-32B@main"),
         ("models/llama/7b", "for a local directory write ./models/llama/7b"),
+        ("llama/config.json", "write ./llama"),
     ],
 )
 def test_near_misses_say_what_to_write(text: str, hint: str) -> None:

@@ -168,6 +168,10 @@ def _catalogue(text: str, name: str) -> Reference:
 
 
 def _hub(text: str) -> Reference:
+    if text.endswith("/config.json") and not {"@", ":"} & set(text):
+        raise ModelReferenceError(
+            f"{shown(text)} names a file, not a model.", hint=f"write ./{text.removesuffix('/config.json')}"
+        )
     rest, colon, file = text.partition(":")
     name, at, revision = rest.partition("@")
     check_repository(name)

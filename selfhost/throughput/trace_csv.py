@@ -76,7 +76,10 @@ def read_csv(path: Path, *, requests: int | None = None) -> Trace:
         with uncollected():
             read = _whole_blocks(path, columns, most) or _row_by_row(path, columns, most)
     except OSError as error:
-        raise TraceError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise TraceError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            hint="Name a CSV file with a row for each request.",
+        ) from None
     except UnicodeDecodeError:
         raise TraceError(f"{path} is not UTF-8 text.", hint="Save the trace as CSV in UTF-8.") from None
     except csv.Error as error:
