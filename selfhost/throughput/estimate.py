@@ -32,7 +32,7 @@ ACCEPTANCE = 0.8
 # Requests of a step that are tried where the engine's own number leaves no memory: what people set by hand then.
 _FEWER = (256, 64, 16)
 # Engines that keep no room for answers, and take places back; others let in what fits to its end.
-_NO_ROOM_KEPT = ("vllm", "sglang")
+_NO_ROOM_KEPT = ("vllm", "triton", "sglang")
 
 
 class Admission(NamedTuple):
