@@ -243,3 +243,10 @@ def test_the_command_that_comes_next_is_of_the_same_load(cli: Cli) -> None:
 def test_a_goal_that_is_missed_is_named_as_it_was_given(cli: Cli) -> None:
     shown = cli("plan", MODEL, *LOAD, "--gpu", "h100-sxm-80gb", "--tpot-goal", "0.25")
     assert "ms where 0.25 are wanted" in " ".join(shown.out.split())
+
+
+def test_a_model_that_generates_nothing_has_no_speed_to_rank_by(cli: Cli) -> None:
+    result = cli("plan", "Qwen/Qwen3-Embedding-8B", "--rank-by", "cost")
+    assert result.code == 1
+    assert "generates no tokens" in result.err
+    assert "Nothing carries" not in result.out

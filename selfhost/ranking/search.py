@@ -19,7 +19,7 @@ from selfhost.ranking.costs import Pricing
 from selfhost.ranking.types import Found, Load, Missed, Option
 from selfhost.serving import serving_for
 from selfhost.sizing import bill_for
-from selfhost.throughput.estimate import Deployed
+from selfhost.throughput.estimate import Deployed, must_generate
 from selfhost.throughput.types import Estimate
 from selfhost.units import ceil_div
 from selfhost.workload import Split, Workload
@@ -73,8 +73,10 @@ def search(question: Question) -> Found:
     """Try every combination.
 
     Raises:
+        UnsupportedError: the model generates no tokens.
         UsageError: an unknown `--quant`.
     """
+    must_generate(question.spec)
     # What is found is kept, so that looking for garbage among it takes a fifth of the time and finds none.
     collecting = gc.isenabled()
     gc.disable()

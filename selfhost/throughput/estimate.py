@@ -103,6 +103,19 @@ def admission(
     )
 
 
+def must_generate(spec: ModelSpec) -> None:
+    """Refuse a model whose answers are no tokens.
+
+    Raises:
+        UnsupportedError: an embedding model or a ranker.
+    """
+    if spec.facts.pooling or spec.facts.encoder_only:
+        raise UnsupportedError(
+            f"{spec.id} generates no tokens, so there is no time per output token to estimate.",
+            hint="Embeddings and rankers are bound by prompts alone; measure them with the engine's own benchmark.",
+        )
+
+
 def clock_of(
     spec: ModelSpec, workload: Workload, split: Split, gpu: Gpu, engine: EngineVersion
 ) -> tuple[Step, Utilization]:
@@ -111,11 +124,7 @@ def clock_of(
     Raises:
         UnsupportedError: the combination is impossible, or nothing is known of the speed of such a device.
     """
-    if spec.facts.pooling or spec.facts.encoder_only:
-        raise UnsupportedError(
-            f"{spec.id} generates no tokens, so there is no time per output token to estimate.",
-            hint="Embeddings and rankers are bound by prompts alone; measure them with the engine's own benchmark.",
-        )
+    must_generate(spec)
     used = efficiency_of(gpu, engine, split)
     vendor = "AMD" if gpu.vendor == "AMD" else "NVIDIA"
     capability = gpu.compute_capability
