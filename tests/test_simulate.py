@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import signal
 import statistics
+import threading
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -20,7 +24,9 @@ from selfhost.model.parse import parse_model
 from selfhost.throughput.arrivals import Trace, at_random
 from selfhost.throughput.asked import Limits, Requests
 from selfhost.throughput.batching import Batching
+from selfhost.throughput.beside import beside
 from selfhost.throughput.estimate import clock_of
+from selfhost.throughput.pieces import Answered, answer
 from selfhost.throughput.simulate import BALANCES, Simulation, Spread, simulate
 from selfhost.throughput.simulated import simulate_deployment, traffic_of
 from selfhost.throughput.steady import Lengths, opened
@@ -199,6 +205,61 @@ def test_arrival_by_arrival_is_the_same_as_in_one_go(case: str) -> None:
         for name in Spread.__slots__:
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4), name
     assert whole.full_at_seconds == pytest.approx(told.full_at_seconds)
+
+
+@pytest.mark.parametrize("case", ["busy", "more than it takes", "drafts"])
+def test_two_pieces_are_as_one(case: str) -> None:
+    """Pieces where none is behind at the seam; one where a queue grows without end."""
+    limits = CASES[case][1]
+    trace = mixed(10.0 if case != "more than it takes" else 80.0, 6000)
+    longest = max(map(sum, zip(trace.prompt_tokens, trace.output_tokens, strict=True)))
+    ends: list[list[float]] = []
+    found: list[Answered] = []
+    for long in (10**9, 1000):
+        asked = Requests(trace.prompt_tokens, trace.output_tokens, limits)
+        table = StepTable(Plain(), limits, longest_tokens=longest)
+        found.append(answer(asked, trace.at_seconds, table, limits, long=long, lead=400))
+        ends.append(asked.finished)
+        assert min(asked.finished) > 0
+        assert all(one <= other for one, other in zip(asked.first, asked.finished, strict=True))
+    times = trace.at_seconds
+    whole, pieces = ([end - at for end, at in zip(own, times, strict=True)] for own in ends)
+    assert statistics.fmean(pieces) == pytest.approx(statistics.fmean(whole), rel=0.005)
+    for hundredth in (50, 90, 99):
+        several = [statistics.quantiles(own, n=100)[hundredth - 1] for own in (whole, pieces)]
+        assert several[1] == pytest.approx(several[0], rel=0.01)
+    assert found[1].preemptions == pytest.approx(found[0].preemptions, rel=0.1, abs=3)
+    assert (ends[0] == ends[1]) is (case == "more than it takes")
+
+
+def test_what_another_process_computes_comes_back_whole() -> None:
+    columns: list[list[float]] = [[0.1 * number for number in range(100_000)], [], [math.inf, -1.0]]
+    with beside(lambda: columns) as found:
+        assert found() == columns
+
+
+def test_what_another_process_failed_at_is_computed_here() -> None:
+    own = os.getpid()
+
+    def work() -> list[list[float]]:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [[1.0]]
+
+    with beside(work) as found:
+        assert found() == [[1.0]]
+
+
+def test_a_work_that_is_not_waited_for_is_ended() -> None:
+    def work() -> list[list[float]]:
+        time.sleep(60)
+        return [[1.0]]
+
+    begin = time.monotonic()
+    if len(os.sched_getaffinity(0)) > 1 and threading.active_count() == 1:
+        with pytest.raises(ZeroDivisionError), beside(work):
+            raise ZeroDivisionError
+    assert time.monotonic() - begin < 30
 
 
 def answered(trace: Trace, limits: Limits, clock: StepClock | None = None) -> Requests:

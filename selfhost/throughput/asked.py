@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 
@@ -57,3 +58,12 @@ class Requests:
         self.started = [-1.0] * len(prompts)
         self.first = [-1.0] * len(prompts)
         self.finished = [-1.0] * len(prompts)
+
+    def since(self, number: int) -> Requests:
+        """The requests from one on, by numbers of their own; nothing has become of them."""
+        part = copy(self)
+        for name in ("prompts", "needs", "pairs", "steps"):
+            setattr(part, name, getattr(self, name)[number:])
+        for name in ("started", "first", "finished"):
+            setattr(part, name, [-1.0] * len(part.prompts))
+        return part

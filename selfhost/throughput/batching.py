@@ -37,8 +37,8 @@ class Batching:
 
     __slots__ = (
         "_before", "_blocked", "_cache", "_chunk", "_context", "_done", "_grown", "_growth", "_heap", "_held", "_lags",
-        "_left", "_limits", "_order", "_partial", "_places", "_requests", "_step", "_table", "full_seconds",
-        "now", "preemptions", "queue", "running",
+        "_left", "_limits", "_next", "_order", "_partial", "_places", "_requests", "_stale", "_step", "_table",
+        "full_seconds", "now", "preemptions", "queue", "running",
     )  # fmt: skip
 
     def __init__(self, requests: Requests, table: StepTable, limits: Limits) -> None:
@@ -56,11 +56,13 @@ class Batching:
         self._context: float = 0  # of those, of sequences that decode
         self._heap: list[int] = []  # (step of its last token, number) of each, as one integer
         self._order: list[int] = []  # the same in the order in which they came, with some that have gone
+        self._stale: set[int] = set()  # entries of the heap whose sequence lost its place
         self._grown: dict[int, float] = {}  # tokens to compute again, by request that lost its place
         self._lags: dict[int, float] = {}  # seconds by which a request is behind in a pipeline
         self._partial = -1  # request whose prompt is under way in chunks
         self._left = 0  # tokens of it to be computed
         self._before = 0  # tokens of it in the cache
+        self._next = 0  # request of a whole trace that arrives next
         self._done: list[int] = []
         self._blocked = False  # the head of the queue cannot be let in before a sequence ends
 
@@ -79,18 +81,20 @@ class Batching:
         steps = (self._heap[0] >> _BITS) - self._step
         return self.now + steps * self._table.decode(self.running, self._context / self.running)
 
-    def answer(self, times: Sequence[float]) -> None:
-        """All requests.
+    def answer(self, times: Sequence[float], *, until: int | None = None) -> None:
+        """All requests, or those up to one, from where it ended the last time.
 
         Args:
-            times: seconds at which they arrive, by number.
+            times: seconds at which all of them arrive, by number.
+            until: stop about where this one is let in, with requests under way.
         """
         upcoming = [*times, math.inf]
-        number, queue = 0, self.queue
-        while number < len(times) or queue:
+        last = len(times) if until is None else until
+        number, queue = self._next, self.queue
+        while number < last or (queue and until is None):
             if not (self._partial >= 0 or self._grown or self._limits.stages > 1):
                 waits = number - len(queue)
-                number = self._hurry(upcoming, waits)
+                number = self._hurry(upcoming, waits, last)
                 for _ in range(min(len(queue), number - waits)):
                     queue.popleft()
                 number += len(queue)
@@ -98,9 +102,11 @@ class Batching:
                 queue.append(number)
                 number += 1
             self.advance(max(upcoming[number], math.nextafter(self.now, math.inf)))
-        self.advance(math.inf)
+        self._next = number
+        if until is None:
+            self.advance(math.inf)
 
-    def _hurry(self, upcoming: list[float], number: int) -> int:
+    def _hurry(self, upcoming: list[float], number: int, last: int) -> int:
         """The same as `advance`, in fewer moves, while no prompt is cut and no sequence loses its place.
 
         Who waits is known by number here, so that there is no queue.
@@ -108,11 +114,13 @@ class Batching:
         Args:
             upcoming: seconds of arrivals, and infinity after the last.
             number: the first that waits or is to arrive.
+            last: where to stop, before that one is let in.
 
         Returns:
             The first that waits or is to arrive at the end.
         """
         requests, heap, order, each = self._requests, self._heap, self._order, self._growth
+        self._forget()
         needs, seen, prompts, steps_of = requests.needs, requests.pairs, requests.prompts, requests.steps
         started, first, finished = requests.started, requests.first, requests.finished
         table = self._table  # its `decode` and `mixed` are written out below
@@ -138,7 +146,7 @@ class Batching:
                 pairs += seen[number]
                 number += 1
                 at = upcoming[number]
-            if tokens > room:
+            if tokens > room or number > last:
                 number = begin
                 break
             if tokens:
@@ -186,6 +194,13 @@ class Batching:
         self.full_seconds = full
         return number
 
+    def _forget(self) -> None:
+        """Entries of the heap whose sequence lost its place leave it."""
+        if self._stale:
+            self._heap[:] = [key for key in self._heap if key not in self._stale]
+            heapify(self._heap)
+            self._stale.clear()
+
     def advance(self, until: float) -> None:
         """Let it work until the first step that ends at or after a moment; for ever: until all is answered."""
         while self.now < until:
@@ -210,6 +225,8 @@ class Batching:
             self._preempt()
             return
         heap = self._heap
+        while self._stale and heap[0] in self._stale:
+            self._stale.remove(heappop(heap))
         steps = (heap[0] >> _BITS) - self._step
         if steps * growth > room:
             steps = int(room // growth)
@@ -230,7 +247,11 @@ class Batching:
         requests, heap, now = self._requests, self._heap, self.now
         end = (self._step + 1) << _BITS
         while heap and heap[0] < end:
-            number = heappop(heap) & _NUMBER
+            key = heappop(heap)
+            if key in self._stale:
+                self._stale.remove(key)
+                continue
+            number = key & _NUMBER
             requests.finished[number] = now + self._lags.pop(number, 0.0) if self._lags else now
             tokens = requests.prompts[number] + requests.steps[number] * self._growth
             self._context -= tokens
@@ -283,25 +304,26 @@ class Batching:
                 return tokens, pairs
             self._done.append(self._partial)
             self._partial = -1
+        prompts, needs, started, grown = requests.prompts, requests.needs, requests.started, self._grown
         places = limits.sequences - self.running - len(self._done)
         space = limits.cache_tokens - self._held - growth
         while queue and room > 0 and places > 0:
             number = queue[0]
-            size: float = requests.prompts[number]
-            need = requests.needs[number]
-            cached = requests.prompts[number] - need
-            if self._grown and number in self._grown:
-                size = self._grown[number]
+            size: float = prompts[number]
+            need = needs[number]
+            cached = prompts[number] - need
+            if number in grown:
+                size = grown[number]
                 need = math.ceil(size) - cached
             if size > space:
                 break
             queue.popleft()
-            if requests.started[number] < 0:
-                requests.started[number] = self.now
+            if started[number] < 0:
+                started[number] = self.now
             self._held += size
             space -= size
             places -= 1
-            take = min(need, room)
+            take = min(room, need)
             tokens += take
             room -= take
             pairs += take * (cached + take * 0.5)
@@ -344,8 +366,7 @@ class Batching:
         number = key & _NUMBER
         left = (key >> _BITS) - self._step
         tokens = requests.prompts[number] + (requests.steps[number] - left) * self._growth
-        self._heap.remove(key)
-        heapify(self._heap)
+        self._stale.add(key)
         self._grown[number] = tokens + self._growth  # and the token that it was about to compute
         self.queue.appendleft(number)
         self.running -= 1

@@ -14,6 +14,7 @@ from selfhost.errors import UsageError
 from selfhost.throughput.arrivals import Trace
 from selfhost.throughput.asked import Limits, Requests
 from selfhost.throughput.batching import Batching
+from selfhost.throughput.pieces import Answered, answer
 from selfhost.throughput.step_table import StepTable
 from selfhost.throughput.types import StepClock
 
@@ -134,31 +135,29 @@ def simulate(
     asked = Requests(fitting.prompt_tokens, fitting.output_tokens, limits)
     table = StepTable(clock, limits, longest_tokens=longest)
     if balance == "round-robin":
-        engines = _in_turn(fitting, asked, table, limits, copies)
+        copies_answered = _in_turn(fitting, asked, table, limits, copies)
     else:
-        engines = [Batching(asked, table, limits) for _ in range(copies)]
-        _to_the_least_loaded(fitting.at_seconds, engines)
-    return _outcome(trace, fitting, asked, engines, limits, balance, (ttft_goal_ms, tpot_goal_ms))
+        copies_answered = _to_the_least_loaded(fitting.at_seconds, asked, table, limits, copies)
+    return _outcome(trace, fitting, asked, copies_answered, limits, balance, (ttft_goal_ms, tpot_goal_ms))
 
 
-def _in_turn(trace: Trace, asked: Requests, table: StepTable, limits: Limits, copies: int) -> list[Batching]:
+def _in_turn(trace: Trace, asked: Requests, table: StepTable, limits: Limits, copies: int) -> list[Answered]:
     """Each copy answers every so-manieth request, and knows of no other."""
-    engines: list[Batching] = []
+    if copies == 1:
+        return [answer(asked, trace.at_seconds, table, limits)]
+    found: list[Answered] = []
     for turn in range(copies):
-        if copies == 1:
-            engines.append(Batching(asked, table, limits))
-            engines[0].answer(trace.at_seconds)
-            break
         own = slice(turn, None, copies)
         share = Requests(trace.prompt_tokens[own], trace.output_tokens[own], limits)
-        engine = Batching(share, table, limits)
-        engine.answer(trace.at_seconds[own])
+        found.append(answer(share, trace.at_seconds[own], table, limits))
         asked.started[own], asked.first[own], asked.finished[own] = share.started, share.first, share.finished
-        engines.append(engine)
-    return engines
+    return found
 
 
-def _to_the_least_loaded(times: Sequence[float], engines: list[Batching]) -> None:
+def _to_the_least_loaded(
+    times: Sequence[float], asked: Requests, table: StepTable, limits: Limits, copies: int
+) -> list[Answered]:
+    engines = [Batching(asked, table, limits) for _ in range(copies)]
     wakes = [math.inf] * len(engines)
     loads = [0] * len(engines)
     for number, at in enumerate(times):
@@ -175,13 +174,14 @@ def _to_the_least_loaded(times: Sequence[float], engines: list[Batching]) -> Non
         wakes[chosen], loads[chosen] = engine.now, engine.load
     for engine in engines:
         engine.advance(math.inf)
+    return [Answered(preemptions=engine.preemptions, full_seconds=engine.full_seconds) for engine in engines]
 
 
 def _outcome(
     trace: Trace,
     answered: Trace,
     found: Requests,
-    engines: list[Batching],
+    copies: list[Answered],
     limits: Limits,
     balance: Balance,
     goals: tuple[float | None, float | None],
@@ -193,7 +193,7 @@ def _outcome(
         tokens if min(outputs, default=2) > 1 else list(compress(tokens, (count > 1 for count in outputs)))
     )
     duration = max(found.finished, default=0.0) + before
-    full = [engine.full_seconds for engine in engines if engine.full_seconds is not None]
+    full = [copy.full_seconds for copy in copies if copy.full_seconds is not None]
     per_second = 1.0 / duration if duration > 0 else 0.0
     return Simulation(
         trace=trace.name,
@@ -201,7 +201,7 @@ def _outcome(
         balance=balance,
         requests=len(trace),
         refused=len(trace) - len(answered),
-        preemptions=sum(engine.preemptions for engine in engines),
+        preemptions=sum(copy.preemptions for copy in copies),
         duration_seconds=duration,
         ttft_ms=_spread(firsts, before),
         tpot_ms=_spread(several),

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from selfhost.throughput.asked import Limits
 from selfhost.throughput.types import StepClock
 
-KEY = 32  # bits of a key under the number of sequences
-_CELL = (1 << KEY) - 1
 _CONTEXT_BITS = 6  # at least 32 knots up to the longest context
+KEY = _CONTEXT_BITS + 2  # bits of a key under the number of sequences; a few more as drafts may go beyond
+_CELL = (1 << KEY) - 1
 # Significant bits of a cell around a number: it is 1/8 to 1/4 of the number wide. Ours: with three bits more means and
 # percentiles of 100,000 chats differ by less than half a percent; the tests hold them against every step. One more for
 # sequences, as steps jump where they outgrow a CUDA graph.
 _BITS, _SEQUENCE_BITS = 3, 4
-_FIELD = 24  # bits of each of them in a key
+_FIELD = 8  # bits of the number of a cell in a key: of numbers up to 2^30 there are 200 to 240
 _LIST_BITS = 14  # of the longest list that keys are looked up in
 
 Line = tuple[float, float]  # value at 0, slope
@@ -68,10 +68,10 @@ class StepTable:
         self._at: dict[tuple[int, ...], float] = {}
         # Drafts are accepted by the step, so that the last may reach a few tokens beyond the longest context.
         contexts = (longest_tokens + int(limits.tokens_per_step) >> self.fine) + 2
-        self.sequence_keys = [floor << 2 * _FIELD for floor in _floors(limits.sequences + 1, _SEQUENCE_BITS)]
-        self.context_keys = [floor << _FIELD + self.fine for floor in _floors(contexts)]
-        self.token_keys = _floors(limits.chunk_tokens + 1)
-        self.before_keys = [(floor << self.fine) + 1 << 3 * _FIELD for floor in _floors(contexts)]
+        self.sequence_keys = [cell << 2 * _FIELD for cell in _cells(limits.sequences + 1, _SEQUENCE_BITS)]
+        self.context_keys = [cell << _FIELD for cell in _cells(contexts)]
+        self.token_keys = _cells(limits.chunk_tokens + 1)
+        self.before_keys = [cell + 1 << 3 * _FIELD for cell in _cells(contexts)]
 
     def decode(self, running: int, context_tokens: float) -> float:
         """Seconds of a step that gives a token to each of so many sequences with that mean context."""
@@ -104,21 +104,18 @@ class StepTable:
         return self._line(start, start + (1 << self.shift), (running,), at)
 
     def _mixed_line(self, key: int) -> Line:
-        mask = (1 << _FIELD) - 1
-        tokens, mean, running = key & mask, key >> _FIELD & mask, key >> 2 * _FIELD & mask
-        seen = key >> 3 * _FIELD
+        tokens, mean, running, seen = key.to_bytes(4, "little")
         at_once = _middle(running, _SEQUENCE_BITS) / self._stages
         if running:
             at_once = max(1.0, at_once)
-        context = _middle(mean)
+        context = _middle(mean) * (1 << self.fine)
 
         def at(prompt: int) -> float:
             # Several prompts see less of each other than one that is as long as all of them: then it is below zero.
-            before = _middle(seen - 1) - prompt / 2 if seen else 0.0
+            before = _middle(seen - 1) * (1 << self.fine) - prompt / 2 if seen else 0.0
             return self._clock.step_seconds(at_once, context, prompt, before)
 
-        width = 1 << max(0, tokens.bit_length() - _BITS)
-        return self._line(tokens, tokens + width, (running, mean, seen), at)
+        return self._line(_start(tokens), _start(tokens + 1), (running, mean, seen), at)
 
     def _line(self, start: int, end: int, of: tuple[int, ...], at: Callable[[int], float]) -> Line:
         """The straight line between a knot and the next, which lines beside it share."""
@@ -133,18 +130,24 @@ class StepTable:
         return low - slope * start, slope
 
 
-def _floors(count: int, bits: int = _BITS) -> list[int]:
-    """First number of the cell around each number from 0."""
-    floors = list(range(min(count, 1 << bits)))
+def _cells(count: int, bits: int = _BITS) -> list[int]:
+    """The cell of each number from 0: the first numbers have one each, those after it share their leading bits."""
+    half = 1 << bits - 1
+    cells = list(range(min(count, 2 * half)))
     width = 1
-    while len(floors) < count:
+    while len(cells) < count:
         width *= 2
-        for floor in range(1 << bits - 1, 1 << bits):
-            floors += [floor * width] * width
-    return floors[:count]
+        for cell in range(cells[-1] + 1, cells[-1] + 1 + half):
+            cells += [cell] * width
+    return cells[:count]
 
 
-def _middle(floor: int, bits: int = _BITS) -> float:
-    """Of the whole numbers in a cell, by its first."""
-    spare = floor.bit_length() - bits
-    return floor + ((1 << spare) - 1) / 2 if spare > 0 else float(floor)
+def _start(cell: int, bits: int = _BITS) -> int:
+    """First number of a cell."""
+    octave, place = divmod(cell, 1 << bits - 1)
+    return cell if octave < 2 else (place + (1 << bits - 1)) << octave - 1
+
+
+def _middle(cell: int, bits: int = _BITS) -> float:
+    """Of the whole numbers in a cell."""
+    return (_start(cell, bits) + _start(cell + 1, bits) - 1) / 2
