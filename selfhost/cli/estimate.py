@@ -104,25 +104,19 @@ def command(
     if gpu is None:
         raise UsageError("Speed is of a GPU.", hint="Name one with --gpu; `selfhost gpus` lists them.")
     clients = context.get_parameter_source("concurrency") is click.core.ParameterSource.COMMANDLINE
-    if clients and request_rate is not None:
-        raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one out.")
+    simulates = arriving.trace is not None or arriving.arrivals is not None
+    _one_load(clients=clients, rate=request_rate, simulated=simulates, provider=provider)
     trace = arriving_trace(context, arriving, request_rate, prompt_tokens, output_tokens)
-    if trace is not None and provider == "measured":
-        raise UsageError(
-            "A simulation takes times of single steps, which no published run has.",
-            hint="Leave out --provider measured, or the trace.",
-        )
+    traffic = Traffic(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        concurrency=workload.concurrency if request_rate is None else None,
+        request_rate=request_rate,
+        prefix_hit_ratio=prefix_hit_ratio,
+        acceptance=acceptance,
+    )
     if trace is not None and arriving.trace is not None:
         traffic = traffic_of(trace, prefix_hit_ratio=prefix_hit_ratio, acceptance=acceptance)
-    else:
-        traffic = Traffic(
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            concurrency=workload.concurrency if request_rate is None else None,
-            request_rate=request_rate,
-            prefix_hit_ratio=prefix_hit_ratio,
-            acceptance=acceptance,
-        )
     version, card, spec = parse_engine(engine), choose_gpu(gpu, gpu_memory), understand(model)
     assert card is not None
     Load(traffic=traffic, ttft_goal_ms=ttft_goal, tpot_goal_ms=tpot_goal)  # refuses goals that are none
@@ -154,19 +148,38 @@ def command(
         rests = all_provenance(found, modelled, told)
         emit_json("estimate", {**told, "provenance": rests, "measurements": as_measurements(near)})
         return 0
+    words = _again(model, gpu, gpu_memory, engine, asked)
+    _show(words, asked, found, points, met, simulated, near)
+    return 0
+
+
+def _one_load(*, clients: bool, rate: float | None, simulated: bool, provider: str) -> None:
+    """Refuse loads that contradict each other."""
+    if clients and rate is not None:
+        raise UsageError("--concurrency and --request-rate are two kinds of load.", hint="Leave one out.")
+    if simulated and provider == "measured":
+        raise UsageError(
+            "A simulation takes times of single steps, which no published run has.",
+            hint="Leave out --provider measured, or the trace.",
+        )
+
+
+def _again(model: str, gpu: str, gpu_memory: int | None, engine: str, asked: Asked) -> str:
+    """The words of `selfhost cost` for the same deployment and lengths."""
+    from selfhost.engines import parse_engine
+
+    traffic = asked.traffic
     own = {
         "--gpu": gpu,
         "--gpu-memory": size_words(gpu_memory) if gpu_memory is not None else None,
-        "--engine": engine if parse_engine(engine) != parse_engine("vllm") else None,
-        "--replicas": str(replicas) if replicas > 1 else None,
+        "--engine": engine if asked.engine != parse_engine("vllm") else None,
+        "--replicas": str(asked.replicas) if asked.replicas > 1 else None,
         "--prompt-tokens": str(traffic.prompt_tokens),
         "--output-tokens": str(traffic.output_tokens),
-        "--cached-share": f"{prefix_hit_ratio:g}" if prefix_hit_ratio else None,
+        "--cached-share": f"{traffic.prefix_hit_ratio:g}" if traffic.prefix_hit_ratio else None,
     }
     given = tuple(word for flag, value in own.items() if value is not None for word in (flag, value))
-    words = again(model, replace(workload, concurrency=1), split, more=given)
-    _show(words, asked, found, points, met, simulated, near)
-    return 0
+    return again(model, replace(asked.workload, concurrency=1), asked.split, more=given)
 
 
 def _clock(
