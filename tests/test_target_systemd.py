@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from selfhost.engines import EnvVar
@@ -271,6 +271,9 @@ HOSTILE = [
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(HOSTILE))
 def test_any_text_survives_or_is_refused_by_its_field(value: str) -> None:
     made = with_text(value)
+    # The directories of an image are others on a machine.
+    moved = (made.weights.mount_path, made.engine.home_path)
+    assume(not any(value == place or value.startswith(f"{place}/") for place in moved))
     if not value.replace("\t", "").isprintable():
         with pytest.raises(PlanFormatError, match="engine"):
             rendered(made)
