@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ from selfhost.sizing import budget_for
 from selfhost.throughput.arrivals import Trace
 from selfhost.throughput.asked import Limits
 from selfhost.throughput.efficiency import efficiency_of, generation_of, tables
-from selfhost.throughput.estimate import admission, clock_of, curve, estimate, tokens_per_step
-from selfhost.throughput.goals import knee, meeting, point_at
+from selfhost.throughput.estimate import Deployed, admission, clock_of, curve, estimate, tokens_per_step
+from selfhost.throughput.goals import knee, meeting
 from selfhost.throughput.limits import limits_of
 from selfhost.throughput.runs import Asked
 from selfhost.throughput.simulate import simulate
@@ -336,7 +337,7 @@ def test_a_curve_grows_to_what_is_admitted_and_says_where_it_bends() -> None:
     assert bend == 64
     assert speeds[[point.concurrency for point in points].index(bend)] > speeds[-1] * 0.66
     goal = (points[3].tpot_ms.typical + points[4].tpot_ms.typical) / 2
-    at = point_at(QWEN, Workload(), Split(), H100, VLLM, asked())
+    at = partial(Deployed(QWEN, Workload(), Split(), H100, VLLM, asked()).at, asked())
     met = meeting(points, ttft_ms=None, tpot_ms=goal, at=at)
     assert met is not None
     assert points[3].concurrency <= met.concurrency <= points[4].concurrency

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,8 @@ class Served:
 
     def speed(self, load: Load) -> tuple[Estimate, float]:
         """Speed of one copy at full load, and the share of its time that prompts take."""
-        from selfhost.throughput.estimate import admission, curve, estimate
-        from selfhost.throughput.goals import meeting, point_at
+        from selfhost.throughput.estimate import Deployed
+        from selfhost.throughput.goals import meeting
         from selfhost.throughput.types import Traffic
 
         traffic = Traffic(
@@ -131,10 +132,10 @@ class Served:
             concurrency=1,
             prefix_hit_ratio=load.cached_share,
         )
-        facts = (self.spec, self.workload, self.split, self.gpu, self.engine)
-        most = admission(*facts, traffic).requests * self.split.data
+        deployed = Deployed(self.spec, self.workload, self.split, self.gpu, self.engine, traffic)
+        most = deployed.admitted.requests * self.split.data
         if self.ttft_goal is not None or self.tpot_goal is not None:
-            points, at = curve(*facts, traffic), point_at(*facts, traffic)
+            points, at = deployed.curve(traffic), partial(deployed.at, traffic)
             met = meeting(points, ttft_ms=self.ttft_goal, tpot_ms=self.tpot_goal, at=at)
             if met is None or met.concurrency < 1:
                 raise UsageError(
@@ -144,8 +145,8 @@ class Served:
             most = min(most, met.concurrency)
         if self.concurrency is not None:
             most = min(most, self.concurrency)
-        found = estimate(*facts, replace(traffic, concurrency=max(1, most)))
-        return found, self._share(replace(traffic, concurrency=max(1, most)))
+        full = replace(traffic, concurrency=max(1, most))
+        return deployed.under(full), self._share(full)
 
     def _share(self, traffic: Traffic) -> float:
         """Share of the GPUs' time that prompts take.

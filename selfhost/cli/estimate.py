@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -94,9 +95,9 @@ def command(
     """
     from selfhost.engines import parse_engine
     from selfhost.ranking.types import Load
-    from selfhost.throughput.estimate import curve, estimate
+    from selfhost.throughput.estimate import Deployed
     from selfhost.throughput.from_runs import from_measurements
-    from selfhost.throughput.goals import meeting, point_at
+    from selfhost.throughput.goals import meeting
     from selfhost.throughput.runs import Asked
     from selfhost.throughput.simulated import simulate_deployment, traffic_of
     from selfhost.throughput.types import Traffic
@@ -125,17 +126,16 @@ def command(
     if against is not None:
         raise UnsupportedError(as_sentence(f"{spec.id} on {card.name}: {against.because}"), hint=against.hint)
     clock, measured = _clock(provider, model, spec, workload, split, card, version)
-    found = estimate(
-        spec, workload, split, card, version, traffic, replicas=replicas, clock=clock, measured=measured
-    )
+    deployed = Deployed(spec, workload, split, card, version, traffic, clock=clock, measured=measured)
+    found = deployed.under(traffic, replicas=replicas)
     asked = Asked(
         spec=spec, workload=workload, split=split, gpu=card, engine=version, traffic=traffic, replicas=replicas
     )  # fmt: skip
     near, modelled = evidence_near(asked), found
     if provider == "measured":
         found = from_measurements(asked, modelled, near)
-    points = curve(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
-    at = point_at(spec, workload, split, card, version, traffic, replicas=replicas, clock=clock)
+    points = deployed.curve(traffic, replicas=replicas)
+    at = partial(deployed.at, traffic, replicas=replicas)
     met = meeting(points[:-1], ttft_ms=ttft_goal, tpot_ms=tpot_goal, at=at)
     simulated = None
     if trace is not None:

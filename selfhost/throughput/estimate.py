@@ -260,6 +260,25 @@ class Deployed:
         self._split, self._gpu, self._engine = split, gpu, engine
         self._measured, self._brief = measured, brief
 
+    def at(self, traffic: Traffic, concurrency: int, *, replicas: int = 1) -> Point:
+        """The point of the curve at so many requests at once; clients and rate of `traffic` are not used."""
+        one = self.under(replace(traffic, concurrency=concurrency, request_rate=None), replicas=replicas)
+        return Point(
+            concurrency=concurrency,
+            ttft_ms=one.ttft_ms,
+            tpot_ms=one.tpot_ms,
+            output_tokens_per_second=one.output_tokens_per_second,
+            binds=one.binds,
+        )
+
+    def curve(self, traffic: Traffic, *, replicas: int = 1) -> tuple[Point, ...]:
+        """Points at 1, 2, 4 … requests at once, up to what is admitted, and twice that."""
+        most = self.admitted.requests * self._split.data * replicas
+        counts = [1]
+        while counts[-1] < most:
+            counts.append(min(most, counts[-1] * 2))
+        return tuple(self.at(traffic, count, replicas=replicas) for count in (*counts, 2 * most))
+
     def under(self, traffic: Traffic, *, replicas: int = 1) -> Estimate:
         """The speed of so many replicas under clients or a rate; the lengths have to be those it was made for."""
         split, admitted, spread = self._split, self.admitted, self._used.spread
@@ -405,22 +424,5 @@ def curve(
 
     Args: as `estimate`; clients and rate of `traffic` are not used.
     """
-    deployed = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock)
-    most = deployed.admitted.requests * split.data * replicas
-    counts = [1]
-    while counts[-1] < most:
-        counts.append(min(most, counts[-1] * 2))
-    found: list[Point] = []
-    for count in (*counts, 2 * most):
-        asked = replace(traffic, concurrency=count, request_rate=None)
-        one = deployed.under(asked, replicas=replicas)
-        found.append(
-            Point(
-                concurrency=count,
-                ttft_ms=one.ttft_ms,
-                tpot_ms=one.tpot_ms,
-                output_tokens_per_second=one.output_tokens_per_second,
-                binds=one.binds,
-            )
-        )
-    return tuple(found)
+    deployed = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock, brief=True)
+    return deployed.curve(traffic, replicas=replicas)

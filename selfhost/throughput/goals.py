@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from selfhost.throughput.estimate import Deployed
-from selfhost.throughput.types import Point, StepClock, Traffic
-from selfhost.workload import Split, Workload
-
-if TYPE_CHECKING:
-    from selfhost.catalog.gpus import Gpu
-    from selfhost.engines import EngineVersion
-    from selfhost.model.spec import ModelSpec
+from selfhost.throughput.types import Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,36 +23,6 @@ class Met:
     output_tokens_per_second: float | None
     binds: str
     sentence: str
-
-
-def point_at(
-    spec: ModelSpec,
-    workload: Workload,
-    split: Split,
-    gpu: Gpu,
-    engine: EngineVersion,
-    traffic: Traffic,
-    *,
-    replicas: int = 1,
-    clock: StepClock | None = None,
-) -> Callable[[int], Point]:
-    """The points of a curve at any concurrency.
-
-    Args: as `selfhost.throughput.estimate.curve`.
-    """  # fmt: skip
-    deployed = Deployed(spec, workload, split, gpu, engine, traffic, clock=clock, brief=True)
-
-    def at(concurrency: int) -> Point:
-        one = deployed.under(replace(traffic, concurrency=concurrency, request_rate=None), replicas=replicas)
-        return Point(
-            concurrency=concurrency,
-            ttft_ms=one.ttft_ms,
-            tpot_ms=one.tpot_ms,
-            output_tokens_per_second=one.output_tokens_per_second,
-            binds=one.binds,
-        )
-
-    return at
 
 
 def meeting(
